@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+import os
+import sys
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("tinynet", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("tinynet")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist():
+    """The real data: ((x_train, y_train), (x_test, y_test))."""
+    import tinynet as tn
+
+    try:
+        return tn.datasets.fashion_mnist.load(archive=True)
+    except OSError as error:
+        if "CI" in os.environ and sys.platform == "linux":
+            raise  # there the data set can be had, so a skip would hide a defect
+        pytest.skip(f"Fashion-MNIST can't be had here: {error}")

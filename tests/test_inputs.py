@@ -1,0 +1,155 @@
+"""Bad input: a clear error, and nothing changed."""
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+
+X = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
+Y = np.array([0, 1, 2, 0, 1, 2])
+VALID = {"optimizer": None, "loss": tn.CrossEntropy(), "verbose": 0}
+
+
+def with_value(value, dtype=np.float32):
+    x = X.astype(dtype)
+    x[3, 1, 2] = value
+    return x
+
+
+BAD_PAIRS = {
+    "label too large": (X, Y + 1, r"y: labels: expected class numbers from 0 to 2.*got 3 at index 2"),
+    "label negative": (X, Y - 1, "got -1 at index 0"),
+    "labels float": (X, Y.astype(float), r"expected integers from 0 to 2, got dtype float64.*astype\(int\)"),
+    "labels boolean": (X, Y > 0, "expected integers.*got dtype bool"),
+    "labels one-hot": (X, np.eye(3)[Y], r"one-hot of shape \(6, 3\); give labels.argmax\(1\)"),
+    "labels two-dimensional": (
+        X,
+        np.stack([Y, Y, Y, Y], 1),
+        r"expected shape \(n,\) or \(n, 1\), got \(6, 4\)",
+    ),
+    "labels strings": (X, Y.astype(str), "expected integers"),
+    "a single label": (X[:1], 2, r"expected shape \(n,\)"),
+    "NaN": (with_value(np.nan), Y, r"x: expected finite float32 numbers, got nan at index \(3, 1, 2\)"),
+    "infinity": (with_value(-np.inf), Y, r"got -inf at index \(3, 1, 2\)"),
+    "too large for float32": (with_value(1e300, np.float64), Y, r"got inf at index \(3, 1, 2\)"),
+    "x too flat": (
+        X.reshape(6, 6),
+        Y,
+        r"x: expected shape \(batch, 2, 3\), got \(6, 6\); x.reshape\(-1, 2, 3\) would",
+    ),
+    "x one example": (X[0], Y[:1], r"got \(2, 3\); for a single example give x\[None\]"),
+    "x another size": (X[:, :, :2], Y, r"expected shape \(batch, 2, 3\), got \(6, 2, 2\)"),
+    "x a number": (np.float32(3), Y, r"expected shape \(batch, 2, 3\), got \(\)"),
+    "x empty": (X[:0], Y[:0], r"x: expected at least one example, got an empty array of shape \(0, 2, 3\)"),
+    "ragged": ([[1, 2], [3]], Y[:2], "x: expected an array of numbers, got parts that don't make one"),
+    "counts": (X, Y[:5], "expected one target per example; x has 6, y has 5"),
+    "x objects": (X.astype(object), Y, "x: expected real numbers, got dtype object"),
+    "x complex": (X.astype(complex), Y, "x: expected real numbers, got dtype complex128"),
+    "x strings": (X.astype(str), Y, "x: expected real numbers, got dtype <U"),
+    "x dates": (np.zeros((6, 2, 3), "datetime64[s]"), Y, "x: expected real numbers, got dtype datetime64"),
+}
+
+
+def make():
+    return tn.Sequential(
+        [tn.Flatten(), tn.BatchNorm(), tn.Dense(3), tn.Softmax()], input_shape=(2, 3), seed=0
+    )
+
+
+def snapshot(model):
+    return [
+        *model.get_weights(),
+        model.grads.copy(),
+        model.step,
+        model.epoch,
+        model.loss,
+        model.fitted_on_bytes,
+    ]
+
+
+def assert_unchanged(model, before):
+    for now, then in zip(snapshot(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("name", BAD_PAIRS)
+def test_fit_and_evaluate_refuse_bad_pairs_and_change_nothing(name):
+    x, y, message = BAD_PAIRS[name]
+    model = make()
+    before = snapshot(model)
+    optimizer = tn.Adam()
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, **(VALID | {"optimizer": optimizer}))
+    with pytest.raises(ValueError, match="[xy] of validation_data"):
+        model.fit(X, Y, **(VALID | {"optimizer": optimizer}), validation_data=(x, y))
+    with pytest.raises(ValueError, match=message):
+        model.evaluate(x, y, loss=tn.CrossEntropy())
+    assert_unchanged(model, before)
+    assert optimizer.step_count == 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BAD_PAIRS if name.startswith("x") or name in ("NaN", "infinity")]
+)
+def test_predict_refuses_bad_inputs(name):
+    x, _, message = BAD_PAIRS[name]
+    for method in (make().predict, make().predict_proba, make().predict_classes):
+        with pytest.raises(ValueError, match=message):
+            method(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size: expected a positive int"),
+        ({"batch_size": 2.0}, ValueError, "batch_size: expected a positive int"),
+        ({"epochs": 0}, ValueError, "epochs: expected a positive int"),
+        ({"epochs": "3"}, ValueError, "epochs: expected a positive int"),
+        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch: expected a positive int"),
+        ({"optimizer": "adam"}, TypeError, r"optimizer: expected an object such as Adam\(\), got 'adam'"),
+        ({"optimizer": tn.Adam}, TypeError, "optimizer: expected an object"),
+        ({"loss": "mse"}, TypeError, r"loss: expected an object such as CrossEntropy\(\)"),
+        ({"callbacks": [print]}, TypeError, "callbacks: expected Callback objects"),
+        ({"verbose": 7}, ValueError, "verbose: expected 0"),
+        ({"augment": "flip"}, TypeError, "augment: expected a function"),
+        ({"validation_split": 1.0}, ValueError, r"validation_split: expected a number in \[0, 1\)"),
+        ({"validation_split": 0.01}, ValueError, "leaves nothing on one side"),
+        ({"validation_split": 0.5, "validation_data": (X, Y)}, ValueError, "not both"),
+        ({"validation_data": ((X, Y) for _ in range(2))}, ValueError, "used up after one epoch"),
+        ({"validation_data": 5}, TypeError, "expected an array, or an iterable"),
+    ],
+)
+def test_fit_refuses_bad_settings_and_changes_nothing(change, kind, message):
+    model = make()
+    before = snapshot(model)
+    with pytest.raises(kind, match=message):
+        model.fit(X, Y, **(VALID | {"optimizer": tn.Adam()} | change))
+    assert_unchanged(model, before)
+
+
+def test_an_iterable_has_no_validation_split():
+    with pytest.raises(ValueError, match="validation_split needs arrays"):
+        make().fit([(X, Y)], **(VALID | {"optimizer": tn.Adam()}), validation_split=0.2)
+
+
+def test_what_is_neither_array_nor_batches():
+    with pytest.raises(TypeError, match=r"expected an array, or an iterable of \(x, y\) batches, got int"):
+        make().fit(5, **(VALID | {"optimizer": tn.Adam()}))
+
+
+def test_an_empty_list_of_batches():
+    with pytest.raises(ValueError, match="at least one batch"):
+        make().fit([], **(VALID | {"optimizer": tn.Adam()}))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5])
+def test_batch_size_of_predict_and_evaluate(batch_size):
+    with pytest.raises(ValueError, match="batch_size: expected a positive int"):
+        make().predict(X, batch_size=batch_size)
+    with pytest.raises(ValueError, match="batch_size: expected a positive int"):
+        make().evaluate(X, Y, batch_size=batch_size, loss=tn.CrossEntropy())
+
+
+def test_loss_and_gradients_checks_the_shape_of_a_batch():
+    with pytest.raises(ValueError, match=r"x: expected shape \(batch, 2, 3\), got \(6, 6\)"):
+        make().loss_and_gradients(X.reshape(6, 6), Y, tn.CrossEntropy())

@@ -1,0 +1,363 @@
+"""fit: what it trains, what it records, and what it leaves alone."""
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import tinynet as tn
+
+
+def classes_data(n=60, seed=0):
+    """Two-dimensional points of three classes that a small network learns in a moment."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    x = rng.normal(0, 0.4, (n, 2)) + np.array([[0, 2], [2, -1], [-2, -1]])[y]
+    return x.astype(np.float32), y
+
+
+def small(seed=0, dropout=0.0, dtype="float32"):
+    layers = [tn.Dense(8), tn.BatchNorm(), tn.ReLU(), tn.Dropout(dropout), tn.Dense(3), tn.Softmax()]
+    return tn.Sequential(layers, input_shape=(2,), seed=seed, dtype=dtype)
+
+
+def fit(model, x, y=None, **settings):
+    return model.fit(
+        x, y, **({"optimizer": tn.Adam(0.01), "loss": tn.CrossEntropy(), "verbose": 0} | settings)
+    )
+
+
+class TestLearning:
+    def test_it_learns(self):
+        x, y = classes_data()
+        model = small()
+        history = fit(model, x, y, epochs=30).history
+        assert history["loss"][-1] < 0.2 < history["loss"][0]
+        assert model.evaluate(*classes_data(seed=1))["accuracy"] > 0.95
+
+    def test_one_seed_gives_the_same_bits_twice(self):
+        x, y = classes_data()
+        models = [small(seed=3, dropout=0.4) for _ in range(2)]
+        histories = [fit(model, x, y, epochs=3, batch_size=7).history for model in models]
+        np.testing.assert_array_equal(models[0].params, models[1].params)
+        assert histories[0]["loss"] == histories[1]["loss"]
+        other = small(seed=4, dropout=0.4)
+        fit(other, x, y, epochs=3, batch_size=7)
+        assert (other.params != models[0].params).any()
+
+    def test_the_step_is_the_gradient_times_the_learning_rate(self):
+        x, y = classes_data(16)
+        model, twin = small(dtype="float64"), small(dtype="float64")
+        twin.loss_and_gradients(x, y, tn.CrossEntropy())
+        fit(model, x, y, optimizer=tn.SGD(0.5), batch_size=16, shuffle=False)
+        np.testing.assert_allclose(model.params, twin.params - 0.5 * twin.grads, rtol=1e-12)
+
+    @pytest.mark.parametrize("labels", [np.uint8, np.int64, np.int16])
+    def test_labels_of_any_integer_type_and_shape(self, labels):
+        x, y = classes_data()
+        expected = small()
+        fit(expected, x, y)
+        for given_labels in (y.astype(labels), y.astype(labels)[:, None], y.tolist()):
+            model = small()
+            fit(model, x, given_labels)
+            np.testing.assert_array_equal(model.params, expected.params)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda a: _read_only(a),
+            lambda a: np.repeat(a, 2, axis=0)[::2],
+            lambda a: np.asfortranarray(a),
+            lambda a: a.astype(a.dtype.newbyteorder(">")),
+            lambda a: a[::-1].copy()[::-1],
+            lambda a: a.tolist(),
+        ],
+        ids=["read-only", "strided", "Fortran", "big-endian", "reversed", "list"],
+    )
+    def test_arrays_of_any_layout_train_to_the_same_result(self, change):
+        x, y = classes_data()
+        expected, model = small(), small()
+        fit(expected, x, y, validation_data=(x, y))
+        x_before = x.copy()
+        fit(model, change(x), change(y), validation_data=(change(x), change(y)))
+        np.testing.assert_array_equal(model.params, expected.params)
+        np.testing.assert_array_equal(x, x_before)
+
+    def test_bytes_and_the_floats_of_the_same_values_train_alike(self):
+        rng = np.random.default_rng(0)
+        x, y = rng.integers(0, 256, (40, 3, 3), dtype=np.uint8), rng.integers(0, 2, 40)
+
+        def make():
+            return tn.Sequential([tn.Rescale(1 / 255), tn.Flatten(), tn.Dense(2)], input_shape=(3, 3), seed=0)
+
+        results = []
+        for values in (x, x.astype(np.float32), x.astype(np.float64), x.astype(np.int64)):
+            model = make()
+            fit(model, values, y, loss=tn.SoftmaxCrossEntropy())
+            results.append(model.params)
+        for params in results[1:]:
+            np.testing.assert_array_equal(params, results[0])
+
+
+def _read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+class Recorder(tn.Callback):
+    """Which examples came in which batch, by their first feature."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_begin(self, run):
+        self.epochs.append([])
+
+    def __call__(self, x, rng):
+        self.epochs[-1].append(x[:, 0].copy())
+        return x
+
+
+def seen_order(model, n, epochs=2, **settings):
+    x = np.zeros((n, 2), np.float32)
+    x[:, 0] = np.arange(n)
+    recorder = Recorder()
+    fit(model, x, np.zeros(n, int), augment=recorder, callbacks=[recorder], epochs=epochs, **settings)
+    return recorder.epochs
+
+
+class TestBatches:
+    @settings(max_examples=25)
+    @given(n=st.integers(1, 40), batch_size=st.integers(1, 45))
+    def test_each_epoch_sees_each_example_once(self, n, batch_size):
+        for epoch in seen_order(small(), n, batch_size=batch_size):
+            assert sorted(np.concatenate(epoch)) == list(range(n))
+            assert [len(batch) for batch in epoch[:-1]] == [batch_size] * (len(epoch) - 1)
+
+    def test_epochs_and_fits_have_orders_of_their_own(self):
+        model = small()
+        first, second = seen_order(model, 30, batch_size=30)
+        (third,) = seen_order(model, 30, epochs=1, batch_size=30)
+        orders = {tuple(epoch[0]) for epoch in (first, second, third)}
+        assert len(orders) == 3
+        again, _ = seen_order(small(), 30, batch_size=30)
+        np.testing.assert_array_equal(again[0], first[0])
+
+    def test_without_shuffle_the_order_is_the_arrays(self):
+        for epoch in seen_order(small(), 10, batch_size=4, shuffle=False):
+            np.testing.assert_array_equal(np.concatenate(epoch), np.arange(10))
+
+    def test_steps_per_epoch(self):
+        (epoch,) = seen_order(small(), 10, epochs=1, batch_size=3, steps_per_epoch=2)
+        assert [len(batch) for batch in epoch] == [3, 3]
+
+    def test_augmentation_is_applied_and_seeded(self):
+        x, y = classes_data()
+        noise = []
+
+        def augment(batch, rng):
+            noise.append(rng.standard_normal())
+            return batch + np.float32(noise[-1])
+
+        model, plain = small(), small()
+        fit(model, x, y, augment=augment, epochs=2, batch_size=20)
+        fit(plain, x, y, epochs=2, batch_size=20)
+        assert len(set(noise)) == 6
+        assert (model.params != plain.params).any()
+        first, noise = noise, []
+        fit(small(), x, y, augment=augment, epochs=2, batch_size=20)
+        assert noise == first
+
+    def test_a_list_of_batches_trains_as_the_arrays_unshuffled(self):
+        x, y = classes_data(20)
+        arrays, batches = small(), small()
+        fit(arrays, x, y, batch_size=8, shuffle=False, epochs=2)
+        fit(batches, [(x[i : i + 8], y[i : i + 8]) for i in (0, 8, 16)], epochs=2)
+        np.testing.assert_array_equal(arrays.params, batches.params)
+
+    def test_an_object_with_iter_and_no_length(self):
+        x, y = classes_data(20)
+
+        class Stream:
+            def __iter__(self):
+                return iter([(x[:8], y[:8]), (x[8:], y[8:])])
+
+        with pytest.raises(ValueError, match="give steps_per_epoch"):
+            fit(small(), Stream())
+        history = fit(small(), Stream(), steps_per_epoch=2, epochs=3, validation_data=[(x, y)])
+        assert len(history.history["val_loss"]) == 3
+
+    def test_a_generator_lasts_one_epoch(self):
+        x, y = classes_data(20)
+        with pytest.raises(ValueError, match="can be iterated again"):
+            fit(small(), ((x, y) for _ in range(4)), steps_per_epoch=2, epochs=2)
+        fit(small(), ((x, y) for _ in range(4)), steps_per_epoch=4)
+
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [
+            (lambda x, y: (x, y + 5), "batch 1 of epoch 0: labels"),
+            (lambda x, y: (x * np.nan, y), "batch 1 of epoch 0: x: expected finite"),
+            (lambda x, y: (x[:, :1], y), r"batch 1 of epoch 0: x: expected shape \(batch, 2\)"),
+            (lambda x, y: (x, y[:-1]), "batch 1 of epoch 0: expected one target per example"),
+            (lambda x, y: x, r"batch 1 of epoch 0: expected a pair \(x, y\)"),
+        ],
+    )
+    def test_a_bad_batch_is_named(self, bad, message):
+        x, y = classes_data(20)
+        with pytest.raises(ValueError, match=message):
+            fit(small(), [(x, y), bad(x, y)])
+
+    def test_too_few_batches_are_named(self):
+        x, y = classes_data(20)
+        with pytest.raises(ValueError, match="batch 1 of epoch 0: expected 3 batches an epoch"):
+            fit(small(), [(x, y)], steps_per_epoch=3)
+
+
+class TestHistory:
+    def test_columns_follow_from_the_run(self):
+        x, y = classes_data()
+        plain = fit(small(), x, y, epochs=2)
+        assert list(plain.history) == ["loss", "accuracy", "learning_rate", "seconds"]
+        both = fit(small(), x, y, epochs=2, validation_data=(x, y))
+        assert list(both.history) == [
+            "loss",
+            "accuracy",
+            "val_loss",
+            "val_accuracy",
+            "learning_rate",
+            "seconds",
+        ]
+        assert {len(values) for values in both.history.values()} == {2}
+        assert not both.interrupted
+
+    def test_means_count_each_example_once(self):
+        x, y = classes_data(10)
+        model = small()
+        history = fit(model, x, y, optimizer=tn.SGD(0.0), batch_size=4, shuffle=False).history
+        twin = small()
+        parts = [twin.loss_and_gradients(x[i : i + 4], y[i : i + 4], tn.CrossEntropy()) for i in (0, 4, 8)]
+        assert history["loss"][0] == pytest.approx((4 * parts[0] + 4 * parts[1] + 2 * parts[2]) / 10)
+
+    def test_validation_figures_are_those_of_evaluate(self):
+        x, y = classes_data()
+        validation = classes_data(30, seed=1)
+        model = small()
+        history = fit(model, x, y, epochs=3, validation_data=validation).history
+        scores = model.evaluate(*validation)
+        assert history["val_loss"][-1] == scores["loss"]
+        assert history["val_accuracy"][-1] == scores["accuracy"]
+
+    def test_validation_split_takes_the_end(self):
+        x, y = classes_data(50)
+        split, explicit = small(), small()
+        first = fit(split, x, y, validation_split=0.2).history
+        second = fit(explicit, x[:40], y[:40], validation_data=(x[40:], y[40:])).history
+        np.testing.assert_array_equal(split.params, explicit.params)
+        assert first["val_loss"] == second["val_loss"]
+
+    def test_the_learning_rate_is_that_of_the_last_step(self):
+        x, y = classes_data(20)
+        schedule = tn.schedules.step_decay(0.1, every=3, factor=0.5)
+        history = fit(small(), x, y, optimizer=tn.SGD(schedule), batch_size=10, epochs=3).history
+        assert history["learning_rate"] == [0.1, 0.05, 0.05]  # steps 1, 3 and 5
+
+    def test_regression_has_no_accuracy(self):
+        x = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
+        model = tn.Sequential([tn.Dense(1)], input_shape=(2,), seed=0)
+        history = fit(model, x, x[:, 0], loss=tn.MeanSquaredError(), validation_data=(x, x[:, :1])).history
+        assert list(history) == ["loss", "val_loss", "learning_rate", "seconds"]
+
+    def test_a_second_fit_with_the_optimizer_goes_on(self):
+        x, y = classes_data(20)
+        optimizer = tn.Adam(0.01)
+        model, twin = small(), small()
+        fit(model, x, y, optimizer=optimizer)
+        fit(model, x, y, optimizer=optimizer)
+        fit(twin, x, y, epochs=2)
+        np.testing.assert_array_equal(model.params, twin.params)
+        assert optimizer.step_count == 2
+
+    def test_an_optimizer_of_another_model_is_refused(self):
+        x, y = classes_data(20)
+        optimizer = tn.Adam()
+        fit(small(), x, y, optimizer=optimizer)
+        other = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
+        before = other.params.copy()
+        with pytest.raises(ValueError, match="has begun with a model of"):
+            fit(other, x, y, optimizer=optimizer)
+        np.testing.assert_array_equal(other.params, before)
+
+
+class TestNonFiniteLoss:
+    def test_it_stops_before_the_update_and_names_the_place(self):
+        x, y = classes_data(30)
+        x[25] = 3e38
+        model = tn.Sequential([tn.Dense(4), tn.Dense(4), tn.Dense(3)], input_shape=(2,), seed=0)
+        before = model.params.copy()
+        with pytest.raises(
+            tn.NonFiniteError, match=r"epoch 1, batch 3: the loss is .*output of layer [01] \(Dense\)"
+        ):
+            fit(
+                model,
+                x,
+                y,
+                optimizer=tn.SGD(0.0),
+                loss=tn.SoftmaxCrossEntropy(),
+                batch_size=10,
+                shuffle=False,
+            )
+        np.testing.assert_array_equal(model.params, before)
+
+    def test_running_statistics_stay_good(self):
+        x, y = classes_data(30)
+        x[25] = 3e38
+        model = small()
+        with pytest.raises(tn.NonFiniteError):
+            fit(model, x, y, batch_size=10, shuffle=False)
+        assert all(np.isfinite(array).all() for array in model.get_weights())
+
+    def test_a_diverging_run_is_named_and_its_parameters_stay_finite(self):
+        x, y = classes_data(60)
+        model = tn.Sequential([tn.Dense(8), tn.Dense(3)], input_shape=(2,), seed=0)
+        targets = np.eye(3, dtype=np.float32)[y]
+        with pytest.raises(tn.NonFiniteError, match="smaller learning rate"):
+            fit(model, x, targets, optimizer=tn.SGD(50.0), loss=tn.MeanSquaredError(), epochs=50)
+
+    def test_a_bad_parameter_is_named(self):
+        x, y = classes_data(60)
+        model = small()
+        model.layers[4].W[0, 0] = np.nan
+        with pytest.raises(tn.NonFiniteError, match=r"parameter 4\.W"):
+            fit(model, x, y)
+
+
+def test_two_models_train_in_two_threads_as_they_do_alone():
+    import threading
+
+    x, y = classes_data(200)
+    alone = [small(seed=seed, dropout=0.2) for seed in range(2)]
+    for model in alone:
+        fit(model, x, y, epochs=10)
+    together = [small(seed=seed, dropout=0.2) for seed in range(2)]
+    threads = [threading.Thread(target=fit, args=(model, x, y), kwargs={"epochs": 10}) for model in together]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for first, second in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first.params, second.params)
+
+
+def test_the_loss_object_stays_the_callers():
+    x, y = classes_data(20)
+    loss = tn.CrossEntropy(label_smoothing=0.1)
+    model = small()
+    fit(model, x, y, loss=loss)
+    assert loss._labels is None
+    assert model.loss is not loss
+    assert model.loss.label_smoothing == 0.1
+    assert math.isfinite(model.evaluate(x, y)["loss"])

@@ -1,0 +1,61 @@
+"""The command line: python -m tinynet download | info."""
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit status is 0, or 1 after an error that is explained on the standard error."""
+    parser = argparse.ArgumentParser(prog="python -m tinynet", description="tinynet's command line")
+    commands = parser.add_subparsers(dest="command", required=True)
+    download = commands.add_parser("download", help="get Fashion-MNIST and check it")
+    download.add_argument(
+        "--data-dir", type=Path, help="where to put the files; default: the user's cache folder"
+    )
+    commands.add_parser("info", help="versions, BLAS library, kernels and threads")
+    options = parser.parse_args(arguments)
+    return _download(options.data_dir) if options.command == "download" else _info()
+
+
+def _download(data_dir: Path | None) -> int:
+    from tinynet.datasets import fashion_mnist
+
+    try:
+        (x_train, _), (x_test, _) = fashion_mnist.load(data_dir, archive=True)
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Fashion-MNIST is here: {len(x_train):,} images to train with and {len(x_test):,} to test")
+    return 0
+
+
+def _info() -> int:
+    import os
+
+    import numpy as np
+
+    import tinynet
+    from tinynet import parallel
+
+    print(f"tinynet  {tinynet.__version__}")
+    print(
+        f"python   {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
+    print(f"numpy    {np.__version__}")
+    for pool in parallel.blas_info():
+        print(
+            f"blas     {pool['internal_api']} {pool['version']}, {pool.get('architecture', 'unknown')} kernels, "
+            f"{pool['num_threads']} threads"
+        )
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        if name in os.environ:
+            print(
+                f"         {name}={os.environ[name]} is set, which may hold BLAS to other kernels or threads"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""A model as plain data: what a model file says of it beside its arrays."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinynet import layers, losses
+from tinynet.layers import Layer
+from tinynet.types import Array
+
+if TYPE_CHECKING:
+    from tinynet.model import Sequential
+
+_LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
+
+
+def describe(model: "Sequential") -> dict[str, Any]:
+    """The model without its arrays, as JSON can hold it."""
+    loss = model.loss
+    return {
+        "layers": [{"type": type(layer).__name__, "config": layer.config()} for layer in model.layers],
+        "trainable": [layer.trainable for _, layer in model.walk()],
+        "input_shape": list(model.input_shape),
+        "seed": model.seed,
+        "dtype": str(model.dtype),
+        "loss": None if loss is None else {"type": type(loss).__name__, "config": loss.config()},
+        "fitted_on_bytes": model.fitted_on_bytes,
+        "step": model.step,
+        "epoch": model.epoch,
+    }
+
+
+def make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type[Layer]]) -> list[Layer]:
+    """The layers that a description names, new; raises ValueError for a name that is not known."""
+    known = _LAYERS | dict(custom_layers)
+    made = []
+    for item in description["layers"]:
+        if item["type"] not in known:
+            raise ValueError(
+                f"layer {item['type']!r} is not known; if it is yours, give load_model(path, custom_layers={{...}})"
+            )
+        made.append(known[item["type"]](**item["config"]))
+    return made
+
+
+def restore(model: "Sequential", description: Mapping[str, Any]) -> None:
+    """Give a new model what a description says beside its layers."""
+    for (_, layer), trainable in zip(model.walk(), description["trainable"], strict=True):
+        layer.trainable = bool(trainable)
+    loss = description["loss"]
+    if loss is not None:
+        if loss["type"] not in losses.BY_NAME:
+            raise ValueError(f"loss {loss['type']!r} is not known")
+        model.loss = losses.BY_NAME[loss["type"]](**loss["config"])
+    model.fitted_on_bytes = bool(description["fitted_on_bytes"])
+    model.step, model.epoch = int(description["step"]), int(description["epoch"])
+
+
+def assign(targets: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
+    """Copy arrays into targets of the same names, all or none; raises ValueError with every mismatch."""
+    wrong = [f"{name} is missing" for name in targets.keys() - arrays.keys()]
+    wrong += [f"{name} belongs to no layer" for name in arrays.keys() - targets.keys()]
+    wrong += [
+        f"{name}: expected {targets[name].dtype} {targets[name].shape}, got {arrays[name].dtype} {arrays[name].shape}"
+        for name in targets.keys() & arrays.keys()
+        if (arrays[name].shape, arrays[name].dtype) != (targets[name].shape, targets[name].dtype)
+    ]
+    if wrong:
+        raise ValueError(f"the arrays don't fit the layers: {'; '.join(sorted(wrong))}")
+    for name, target in targets.items():
+        target[...] = arrays[name]

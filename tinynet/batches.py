@@ -1,0 +1,142 @@
+"""Where a run's batches come from: arrays, shuffled anew each epoch, or any iterable of (x, y)."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinynet import random
+from tinynet.inputs import check_inputs, check_pair
+from tinynet.losses import Loss
+from tinynet.types import Array
+
+if TYPE_CHECKING:
+    from tinynet.model import Sequential
+
+Augment = Callable[[Array, np.random.Generator], Array]
+"""Changes a batch of inputs; draws from the generator that it is given."""
+
+
+class ArrayBatches:
+    """Batches of two arrays.
+
+    Args:
+        x, y: inputs and targets, checked already, C-contiguous.
+        batch_size: the last batch of an epoch may be smaller.
+        shuffle: whether each epoch has an order of its own, drawn from seed and epoch.
+        augment: applied to each batch of x, with a generator drawn from seed, epoch and batch.
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        y: Array,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        steps: int | None = None,
+    ) -> None:
+        self.x, self.y, self.batch_size, self.seed, self.shuffle, self.augment = (
+            x,
+            y,
+            batch_size,
+            seed,
+            shuffle,
+            augment,
+        )
+        self.steps = -(-len(x) // batch_size)
+        if steps is not None:
+            self.steps = min(steps, self.steps)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
+        """The batches of one epoch; each stays valid until the next is taken."""
+        order = (
+            random.generator(self.seed, random.SHUFFLE, epoch).permutation(len(self.x))
+            if self.shuffle
+            else None
+        )
+        x_buffer = np.empty((self.batch_size, *self.x.shape[1:]), self.x.dtype)
+        y_buffer = np.empty((self.batch_size, *self.y.shape[1:]), self.y.dtype)
+        for batch in range(self.steps):
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            if order is None:
+                x, y = self.x[part], self.y[part]
+            else:
+                rows = order[part]
+                # The indices are in range: mode="clip" spares NumPy a safety copy of the output.
+                x = np.take(self.x, rows, axis=0, out=x_buffer[: len(rows)], mode="clip")
+                y = np.take(self.y, rows, axis=0, out=y_buffer[: len(rows)], mode="clip")
+            if self.augment is not None:
+                x = self.augment(x, random.generator(self.seed, random.AUGMENT, epoch, batch))
+            yield x, y
+
+
+class IterableBatches:
+    """Batches from any iterable of (x, y), checked one by one as they come.
+
+    Args:
+        source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
+        steps: how many batches an epoch takes; None takes ``len(source)``.
+        epochs: how many times it will be iterated.
+    Raises: ValueError: if the number of steps is unknown or the source can't be iterated again;
+        TypeError: if it is no iterable.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[Any],
+        model: "Sequential",
+        loss: Loss,
+        *,
+        steps: int | None = None,
+        epochs: int = 1,
+        augment: Augment | None = None,
+    ) -> None:
+        if not isinstance(source, Iterable):
+            raise TypeError(
+                f"x: expected an array, or an iterable of (x, y) batches, got {type(source).__name__}"
+            )
+        if steps is None:
+            try:
+                steps = len(source)  # type: ignore[arg-type]
+            except TypeError:
+                raise ValueError("the iterable of batches has no length; give steps_per_epoch") from None
+        if steps < 1:
+            raise ValueError("expected at least one batch, got an empty iterable")
+        if epochs > 1 and iter(source) is source:
+            raise ValueError(
+                f"{epochs} epochs need batches that can be iterated again, and a generator is used up after one; "
+                "give a list of batches or an object with __iter__"
+            )
+        self.source, self.model, self.loss, self.augment = source, model, loss, augment
+        self.steps = steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
+        """The batches of one epoch; raises ValueError naming the batch that is wrong or missing."""
+        model = self.model
+        batches = iter(self.source)
+        for batch in range(self.steps):
+            where = f"batch {batch} of epoch {epoch}"
+            try:
+                pair = next(batches)
+            except StopIteration:
+                raise ValueError(
+                    f"{where}: expected {self.steps} batches an epoch, the iterable gave {batch}; "
+                    "make steps_per_epoch smaller"
+                ) from None
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(f"{where}: expected a pair (x, y), got {type(pair).__name__}")
+            try:
+                x = check_inputs(pair[0], model.input_shape, model.dtype)
+                y = self.loss.check_targets(pair[1], model.output_shape)
+                check_pair(x, y)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if self.augment is not None:
+                x = self.augment(x, random.generator(model.seed, random.AUGMENT, epoch, batch))
+            yield x, y
+
+
+Batches = ArrayBatches | IterableBatches

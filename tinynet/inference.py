@@ -1,0 +1,92 @@
+"""Using a model: evaluate and predict. Nothing here writes to the model."""
+
+import copy
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinynet import inputs
+from tinynet.batches import IterableBatches
+from tinynet.layers import LogSoftmax, Softmax
+from tinynet.layers.activations import softmax
+from tinynet.layers.base import check_positive_int
+from tinynet.losses import Loss
+from tinynet.types import Array
+
+if TYPE_CHECKING:
+    from tinynet.model import Sequential
+
+
+def evaluate(
+    model: "Sequential", x: Any, y: Any, batch_size: int = 256, loss: Loss | None = None
+) -> dict[str, float]:
+    """See `Sequential.evaluate`."""
+    loss = model.loss if loss is None else loss
+    if loss is None:
+        raise ValueError(
+            "this model was not fitted yet, so evaluate needs the loss: loss=CrossEntropy(), say"
+        )
+    batch_size = check_positive_int("batch_size", batch_size)
+    batches: Iterable[tuple[Array, Array]]
+    if y is None:
+        batches = IterableBatches(x, model, loss).epoch(0)
+    else:
+        x, y = inputs.check_data(x, y, model, loss)
+        _warn_of_unit_range(model, x)
+        batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+    layers, loss = model.fuse(copy.copy(loss))
+    value, correct, count = 0.0, 0, 0
+    for x_batch, y_batch in batches:
+        outputs = model.run(layers, x_batch, training=False)
+        value += loss.forward(outputs, y_batch) * len(x_batch)
+        count += len(x_batch)
+        if loss.is_classification:
+            correct += int(np.count_nonzero(outputs.argmax(axis=1) == y_batch))
+    scores = {"loss": value / count}
+    return scores | {"accuracy": correct / count} if loss.is_classification else scores
+
+
+def predict(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
+    """See `Sequential.predict`."""
+    x = inputs.check_inputs(x, model.input_shape, model.dtype)
+    _warn_of_unit_range(model, x)
+    batch_size = check_positive_int("batch_size", batch_size)
+    outputs = np.empty((len(x), *model.output_shape), model.dtype)
+    for start in range(0, len(x), batch_size):
+        outputs[start : start + batch_size] = model.forward(x[start : start + batch_size])
+    return outputs
+
+
+def predict_proba(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
+    """See `Sequential.predict_proba`."""
+    _check_classifier(model, "predict_proba")
+    outputs = predict(model, x, batch_size)
+    if isinstance(model.layers[-1], Softmax):
+        return outputs
+    return np.exp(outputs) if isinstance(model.layers[-1], LogSoftmax) else softmax(outputs)
+
+
+def predict_classes(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
+    """See `Sequential.predict_classes`."""
+    _check_classifier(model, "predict_classes")
+    classes: Array = predict(model, x, batch_size).argmax(axis=1)
+    return classes
+
+
+def _check_classifier(model: "Sequential", what: str) -> None:
+    if len(model.output_shape) != 1 or (model.loss is not None and not model.loss.is_classification):
+        raise ValueError(
+            f"{what} needs a classifier: outputs (batch, classes) and a classification loss; this model has "
+            f"outputs of shape {model.output_shape} and loss {model.loss}"
+        )
+
+
+def _warn_of_unit_range(model: "Sequential", x: Array) -> None:
+    if model.fitted_on_bytes and inputs.looks_like_unit_range(x):
+        warnings.warn(
+            "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "
+            "if you have divided by 255, don't",
+            stacklevel=4,
+        )

@@ -1,0 +1,37 @@
+"""Ctrl-C, held until a batch is finished."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class HeldInterrupt:
+    """While a block runs in the main thread, the first Ctrl-C sets ``pending`` and the second raises at once.
+
+    The former handler is put back at the end. In other threads, or where another program part handles
+    SIGINT by means that Python can't restore, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.pending = False
+        self._former: Any = None
+
+    def __enter__(self) -> "HeldInterrupt":
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is not None
+        ):
+            self._former = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.pending:
+            raise KeyboardInterrupt
+        self.pending = True

@@ -1,0 +1,185 @@
+"""Activations: functions of each element, and the two softmax layers.
+
+At a kink the derivative is a convention: ReLU'(0) = 0 and LeakyReLU'(0) = negative_slope.
+"""
+
+import numpy as np
+
+from tinynet.layers.base import Layer, check_number
+from tinynet.types import Array
+
+
+class ReLU(Layer):
+    """Rectified linear unit.
+
+    Forward:   y = max(x, 0)
+    Backward:  dx = dy where y > 0, else 0
+
+    Shapes: x, y (n, ...)
+    Cached for backward: y
+    Source: Nair & Hinton 2010.
+    """
+
+    _y: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = np.maximum(x, 0, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        if training:
+            self._y = y
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        y = self.cached(self._y)
+        return np.multiply(dy, y > 0, out=self.buffer("dx", dy.shape, dy.dtype))
+
+
+class LeakyReLU(Layer):
+    """Rectified linear unit that lets a little through below zero.
+
+    Forward:   y = x where x > 0, else negative_slope x
+    Backward:  dx = dy where x > 0, else negative_slope dy
+
+    Shapes: x, y (n, ...)
+    Cached for backward: slope (n, ...), which is 1 or negative_slope
+    Args: negative_slope: a number of at least 0.
+    Source: Maas, Hannun & Ng 2013.
+    """
+
+    _slope: Array | None = None
+
+    def __init__(self, negative_slope: float = 0.3) -> None:
+        super().__init__()
+        self.negative_slope = check_number("LeakyReLU negative_slope", negative_slope, 0, np.inf)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(self.negative_slope))
+        if training:
+            self._slope = slope
+        y: Array = np.multiply(x, slope, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        return np.multiply(dy, self.cached(self._slope), out=self.buffer("dx", dy.shape, dy.dtype))
+
+
+class Sigmoid(Layer):
+    """Logistic sigmoid.
+
+    Forward:   y = 1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2
+    Backward:  dx = dy y (1 - y)
+
+    Shapes: x, y (n, ...)
+    Cached for backward: y
+    Source: the form with tanh never overflows.
+    """
+
+    _y: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = np.multiply(x, 0.5, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        np.tanh(y, out=y)
+        y += 1
+        y *= 0.5
+        if training:
+            self._y = y
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        y = self.cached(self._y)
+        dx = np.subtract(1, y, out=self.buffer("dx", dy.shape, dy.dtype))
+        dx *= y
+        dx *= dy
+        return dx
+
+
+class Tanh(Layer):
+    """Hyperbolic tangent.
+
+    Forward:   y = tanh(x)
+    Backward:  dx = dy (1 - y^2)
+
+    Shapes: x, y (n, ...)
+    Cached for backward: y
+    Source: LeCun, Bottou, Orr & Mueller 1998.
+    """
+
+    _y: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = np.tanh(x, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        if training:
+            self._y = y
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        y = self.cached(self._y)
+        dx = np.multiply(y, y, out=self.buffer("dx", dy.shape, dy.dtype))
+        np.subtract(1, dx, out=dx)
+        dx *= dy
+        return dx
+
+
+class Softmax(Layer):
+    """Probabilities from logits, over the last axis.
+
+    Forward:   y_i = exp(x_i) / sum_j exp(x_j)      (max x is subtracted first: same y, no overflow)
+    Backward:  dx_i = y_i (dy_i - sum_j dy_j y_j)   (the Jacobian diag(y) - y y^T times dy)
+
+    Shapes: x, y (n, ..., classes)
+    Cached for backward: y
+    Source: Bridle 1990. `Sequential` trains Softmax under `CrossEntropy` as `SoftmaxCrossEntropy`.
+    """
+
+    _y: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = softmax(x)
+        if training:
+            self._y = y
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        y = self.cached(self._y)
+        dx = dy - np.add.reduce(dy * y, axis=-1, keepdims=True)
+        dx *= y
+        return dx
+
+
+class LogSoftmax(Layer):
+    """Log-probabilities from logits, over the last axis.
+
+    Forward:   y_i = x_i - log sum_j exp(x_j)
+    Backward:  dx_i = dy_i - exp(y_i) sum_j dy_j
+
+    Shapes: x, y (n, ..., classes)
+    Cached for backward: y
+    Source: the logarithm of `Softmax`, exact where its probabilities would round to 0.
+    """
+
+    _y: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = log_softmax(x)
+        if training:
+            self._y = y
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        dx = np.exp(self.cached(self._y))
+        dx *= np.add.reduce(dy, axis=-1, keepdims=True)
+        return np.subtract(dy, dx, out=dx)
+
+
+def softmax(x: Array) -> Array:
+    """exp(x_i) / sum_j exp(x_j) over the last axis, as a new array."""
+    y = x - np.maximum.reduce(x, axis=-1, keepdims=True)
+    np.exp(y, out=y)
+    y /= np.add.reduce(y, axis=-1, keepdims=True)
+    return y
+
+
+def log_softmax(x: Array) -> Array:
+    """x_i - log sum_j exp(x_j) over the last axis, as a new array."""
+    y = x - np.maximum.reduce(x, axis=-1, keepdims=True)
+    y -= np.log(np.add.reduce(np.exp(y), axis=-1, keepdims=True))
+    return y

@@ -1,0 +1,224 @@
+"""What a layer is: the protocol that every layer of the library, and of its users, follows."""
+
+import inspect
+import math
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from tinynet import initializers
+from tinynet.initializers import Initializer
+from tinynet.types import Array, Shape
+
+T = TypeVar("T")
+
+
+class ParamSpec(NamedTuple):
+    """A parameter as `build` declares it; the model allocates it."""
+
+    name: str
+    shape: Shape
+    initializer: Initializer
+    decay: bool
+
+
+class Layer:
+    """A function with parameters, and its derivative.
+
+    A layer of your own needs ``forward(x, training)`` and ``backward(dy)``, and ``build(input_shape)``
+    when it has parameters or changes the shape. `Sequential` calls ``build`` once, then gives every
+    parameter declared by ``add_param("W", ...)`` its place: ``layer.W`` and its gradient ``layer.dW``
+    are views into the model's two flat vectors.
+
+    - ``forward`` keeps what ``backward`` needs on ``self`` (``_x``, ``_mask``), if ``training``; without it,
+      it writes nothing to ``self`` and returns a fresh array.
+    - ``backward`` **overwrites** the gradients of the parameters and returns dx, or None if
+      ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
+    - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
+      valid until its next call.
+    """
+
+    children: tuple["Layer", ...] = ()
+    state_names: tuple[str, ...] = ()  # arrays that are saved but not trained
+    trainable = True
+    needs_input_grad = True
+
+    input_shape: Shape | None = None  # set when the layer is built, both without the batch axis
+    output_shape: Shape | None = None
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+    _views: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.param_specs: dict[str, ParamSpec] = {}
+        self._buffers: dict[str, Array] = {}
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Declare the parameters and return the output's shape; both shapes without the batch axis.
+
+        Raises: ValueError: if the layer can't take this input.
+        """
+        return input_shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """y = f(x)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(x, training)")
+
+    def backward(self, dy: Array) -> Array | None:
+        """dL/dx for dy = dL/dy; writes dL/dW into ``dW``, and so on for each parameter."""
+        raise NotImplementedError(f"{type(self).__name__} defines no backward(dy)")
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the matrix work that one example costs in forward."""
+        return 0
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, by name: what is needed to make the layer again.
+
+        Reads the attribute of the same name for each argument, so a layer that keeps its arguments
+        under their names needs no ``config`` of its own.
+        """
+        arguments = list(inspect.signature(type(self).__init__).parameters.values())[1:]
+        return {
+            argument.name: getattr(self, argument.name)
+            for argument in arguments
+            if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+        }
+
+    # -- what layers call -------------------------------------------------------------------------
+
+    def add_param(self, name: str, shape: Shape, initializer: str | Initializer, decay: bool = True) -> None:
+        """Declare a parameter, in `build`. ``decay``: whether weight decay applies to it."""
+        shape = tuple(int(size) for size in shape)
+        self.param_specs[name] = ParamSpec(name, shape, initializers.get(initializer), decay)
+
+    def add_state(self, name: str, shape: Shape, value: float) -> None:
+        """Make an array named in ``state_names``, in `build`: saved with the model, not trained."""
+        self.bind(name, np.full(shape, value, self.dtype))
+
+    def buffer(self, name: str, shape: Shape, dtype: Any) -> Array:
+        """Memory kept from step to step, not initialised: the caller fills all of it.
+
+        A smaller last batch gets the front part of the memory that it already has.
+        """
+        memory = self._buffers.get(name)
+        if memory is None or memory.dtype != dtype or memory.shape[1:] != shape[1:] or len(memory) < shape[0]:
+            memory = self._buffers[name] = np.empty(shape, dtype)
+        return memory if memory.shape[0] == shape[0] else memory[: shape[0]]
+
+    def cached(self, value: T | None) -> T:
+        """What `forward` kept for `backward`; raises RuntimeError if it did not run."""
+        if value is None:
+            kind = type(self).__name__
+            raise RuntimeError(
+                f"{kind}.backward needs what {kind}.forward(x, training=True) keeps; call that first"
+            )
+        return value
+
+    # -- what the model calls ---------------------------------------------------------------------
+
+    def setup(self, input_shape: Shape, dtype: Any) -> Shape:
+        """Build once, and remember the shapes; a layer made of layers calls it on its children."""
+        if self.output_shape is not None:
+            raise ValueError(
+                "this layer object is in use already: make a new one for each place, "
+                "or take model.copy() for a second model"
+            )
+        self.dtype = np.dtype(dtype)
+        output_shape = tuple(int(size) for size in self.build(tuple(input_shape)))
+        if math.prod(output_shape) < 1:
+            raise ValueError(f"the output would be empty: its shape is {batch_shape(output_shape)}")
+        self.input_shape, self.output_shape = tuple(input_shape), output_shape
+        return output_shape
+
+    def bind(self, name: str, view: Array) -> None:
+        """Put an array in place: from now on, ``layer.name = a`` copies ``a`` into it."""
+        self._views = self._views | {name}
+        self.__dict__[name] = view
+
+    def forget(self) -> None:
+        """Drop the buffers and what `forward` kept; parameters and state stay."""
+        self._buffers = {}
+        for name, default in _cache_defaults(type(self)).items():
+            self.__dict__.pop(name, default)
+
+    def unbuild(self) -> None:
+        """Be as before `setup`: without parameters, state and shapes."""
+        self.forget()
+        for name in self._views:
+            del self.__dict__[name]
+        for layer in self.children:
+            layer.unbuild()
+        self._views, self.param_specs, self.input_shape, self.output_shape = frozenset(), {}, None, None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Parameters are views into the model's vectors, which the optimizer updates: assigning
+        # copies into the view, as rebinding it would cut the layer off from its training.
+        if name not in self._views:
+            object.__setattr__(self, name, value)
+            return
+        view = self.__dict__[name]
+        array = np.asarray(value)
+        if array.shape != view.shape:
+            raise ValueError(f"{type(self).__name__}.{name}: expected shape {view.shape}, got {array.shape}")
+        view[...] = array
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached when the ordinary look-up failed.
+        hint = ""
+        if self.__dict__.get("output_shape") is None and not name.startswith("__"):
+            hint = "; it is not built yet: Sequential builds its layers and gives them their parameters"
+        raise AttributeError(f"{type(self).__name__!r} layer has no attribute {name!r}{hint}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        caches = _cache_defaults(type(self))
+        state = {name: value for name, value in self.__dict__.items() if name not in caches}
+        state["_buffers"] = {}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def arguments(self) -> str:
+        """The constructor's arguments that differ from their defaults: ``units=300``."""
+        defaults = inspect.signature(type(self).__init__).parameters
+        return ", ".join(
+            f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
+            for name, value in self.config().items()
+            if name not in defaults or defaults[name].default != value
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.arguments()})"
+
+
+def _cache_defaults(kind: type) -> dict[str, Any]:
+    """The names of what `forward` keeps: declared in the class as ``_x: Array | None = None``."""
+    return {
+        name: None
+        for base in kind.__mro__
+        for name, value in vars(base).items()
+        if name.startswith("_") and not name.startswith("__") and value is None
+    }
+
+
+def batch_shape(shape: Shape) -> str:
+    """A shape as error messages print it: ``(batch, 28, 28)``."""
+    return f"(batch{''.join(f', {size}' for size in shape)})"
+
+
+def check_positive_int(name: str, value: Any) -> int:
+    """The value as an int; raises ValueError unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}: expected a positive int, got {value!r}")
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> float:
+    """The value as a float within the bounds; raises ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name}: expected a number, got {value!r}")
+    inside = low <= value < high if open_high else low <= value <= high
+    if not inside or not math.isfinite(value):
+        bracket = ")" if open_high else "]"
+        raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, got {value!r}")
+    return float(value)

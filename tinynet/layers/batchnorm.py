@@ -1,0 +1,95 @@
+"""BatchNorm: each feature of a batch brought to mean 0 and variance 1."""
+
+import numpy as np
+
+from tinynet.layers.base import Layer, check_number
+from tinynet.types import Array, Shape
+
+
+class BatchNorm(Layer):
+    """Batch normalization over the last axis; for images that is the channels.
+
+    Forward:   x_hat = (x - mean) / sqrt(var + epsilon)     y = gamma x_hat + beta
+    Backward:  dgamma = sum_n dy x_hat     dbeta = sum_n dy
+               dx = gamma / sqrt(var + epsilon) (dy - dbeta / n - x_hat dgamma / n)
+
+    The sums run over every axis but the last. The two terms taken from dy are the ways in which x acts
+    through mean and var. Training uses the batch's mean and (biased) variance and moves the running ones
+    towards them, running = momentum running + (1 - momentum) batch; otherwise, and when frozen, the
+    running ones are used.
+
+    Shapes: x, y, x_hat (n, ..., features)  gamma, beta, mean, var (features,)
+    Cached for backward: x_hat, 1 / sqrt(var + epsilon)
+    Args:
+        momentum: how much of the running statistics a step keeps, in [0, 1].
+        epsilon: added to the variance, above 0.
+    Source: Ioffe & Szegedy 2015.
+    """
+
+    state_names = ("running_mean", "running_var")
+    gamma: Array
+    beta: Array
+    dgamma: Array
+    dbeta: Array
+    running_mean: Array
+    running_var: Array
+    _x_hat: Array | None = None
+    _inv_std: Array | None = None
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum = check_number("BatchNorm momentum", momentum, 0, 1)
+        self.epsilon = check_number("BatchNorm epsilon", epsilon, 1e-12, 1)
+
+    def build(self, input_shape: Shape) -> Shape:
+        features = input_shape[-1:]
+        self.add_param("gamma", features, "ones", decay=False)
+        self.add_param("beta", features, "zeros", decay=False)
+        self.add_state("running_mean", features, 0)
+        self.add_state("running_var", features, 1)
+        return input_shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        if not training or not self.trainable:
+            inv_std = 1 / np.sqrt(self.running_var + self.epsilon)
+            if training:
+                self._inv_std = inv_std
+            scale = self.gamma * inv_std
+            y = x * scale
+            y += self.beta - self.running_mean * scale
+            return y
+
+        rows = x.reshape(-1, x.shape[-1])  # (n, features)
+        x_hat = self.buffer("x_hat", rows.shape, x.dtype)
+        mean = np.add.reduce(rows, axis=0) / len(rows)
+        np.subtract(rows, mean, out=x_hat)
+        var = np.einsum("nf,nf->f", x_hat, x_hat) / len(rows)
+        inv_std = 1 / np.sqrt(var + self.epsilon)
+        x_hat *= inv_std
+        y = np.multiply(x_hat, self.gamma, out=self.buffer("y", rows.shape, x.dtype))
+        y += self.beta
+
+        self._x_hat, self._inv_std = x_hat, inv_std
+        for running, batch in ((self.running_mean, mean), (self.running_var, var)):
+            running *= self.momentum
+            running += (1 - self.momentum) * batch
+        return y.reshape(x.shape)
+
+    def backward(self, dy: Array) -> Array | None:
+        inv_std = self.cached(self._inv_std)
+        if not self.trainable:  # y is linear in x: mean and var are constants
+            frozen_dx: Array = dy * (self.gamma * inv_std)
+            return frozen_dx
+
+        x_hat = self.cached(self._x_hat)
+        rows = dy.reshape(x_hat.shape)
+        np.add.reduce(rows, axis=0, out=self.dbeta)
+        np.einsum("nf,nf->f", rows, x_hat, out=self.dgamma)
+        if not self.needs_input_grad:
+            return None
+        dx = np.multiply(x_hat, self.dgamma, out=self.buffer("dx", rows.shape, dy.dtype))
+        dx += self.dbeta
+        dx /= -len(rows)
+        dx += rows  # dy - (dbeta + x_hat dgamma) / n
+        dx *= self.gamma * inv_std
+        return dx.reshape(dy.shape)

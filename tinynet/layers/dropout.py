@@ -1,0 +1,61 @@
+"""Dropout: a random part of the units is silent in each training step."""
+
+import math
+
+import numpy as np
+
+from tinynet import random
+from tinynet.layers.base import Layer, check_number
+from tinynet.types import Array, Shape
+
+_LEVELS = 1 << 16  # a unit is dropped where its 16 random bits are below rate * 2^16
+_UNITS_PER_BLOCK = 16  # Philox makes blocks of 256 bits
+
+
+class Dropout(Layer):
+    """Inverted dropout.
+
+    Forward:   y = x mask      mask = 1 / (1 - rate) where a unit is kept, else 0; y = x when not training
+    Backward:  dx = dy mask
+
+    Shapes: x, y, mask (n, ...)
+    Cached for backward: mask
+    Args:
+        rate: the share of units to drop, in [0, 1); held to the nearest 1/65536.
+        seed: a seed of its own; None takes the model's.
+    Source: Srivastava et al. 2014; counter-based random numbers: Salmon et al. 2011 (Philox).
+
+    The mask is a function of seed, place in the model, ``step`` and row: nothing has to be saved to
+    draw it again, and a batch cut into parts (``first_row``) gets the same mask as the whole.
+    `Sequential` counts ``step``; two forward passes at one step drop the same units.
+    """
+
+    _mask: Array | None = None
+
+    def __init__(self, rate: float, seed: int | None = None) -> None:
+        super().__init__()
+        self.rate = check_number("Dropout rate", rate, 0, 1, open_high=True)
+        self.seed = None if seed is None else random.check_seed(seed)
+        self.key = random.dropout_key(self.seed or 0, 0)  # the model gives each place a key of its own
+        self.step = 0
+        self.first_row = 0
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        if not training:
+            return x
+        mask = self._mask = self.draw_mask(x.shape, x.dtype)
+        return np.multiply(x, mask, out=self.buffer("y", x.shape, x.dtype))
+
+    def backward(self, dy: Array) -> Array:
+        return np.multiply(dy, self.cached(self._mask), out=self.buffer("dx", dy.shape, dy.dtype))
+
+    def draw_mask(self, shape: Shape, dtype: np.dtype[np.generic]) -> Array:
+        """The mask of this step, for rows ``first_row`` onwards: 0 or 1 / (1 - rate), shape as given."""
+        rows, units = shape[0], math.prod(shape[1:])
+        blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks a row, so that any row can be drawn alone
+        philox = np.random.Philox(key=self.key, counter=(self.first_row * blocks, self.step, 0, 0))
+        bits = philox.random_raw(rows * blocks * 4).view(np.uint16).reshape(rows, -1)[:, :units]
+        threshold = min(round(self.rate * _LEVELS), _LEVELS - 1)
+        keep_share = 1 - threshold / _LEVELS
+        keep = (bits >= threshold).reshape(shape)
+        return np.multiply(keep, np.asarray(1 / keep_share, dtype), out=self.buffer("mask", shape, dtype))

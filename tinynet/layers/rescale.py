@@ -1,0 +1,32 @@
+"""Rescale: pixels to numbers near one."""
+
+import numpy as np
+
+from tinynet.layers.base import Layer, check_number
+from tinynet.types import Array
+
+
+class Rescale(Layer):
+    """A fixed scale and offset; as a layer, so that what trains is what predicts.
+
+    Forward:   y = scale x + offset
+    Backward:  dx = scale dy
+
+    Shapes: x, y (n, ...)
+    Cached for backward: nothing
+    Args: scale, offset: numbers; `Rescale(1/255)` takes bytes to 0..1.
+    """
+
+    def __init__(self, scale: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.scale = check_number("Rescale scale", scale, -np.inf, np.inf)
+        self.offset = check_number("Rescale offset", offset, -np.inf, np.inf)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = np.multiply(x, self.scale, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        if self.offset:
+            y += self.offset
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        return np.multiply(dy, self.scale, out=self.buffer("dx", dy.shape, dy.dtype))

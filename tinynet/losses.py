@@ -1,0 +1,288 @@
+"""Losses: what training minimises, each with its gradient directly below.
+
+``forward(outputs, targets, total=None)`` divides by ``total``, the number of examples of the whole batch,
+so that the parts of a batch add up; None means that the outputs are the whole batch.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinynet.layers.activations import softmax
+from tinynet.layers.base import batch_shape, check_number
+from tinynet.types import Array, Shape
+
+
+class Loss:
+    """A function of outputs and targets that gives one number, and its derivative."""
+
+    is_classification = True
+
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
+        """The mean loss of the batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(outputs, targets, total)")
+
+    def backward(self) -> Array:
+        """The gradient with respect to the outputs that `forward` saw; a new array of their shape."""
+        raise NotImplementedError(f"{type(self).__name__} defines no backward()")
+
+    def check_targets(self, targets: Any, output_shape: Shape) -> Array:
+        """The targets as `forward` takes them, shapes without the batch axis; raises ValueError."""
+        return check_labels(targets, output_shape)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def check_labels(labels: Any, output_shape: Shape) -> Array:
+    """Class labels as an (n,) array of NumPy's index type.
+
+    Args:
+        labels: integers (n,) or (n, 1), each from 0 to classes - 1.
+        output_shape: (classes,).
+    Raises: ValueError: naming what is wrong and the mend.
+    """
+    if len(output_shape) != 1:
+        raise ValueError(
+            f"a class label per example needs outputs (batch, classes), got {batch_shape(output_shape)}"
+        )
+    classes = output_shape[0]
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == classes and classes > 1:
+        raise ValueError(
+            f"labels: expected class numbers of shape (n,), got one-hot of shape {labels.shape}; "
+            "give labels.argmax(1)"
+        )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels: expected integers from 0 to {classes - 1}, got dtype {labels.dtype}; "
+            "give labels.astype(int) if they are class numbers"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise ValueError(f"labels: expected shape (n,) or (n, 1), got {labels.shape}")
+    if labels.dtype.kind == "u" and labels.size and int(labels.max()) >= classes:
+        raise _label_out_of_range(labels, classes)
+    indices: Array = labels.astype(np.intp, copy=False)
+    # Seen as unsigned, a negative label is huge: one pass finds both kinds of wrong.
+    if indices.size and int(indices.view(np.uintp).max()) >= classes:
+        raise _label_out_of_range(indices, classes)
+    return indices
+
+
+def _label_out_of_range(labels: Array, classes: int) -> ValueError:
+    first = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
+    return ValueError(
+        f"labels: expected class numbers from 0 to {classes - 1}, as the model has {classes} outputs; "
+        f"got {labels[first]} at index {first}"
+    )
+
+
+def _check_batch(outputs: Array, targets: Array) -> None:
+    if len(outputs) != len(targets) or not len(outputs):
+        raise ValueError(
+            f"expected one target per example and at least one; got {len(outputs)} outputs "
+            f"and {len(targets)} targets"
+        )
+
+
+class _Classification(Loss):
+    """What the losses on class labels share: the labels' check, and label smoothing."""
+
+    _labels: Array | None = None
+    _total: int = 0
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        kind = type(self).__name__
+        self.label_smoothing = check_number(f"{kind} label_smoothing", label_smoothing, 0, 1, open_high=True)
+
+    def config(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing}
+
+    def _start(self, outputs: Array, targets: Array, total: int | None) -> Array:
+        """Check, and keep the labels and the divisor for `backward`."""
+        labels = self._labels = check_labels(targets, outputs.shape[1:])
+        _check_batch(outputs, labels)
+        self._total = len(outputs) if total is None else total
+        return labels
+
+    def _target_term(self, scores: Array, labels: Array) -> Array:
+        """sum_k q_k score_k per example, for q = (1 - s) onehot + s / classes."""
+        s = self.label_smoothing
+        picked = scores[np.arange(len(labels)), labels]
+        return picked if s == 0 else (1 - s) * picked + s * (np.add.reduce(scores, axis=1) / scores.shape[1])
+
+    def _subtract_targets(self, gradient: Array) -> Array:
+        """gradient - q / total, in place."""
+        labels, s = _need(self._labels), self.label_smoothing
+        gradient[np.arange(len(labels)), labels] -= (1 - s) / self._total
+        if s:
+            gradient -= s / (self._total * gradient.shape[1])
+        return gradient
+
+
+def _need(value: Array | None) -> Array:
+    if value is None:
+        raise RuntimeError(
+            "the loss's backward needs what its forward(outputs, targets) keeps; call that first"
+        )
+    return value
+
+
+class SoftmaxCrossEntropy(_Classification):
+    """Cross-entropy of the softmax of logits, in one step.
+
+    Forward:   L = sum_n (logsumexp(z_n) - sum_k q_nk z_nk) / total
+    Backward:  dz = (softmax(z) - q) / total
+
+    q is 1 at the label and 0 elsewhere; with label smoothing s, q = (1 - s) onehot + s / classes.
+
+    Shapes: z (n, classes)  targets (n,) integers
+    Cached for backward: softmax(z), labels
+    Args: label_smoothing: in [0, 1).
+    Raises: ValueError: for targets that are no class labels.
+    Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite for any finite logits.
+    """
+
+    _probabilities: Array | None = None
+
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
+        labels = self._start(outputs, targets, total)
+        shifted = outputs - np.maximum.reduce(outputs, axis=1, keepdims=True)
+        probabilities = np.exp(shifted)
+        sums = np.add.reduce(probabilities, axis=1, keepdims=True)
+        probabilities /= sums
+        self._probabilities = probabilities
+        losses = np.log(sums[:, 0]) - self._target_term(shifted, labels)
+        return float(np.add.reduce(losses)) / self._total
+
+    def backward(self) -> Array:
+        return self._subtract_targets(_need(self._probabilities) / self._total)
+
+
+class CrossEntropy(_Classification):
+    """Cross-entropy of probabilities, as `Softmax` gives them.
+
+    Forward:   L = - sum_n sum_k q_nk log p_nk / total
+    Backward:  dp = - q / (p total)
+
+    A model that ends in `Softmax` is trained through `SoftmaxCrossEntropy`, which is the same function of
+    the logits and stays finite where p rounds to 0. There is no epsilon and no clipping: a probability of
+    0 for the true class is an infinite loss.
+
+    Shapes: p (n, classes)  targets (n,) integers
+    Cached for backward: p, labels
+    Args: label_smoothing: in [0, 1).
+    Raises: ValueError: for targets that are no class labels.
+    """
+
+    _probabilities: Array | None = None
+
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
+        labels = self._start(outputs, targets, total)
+        self._probabilities = outputs
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_p = np.log(outputs)
+        return -float(np.add.reduce(self._target_term(log_p, labels))) / self._total
+
+    def backward(self) -> Array:
+        p = _need(self._probabilities)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self._subtract_targets(np.zeros_like(p)) / p
+
+    def on_logits(self) -> SoftmaxCrossEntropy:
+        """The same loss as a function of the logits before the softmax."""
+        return SoftmaxCrossEntropy(self.label_smoothing)
+
+
+class NegativeLogLikelihood(_Classification):
+    """Negative log-likelihood of log-probabilities, as `LogSoftmax` gives them.
+
+    Forward:   L = - sum_n log p_n[label] / total
+    Backward:  d(log p) = - onehot / total
+
+    Shapes: log p (n, classes)  targets (n,) integers
+    Cached for backward: the shape of log p, labels
+    Raises: ValueError: for targets that are no class labels.
+    """
+
+    _outputs: Array | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
+        labels = self._start(outputs, targets, total)
+        self._outputs = outputs
+        return -float(np.add.reduce(self._target_term(outputs, labels))) / self._total
+
+    def backward(self) -> Array:
+        return self._subtract_targets(np.zeros_like(_need(self._outputs)))
+
+
+class MeanSquaredError(Loss):
+    """Mean of the squared differences, over the examples and over the outputs of each.
+
+    Forward:   L = sum_n sum_k (y_nk - t_nk)^2 / (total outputs)
+    Backward:  dy = 2 (y - t) / (total outputs)
+
+    Shapes: y, t (n, ...), of one shape; t are floats
+    Cached for backward: y - t
+    Raises: ValueError: if the targets are no floats or of another shape.
+    """
+
+    is_classification = False
+    _difference: Array | None = None
+    _count: int = 0
+
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
+        targets = self.check_targets(targets, outputs.shape[1:])
+        _check_batch(outputs, targets)
+        difference = self._difference = outputs - targets.astype(outputs.dtype, copy=False)
+        self._count = (len(outputs) if total is None else total) * math.prod(outputs.shape[1:])
+        return float(np.vdot(difference, difference)) / self._count
+
+    def backward(self) -> Array:
+        return _need(self._difference) * (2 / self._count)
+
+    def check_targets(self, targets: Any, output_shape: Shape) -> Array:
+        targets = np.asarray(targets)
+        if targets.dtype.kind != "f":
+            raise ValueError(
+                f"targets: MeanSquaredError expects floats, got dtype {targets.dtype}; "
+                "give targets.astype('float32'), or use a classification loss for class labels"
+            )
+        if targets.ndim == 1 and output_shape == (1,):
+            targets = targets[:, None]
+        if targets.shape[1:] != output_shape or targets.ndim == 0:
+            raise ValueError(
+                f"targets: expected the outputs' shape {batch_shape(output_shape)}, got {targets.shape}"
+            )
+        checked: Array = targets
+        return checked
+
+
+BY_NAME: dict[str, type[Loss]] = {
+    kind.__name__: kind
+    for kind in (SoftmaxCrossEntropy, CrossEntropy, NegativeLogLikelihood, MeanSquaredError)
+}
+"""The losses that a model file may name."""
+
+__all__ = [
+    "CrossEntropy",
+    "Loss",
+    "MeanSquaredError",
+    "NegativeLogLikelihood",
+    "SoftmaxCrossEntropy",
+    "softmax",
+]

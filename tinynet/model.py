@@ -1,0 +1,386 @@
+"""Sequential: a chain of layers as one function, with its parameters in one vector."""
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinynet import architecture, inference, random, storage, summary, training
+from tinynet.batches import Augment
+from tinynet.callbacks import Callback
+from tinynet.history import History
+from tinynet.layers import Dropout, Layer, Softmax
+from tinynet.layers.base import check_positive_int
+from tinynet.losses import CrossEntropy, Loss
+from tinynet.optimizers import Optimizer
+from tinynet.parameters import Parameters, walk
+from tinynet.types import Array, Shape
+
+
+class Sequential:
+    """Layers, one after the other.
+
+    Built at once: each layer declares its parameters, then all of them get their place in two flat vectors,
+    ``params`` and ``grads``, and every ``layer.W`` and ``layer.dW`` is a view into those. Parameters that
+    weight decay applies to come first. Names are paths: ``"2.W"`` is the W of ``layers[2]``.
+
+    Args:
+        layers: `Layer` objects, each in one place only.
+        input_shape: the shape of one example, without the batch axis: (28, 28).
+        seed: for initial values, shuffles and dropout; None draws one, kept as ``model.seed``.
+        dtype: "float32" or "float64".
+        device: "cpu".
+    Raises: ValueError: naming the layer that can't take its input, and the mend.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Sequence[int],
+        seed: int | None = None,
+        dtype: Any = "float32",
+        device: str = "cpu",
+    ) -> None:
+        if device != "cpu":
+            raise ValueError(
+                f"device: expected 'cpu', the only one that this version of tinynet has; got {device!r}"
+            )
+        self.device = device
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {str(self.dtype)!r}")
+        self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
+        self.input_shape: Shape = tuple(check_positive_int("input_shape", size) for size in input_shape)
+        self.layers = tuple(layers)
+        self.loss: Loss | None = None  # the loss it was fitted with
+        self.fitted_on_bytes = False
+        self.step = 0  # training steps begun, which dropout counts by
+        self.epoch = 0  # epochs trained, which shuffles count by
+        self.outputs: Array | None = None  # of the last training step
+        self._input: Array | None = None  # memory for a training batch in the model's dtype
+        self._build()
+        self._parameters = Parameters(self.layers, self.dtype, self.seed)
+        self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
+        for index, layer in enumerate(self._dropouts):
+            layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        if not self.layers:
+            raise ValueError("layers: expected at least one layer, got none")
+        shape = self.input_shape
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layer {index}: expected a Layer object such as Dense(10), got {layer!r}")
+            try:
+                shape = layer.setup(shape, self.dtype)
+            except ValueError as error:
+                raise ValueError(f"layer {index} ({type(layer).__name__}): {error}") from None
+        self.output_shape: Shape = shape
+
+    @property
+    def params(self) -> Array:
+        """Every parameter, one flat vector."""
+        return self._parameters.values
+
+    @property
+    def grads(self) -> Array:
+        """Every parameter's gradient, one flat vector, in the order of ``params``."""
+        return self._parameters.grads
+
+    @property
+    def decay_size(self) -> int:
+        """How many parameters, at the front of ``params``, weight decay applies to."""
+        return self._parameters.decay_size
+
+    def walk(self) -> Iterator[tuple[str, Layer]]:
+        """Every layer with its path, layers inside layers included: ``("0", ...), ("5", ...), ("5.1", ...)``."""
+        return walk(self.layers)
+
+    # -- the function and its gradient --------------------------------------------------------------
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """The last layer's output (n, ...) for x (n, *input_shape); ``training`` keeps what backward needs."""
+        return self.run(self.layers, x, training)
+
+    def run(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
+        """`forward` through some of the layers, which must include the first."""
+        if x.shape[1:] != self.input_shape:
+            raise ValueError(f"x: expected shape (batch, {str(self.input_shape)[1:]}, got {x.shape}")
+        if x.dtype != self.dtype:
+            x = self._cast_into_buffer(x) if training else x.astype(self.dtype)
+        for layer in layers:
+            x = layer.forward(x, training)
+        return x
+
+    def _cast_into_buffer(self, x: Array) -> Array:
+        if self._input is None or len(self._input) < len(x):
+            self._input = np.empty(x.shape, self.dtype)
+        buffer = self._input[: len(x)]
+        np.copyto(buffer, x, casting="unsafe")
+        return buffer
+
+    def backward(self, dy: Array) -> Array | None:
+        """The gradients of every trainable parameter, and dx if some layer below needs one (None else)."""
+        return self._run_back(self.layers, dy)
+
+    def _run_back(self, layers: Sequence[Layer], dy: Array) -> Array | None:
+        gradient: Array | None = dy
+        for layer in reversed(layers[self._plan_gradients() :]):
+            assert gradient is not None
+            gradient = layer.backward(gradient)
+        return gradient
+
+    def _plan_gradients(self) -> int:
+        """The first layer that trains: nothing below needs a gradient, nor does its own input."""
+        first = next((i for i, layer in enumerate(self.layers) if _trains(layer)), len(self.layers))
+        for layer in self.layers[first:]:
+            layer.needs_input_grad = True
+        if first < len(self.layers):
+            self.layers[first].needs_input_grad = False
+        return first
+
+    def loss_and_gradients(self, x: Array, y: Array, loss: Loss, total: int | None = None) -> float:
+        """The loss of a batch; its gradients are then in ``grads``, the outputs in ``outputs``.
+
+        A Softmax at the end and a CrossEntropy are trained as one function of the logits (``outputs`` holds
+        the logits then): the same gradient, finite for logits of +-1e4.
+
+        Args: x (n, *input_shape); y: n targets; total: the size of the whole batch if this is a part of it.
+        """
+        layers, loss = self.fuse(loss)
+        for layer in self._dropouts:
+            layer.step = self.step
+        self.step += 1
+        self.outputs = self.run(layers, x, training=True)
+        value = loss.forward(self.outputs, y, total)
+        self._run_back(layers, loss.backward())
+        return value
+
+    def fuse(self, loss: Loss) -> tuple[Sequence[Layer], Loss]:
+        """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy."""
+        if isinstance(loss, CrossEntropy) and isinstance(self.layers[-1], Softmax):
+            return self.layers[:-1], loss.on_logits()
+        return self.layers, loss
+
+    # -- training and using ------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        optimizer: Optimizer,
+        loss: Loss,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 1,
+        steps_per_epoch: int | None = None,
+    ) -> History:
+        """Train.
+
+        Args:
+            x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
+                iterable of (x, y) batches that can be iterated once per epoch.
+            optimizer: it owns its state, so a second fit with it goes on where the first ended.
+            loss: kept as ``model.loss``, for `evaluate`.
+            validation_data: (x, y), or an iterable of batches; measured after each epoch.
+            validation_split: the share at the end of x and y to validate with instead.
+            shuffle: a new order of the arrays each epoch, drawn from the model's seed.
+            augment: a function (x_batch, generator) -> x_batch.
+            verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
+            steps_per_epoch: batches per epoch, where not all of them.
+        Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
+        Raises:
+            ValueError: for bad input, before anything is changed.
+            NonFiniteError: if the loss became NaN or infinite, before that step's update.
+        """
+        return training.fit(
+            self,
+            x,
+            y,
+            optimizer=optimizer,
+            loss=loss,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            shuffle=shuffle,
+            augment=augment,
+            callbacks=callbacks,
+            verbose=verbose,
+            steps_per_epoch=steps_per_epoch,
+        )
+
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
+    ) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
+
+        Args: x, y: as in `fit`; loss: None takes the one the model was fitted with, saved with it.
+        Raises: ValueError: for bad input, or if no loss is known.
+        """
+        return inference.evaluate(self, x, y, batch_size, loss)
+
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
+        """The last layer's outputs (n, ...) for x (n, *input_shape). Safe from many threads.
+
+        Raises: ValueError: for bad input.
+        """
+        return inference.predict(self, x, batch_size)
+
+    def predict_proba(self, x: Any, batch_size: int = 256) -> Array:
+        """Class probabilities (n, classes), whichever head the model has.
+
+        A `Softmax` gives them; a `LogSoftmax`'s are its exponential; any other head's outputs count as logits.
+        Raises: ValueError: for bad input, or if the model was fitted for regression.
+        """
+        return inference.predict_proba(self, x, batch_size)
+
+    def predict_classes(self, x: Any, batch_size: int = 256) -> Array:
+        """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
+        return inference.predict_classes(self, x, batch_size)
+
+    # -- parameters ---------------------------------------------------------------------------------
+
+    def named_params(self) -> dict[str, Array]:
+        """Every parameter by its path, ``"2.W"``, as the view that training changes."""
+        return self._parameters.named()
+
+    def named_grads(self) -> dict[str, Array]:
+        """The gradient of every parameter, by the parameter's path, as the view that backward writes."""
+        return self._parameters.named("d")
+
+    def named_state(self) -> dict[str, Array]:
+        """Every array that is saved but not trained, by its path: ``"3.running_mean"``."""
+        return {
+            f"{path}.{name}": getattr(layer, name)
+            for path, layer in self.walk()
+            for name in layer.state_names
+        }
+
+    def named_weights(self) -> dict[str, Array]:
+        """Parameters and state by their paths, layer by layer: gamma, beta, running_mean, running_var."""
+        return {
+            f"{path}.{name}": getattr(layer, name)
+            for path, layer in self.walk()
+            for name in (*layer.param_specs, *layer.state_names)
+        }
+
+    def trainable_ranges(self) -> list[tuple[int, int]]:
+        """The (start, stop) parts of ``params`` that train."""
+        return self._parameters.trainable_ranges()
+
+    def get_weights(self) -> list[Array]:
+        """Copies of the parameters and the state, layer by layer: for Dense ``[W, b]``."""
+        return [array.copy() for array in self.named_weights().values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Copy in what `get_weights` gave; raises ValueError, and changes nothing, if a shape differs."""
+        targets = self.named_weights()
+        arrays = [np.asarray(weight) for weight in weights]
+        if len(arrays) != len(targets):
+            raise ValueError(f"expected {len(targets)} arrays ({', '.join(targets)}), got {len(arrays)}")
+        wrong = [
+            f"{name}: expected shape {target.shape}, got {array.shape} {array.dtype}"
+            for (name, target), array in zip(targets.items(), arrays, strict=True)
+            if array.shape != target.shape or array.dtype.kind not in "biuf"
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        for target, array in zip(targets.values(), arrays, strict=True):
+            target[...] = array
+
+    def copy(self, dtype: Any = None) -> "Sequential":
+        """A model of its own with the same values, in another dtype if one is given."""
+        clone = copy.deepcopy(self)
+        if dtype is not None:
+            clone._to_dtype(np.dtype(dtype))
+        return clone
+
+    def _to_dtype(self, dtype: np.dtype[Any]) -> None:
+        self.dtype, self.outputs, self._input = dtype, None, None
+        for _, layer in self.walk():
+            layer.forget()
+            layer.dtype = dtype
+            for name in layer.state_names:
+                layer.bind(name, getattr(layer, name).astype(dtype))
+        self._parameters.to_dtype(dtype)
+
+    def __copy__(self) -> "Sequential":
+        return self.copy()  # two models that share layers but not vectors would be neither one nor two
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._parameters.bind()  # deepcopy and pickle make arrays of their own out of views
+
+    # -- showing and saving ---------------------------------------------------------------------------
+
+    def describe(self) -> list[summary.LayerRow]:
+        """A row for each layer: path, kind, output shape, parameters, multiply-adds."""
+        rows = []
+        for path, layer in self.walk():
+            params = sum(math.prod(spec.shape) for spec in layer.param_specs.values())
+            state = sum(getattr(layer, name).size for name in layer.state_names)
+            rows.append(
+                summary.LayerRow(
+                    path,
+                    type(layer).__name__,
+                    layer.arguments(),
+                    layer.output_shape or (),
+                    params + state,
+                    0 if layer.children else layer.multiply_adds(),
+                    params if layer.trainable else 0,
+                )
+            )
+        return rows
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print the layers with shapes, parameters and multiply-adds, and the totals with their memory."""
+        print_fn(summary.table(self.describe(), self.dtype, self.input_shape))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write layers, parameters, state and loss to a .safetensors file; `load_model` reads it.
+
+        Raises: ModelFileError: if a layer's arguments can't be written as JSON.
+        """
+        storage.save(path, architecture.describe(self), self.named_weights())
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(repr, self.layers))
+        return f"Sequential([{layers}], input_shape={self.input_shape}, seed={self.seed}, dtype={str(self.dtype)!r})"
+
+
+def _trains(layer: Layer) -> bool:
+    return (layer.trainable and bool(layer.param_specs)) or any(map(_trains, layer.children))
+
+
+def load_model(
+    path: str | os.PathLike[str], custom_layers: Mapping[str, type[Layer]] | None = None
+) -> Sequential:
+    """The model in a file that `Sequential.save` wrote.
+
+    Nothing in a file is imported or evaluated: layers are made from tinynet's own classes, and from those in
+    ``custom_layers``, a mapping of class name to class.
+
+    Raises: ModelFileError: if the file is damaged, is no model file, or holds a layer that is not known;
+        FileNotFoundError: if there is none.
+    """
+    description, arrays = storage.load(path)
+    try:
+        layers = architecture.make_layers(description, custom_layers or {})
+        model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
+        architecture.restore(model, description)
+        architecture.assign(model.named_weights(), arrays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {error}") from error
+    return model

@@ -1,0 +1,341 @@
+"""Optimizers: how a gradient becomes a step.
+
+Each sees the whole model as flat vectors, ``params`` and ``grads``, so a step is a dozen NumPy calls
+however deep the network; ``update`` is the formula. Everything works in place, in memory that the
+optimizer owns.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinynet.layers.base import check_number
+from tinynet.types import Array
+
+Schedule = Callable[[int], float]
+
+_FLUSH_EVERY = 256  # steps
+_FLUSH_BLOCK = 1 << 15  # elements
+
+
+class Optimizer:
+    """What all optimizers share: learning rate, weight decay, gradient clipping, slots and the step count.
+
+    Args:
+        learning_rate: a positive number, or a schedule, a function of the step (0, 1, ...).
+        weight_decay: the share of the decaying parameters (weights, not biases) taken off per step, times
+            the learning rate, if ``decoupled``: params -= learning_rate weight_decay params
+            (Loshchilov & Hutter 2019). Otherwise weight_decay params is added to the gradient, which is
+            the gradient of an L2 penalty.
+        clip_norm: the largest norm of the whole gradient; a longer one is scaled down to it
+            (Pascanu, Mikolov & Bengio 2013).
+    """
+
+    slot_names: tuple[str, ...] = ()  # the vectors of the size of params that it keeps
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        weight_decay: float = 0.0,
+        decoupled: bool = True,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.weight_decay = check_number("weight_decay", weight_decay, 0, math.inf)
+        self.decoupled = bool(decoupled)
+        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, 1e-30, math.inf)
+        self.step_count = 0
+        self.slots: dict[str, Array] = {}
+        self._scratch: Array | None = None
+        self._gradient: Array | None = (
+            None  # the gradient with the penalty or clipped, if either is asked for
+        )
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The learning rate: a number, or the schedule."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float | Schedule) -> None:
+        self._learning_rate = value if callable(value) else check_number("learning_rate", value, 0, math.inf)
+
+    def current_learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        if not callable(self._learning_rate):
+            return self._learning_rate
+        return check_number(
+            f"learning rate at step {self.step_count}", self._learning_rate(self.step_count), 0, math.inf
+        )
+
+    def update(
+        self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
+    ) -> None:
+        """The formula, in place on one range of the vectors."""
+        raise NotImplementedError(f"{type(self).__name__} defines no update(params, grads, ...)")
+
+    def step(
+        self,
+        params: Array,
+        grads: Array,
+        decay_size: int | None = None,
+        ranges: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """One step: changes ``params`` in place, leaves ``grads`` alone.
+
+        Args:
+            params, grads: flat vectors of one size and dtype.
+            decay_size: how many parameters at the front decay; None means all.
+            ranges: the (start, stop) ranges to change, where part of the model is frozen; None means all.
+        Raises: ValueError: if the optimizer has begun with a model of another size or dtype.
+        """
+        self.prepare(params)
+        learning_rate = self.current_learning_rate()
+        decay_size = params.size if decay_size is None else decay_size
+        ranges = [(0, params.size)] if ranges is None else ranges
+
+        penalty = self.weight_decay if not self.decoupled else 0.0
+        if penalty or self.clip_norm is not None:
+            grads = self._penalise_and_clip(params, grads, decay_size, ranges, penalty)
+
+        assert self._scratch is not None
+        self.step_count += 1
+        for start, stop in ranges:
+            decay_stop = min(decay_size, stop)
+            if self.weight_decay and self.decoupled and start < decay_stop:
+                params[start:decay_stop] *= 1 - learning_rate * self.weight_decay
+            slots = {name: slot[start:stop] for name, slot in self.slots.items()}
+            self.update(
+                params[start:stop], grads[start:stop], learning_rate, self._scratch[start:stop], **slots
+            )
+        if self.step_count % _FLUSH_EVERY == 0:
+            self._flush_denormals()
+
+    def prepare(self, params: Array) -> None:
+        """Allocate the slots for these parameters, or check that they are the ones it began with."""
+        if self._scratch is None:
+            self._scratch = np.empty_like(params)
+            for name in self.slot_names:
+                self.slots.setdefault(name, np.zeros_like(params))
+        if self._scratch.shape != params.shape or self._scratch.dtype != params.dtype:
+            raise ValueError(
+                f"this {type(self).__name__} has begun with a model of {self._scratch.size} {self._scratch.dtype} "
+                f"parameters and can't go on with one of {params.size} {params.dtype}; make a new optimizer"
+            )
+
+    def _penalise_and_clip(
+        self, params: Array, grads: Array, decay_size: int, ranges: Sequence[tuple[int, int]], penalty: float
+    ) -> Array:
+        if self._gradient is None:
+            self._gradient = np.empty_like(grads)
+        gradient = self._gradient
+        np.copyto(gradient, grads)
+        if penalty:
+            gradient[:decay_size] += penalty * params[:decay_size]
+        if self.clip_norm is not None:
+            norm = math.hypot(*(gradient_norm(gradient[start:stop]) for start, stop in ranges))
+            if norm > self.clip_norm:
+                gradient *= self.clip_norm / norm
+        return gradient
+
+    def _flush_denormals(self) -> None:
+        # A slot whose gradient has become 0 (the border pixels') decays into denormal numbers, on which many
+        # processors are a hundred times slower. They are far below anything that moves a parameter.
+        assert self._scratch is not None
+        for slot in self.slots.values():
+            tiny = float(np.finfo(slot.dtype).tiny)
+            for start in range(0, slot.size, _FLUSH_BLOCK):
+                block = slot[start : start + _FLUSH_BLOCK]
+                magnitude = np.abs(block, out=self._scratch[start : start + _FLUSH_BLOCK])
+                block[magnitude < tiny] = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on: ``step_count``, and a copy of each slot."""
+        return {
+            "step_count": self.step_count,
+            "slots": {name: slot.copy() for name, slot in self.slots.items()},
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`; raises ValueError if it is another kind of optimizer's."""
+        slots = state["slots"]
+        if slots and set(slots) != set(self.slot_names):
+            raise ValueError(
+                f"{type(self).__name__} keeps the slots {sorted(self.slot_names)}, the state has {sorted(slots)}"
+            )
+        self.step_count = int(state["step_count"])
+        self.slots = {name: np.array(slot) for name, slot in slots.items()}
+        self._scratch = self._gradient = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(learning_rate={self.learning_rate!r}, step_count={self.step_count})"
+
+
+def gradient_norm(gradient: Array) -> float:
+    """The Euclidean norm, also where the sum of the squares overflows."""
+    norm = math.sqrt(float(np.vdot(gradient, gradient)))
+    if math.isinf(norm):
+        largest = float(np.max(np.abs(gradient)))
+        norm = (
+            largest * math.sqrt(float(np.sum(np.square(gradient / largest))))
+            if math.isfinite(largest)
+            else largest
+        )
+    return norm
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    Update:    p -= learning_rate g
+    Momentum:  v = momentum v - learning_rate g     p += v
+    Nesterov:  v = momentum v - learning_rate g     p += momentum v - learning_rate g
+
+    Args: learning_rate; momentum in [0, 1); nesterov (needs momentum); the rest as in `Optimizer`.
+    Source: Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decoupled: bool = True,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, decoupled, clip_norm)
+        self.momentum = check_number("SGD momentum", momentum, 0, 1, open_high=True)
+        self.nesterov = bool(nesterov)
+        if nesterov and not momentum:
+            raise ValueError("SGD nesterov=True looks ahead along the momentum; give momentum=0.9, say")
+        self.slot_names = ("v",) if momentum else ()
+
+    def update(
+        self,
+        params: Array,
+        grads: Array,
+        learning_rate: float,
+        scratch: Array,
+        v: Array | None = None,
+        **_: Array,
+    ) -> None:
+        np.multiply(grads, -learning_rate, out=scratch)
+        if v is None:
+            params += scratch
+            return
+        v *= self.momentum
+        v += scratch
+        if not self.nesterov:
+            params += v
+            return
+        params += scratch
+        params += np.multiply(v, self.momentum, out=scratch)
+
+
+class RMSprop(Optimizer):
+    """Gradients divided by their recent size.
+
+    v = rho v + (1 - rho) g^2     p -= learning_rate g / sqrt(v + epsilon)
+
+    Args: learning_rate; rho in [0, 1); epsilon above 0; the rest as in `Optimizer`.
+    Source: Tieleman & Hinton 2012, with epsilon under the root as in Keras.
+    """
+
+    slot_names = ("v",)
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        rho: float = 0.9,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        decoupled: bool = True,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, decoupled, clip_norm)
+        self.rho = check_number("RMSprop rho", rho, 0, 1, open_high=True)
+        self.epsilon = check_number("RMSprop epsilon", epsilon, 1e-30, 1)
+
+    def update(
+        self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
+    ) -> None:
+        v = slots["v"]
+        np.multiply(grads, grads, out=scratch)
+        scratch *= 1 - self.rho
+        v *= self.rho
+        v += scratch
+        np.add(v, self.epsilon, out=scratch)
+        np.sqrt(scratch, out=scratch)
+        np.divide(grads, scratch, out=scratch)
+        scratch *= learning_rate
+        params -= scratch
+
+
+class Adam(Optimizer):
+    """Adaptive moments.
+
+    m = beta_1 m + (1 - beta_1) g     v = beta_2 v + (1 - beta_2) g^2
+    p -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)  m / (sqrt(v) + epsilon)
+
+    Kept are m / (1 - beta_1) and v / (1 - beta_2), which saves two of twelve passes over the parameters.
+
+    Args: learning_rate; beta_1, beta_2 in [0, 1); epsilon above 0; the rest as in `Optimizer`.
+    Source: Kingma & Ba 2015, with epsilon where the end of its section 2 and Keras have it.
+    """
+
+    slot_names = ("m", "v")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        decoupled: bool = True,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, decoupled, clip_norm)
+        self.beta_1 = check_number("Adam beta_1", beta_1, 0, 1, open_high=True)
+        self.beta_2 = check_number("Adam beta_2", beta_2, 0, 1, open_high=True)
+        self.epsilon = check_number("Adam epsilon", epsilon, 1e-30, 1)
+
+    def update(
+        self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
+    ) -> None:
+        m, v, t = slots["m"], slots["v"], self.step_count
+        m *= self.beta_1
+        m += grads
+        v *= self.beta_2
+        v += np.multiply(grads, grads, out=scratch)
+        # With the kept moments M = m / (1 - beta_1) and V = v / (1 - beta_2), the step is
+        # size M / (sqrt(V) + epsilon / root), root = sqrt(1 - beta_2).
+        root = math.sqrt(1 - self.beta_2)
+        size = learning_rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t) * (1 - self.beta_1) / root
+        np.sqrt(v, out=scratch)
+        scratch += self.epsilon / root
+        np.divide(m, scratch, out=scratch)
+        scratch *= size
+        params -= scratch
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p -= learning_rate weight_decay p, beside Adam's step.
+
+    Args: as in `Adam`; weight_decay is 0.004 as in Keras.
+    Source: Loshchilov & Hutter 2019.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.004,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, True, clip_norm)

@@ -1,0 +1,81 @@
+"""Where parameters live: two flat vectors, into which every layer's W and dW are views."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet import random
+from tinynet.layers import Layer
+from tinynet.types import Array, Shape
+
+
+def walk(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """Every layer with its path, layers inside layers included: ``("0", ...), ("5", ...), ("5.1", ...)``."""
+    for index, layer in enumerate(layers):
+        yield f"{prefix}{index}", layer
+        yield from walk(layer.children, f"{prefix}{index}.")
+
+
+class Place(NamedTuple):
+    """One parameter's part of the vectors."""
+
+    path: str  # "2.W"
+    layer: Layer
+    name: str  # "W"
+    shape: Shape
+    part: slice
+
+
+class Parameters:
+    """The values and the gradients of all parameters, each one contiguous vector, allocated once.
+
+    Parameters that weight decay applies to come first, so that decay is one slice; within those, layer by layer.
+
+    Args: layers: built layers; dtype: of both vectors; seed: for the initial values, drawn layer by layer.
+    """
+
+    def __init__(self, layers: Sequence[Layer], dtype: np.dtype[Any], seed: int) -> None:
+        declared = [
+            (path, layer, spec) for path, layer in walk(layers) for spec in layer.param_specs.values()
+        ]
+        self.decay_size = sum(math.prod(spec.shape) for _, _, spec in declared if spec.decay)
+        self.places: list[Place] = []  # layer by layer
+        ends = {True: 0, False: self.decay_size}
+        for path, layer, spec in declared:
+            part = slice(ends[spec.decay], ends[spec.decay] + math.prod(spec.shape))
+            ends[spec.decay] = part.stop
+            self.places.append(Place(f"{path}.{spec.name}", layer, spec.name, spec.shape, part))
+        self.values = np.zeros(ends[False], dtype)
+        self.grads = np.zeros(ends[False], dtype)
+        self.bind()
+        rng = random.generator(seed, random.INITIAL_VALUES)
+        for place, (_, layer, spec) in zip(self.places, declared, strict=True):
+            setattr(layer, place.name, spec.initializer(spec.shape, rng))
+
+    def bind(self) -> None:
+        """Make every ``layer.W`` and ``layer.dW`` a view into the vectors."""
+        for place in self.places:
+            place.layer.bind(place.name, self.values[place.part].reshape(place.shape))
+            place.layer.bind("d" + place.name, self.grads[place.part].reshape(place.shape))
+
+    def named(self, prefix: str = "") -> dict[str, Array]:
+        """Path to view, layer by layer; with ``prefix="d"`` the gradients, by the same paths."""
+        return {place.path: getattr(place.layer, prefix + place.name) for place in self.places}
+
+    def trainable_ranges(self) -> list[tuple[int, int]]:
+        """The (start, stop) parts of the vectors that train, joined where they touch."""
+        parts = sorted((place.part.start, place.part.stop) for place in self.places if place.layer.trainable)
+        ranges: list[tuple[int, int]] = []
+        for start, stop in parts:
+            if ranges and ranges[-1][1] == start:
+                ranges[-1] = (ranges[-1][0], stop)
+            else:
+                ranges.append((start, stop))
+        return ranges
+
+    def to_dtype(self, dtype: np.dtype[Any]) -> None:
+        """Change both vectors' dtype, and with it every view."""
+        self.values, self.grads = self.values.astype(dtype), self.grads.astype(dtype)
+        self.bind()

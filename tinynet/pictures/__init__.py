@@ -1,0 +1,1 @@
+"""How the pictures of `tinynet.plots` are drawn. Importing a module of this package imports matplotlib."""

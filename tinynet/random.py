@@ -1,0 +1,38 @@
+"""Every random number of the library, from one seed.
+
+A stream is named by what it is for and by a counter, never by what was drawn before it. So nothing has
+to be replayed when a run is resumed, and drawing more of one thing does not move another.
+
+Source: NumPy's SeedSequence (O'Neill's seed_seq_fe), PCG64 (O'Neill 2014), Philox (Salmon et al. 2011).
+"""
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+INITIAL_VALUES, SHUFFLE, AUGMENT, DROPOUT, GRADIENT_CHECK = range(5)
+
+
+def draw_seed() -> int:
+    """A seed for who gave none: drawn once, recorded by its owner, short enough to retype."""
+    return secrets.randbelow(2**32)
+
+
+def check_seed(seed: Any) -> int:
+    """The seed as a non-negative int; raises ValueError otherwise."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed: expected a non-negative int or None, got {seed!r}")
+    return int(seed)
+
+
+def generator(seed: int, purpose: int, *counters: int) -> np.random.Generator:
+    """The generator for one purpose, as in ``generator(seed, SHUFFLE, epoch)``."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(purpose, *counters))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+def dropout_key(seed: int, layer: int) -> tuple[int, int]:
+    """The 128-bit Philox key of a dropout layer."""
+    words = np.random.SeedSequence(seed, spawn_key=(DROPOUT, layer)).generate_state(2, np.uint64)
+    return int(words[0]), int(words[1])

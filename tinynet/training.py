@@ -1,0 +1,264 @@
+"""The training loop. It drives any object with loss_and_gradients, params and grads; it knows no layer."""
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinynet import inputs, parallel
+from tinynet.batches import ArrayBatches, Augment, Batches, IterableBatches
+from tinynet.callbacks import Callback, EpochTable, ProgressBar
+from tinynet.history import History
+from tinynet.interrupts import HeldInterrupt
+from tinynet.layers.base import check_number, check_positive_int
+from tinynet.losses import Loss
+from tinynet.optimizers import Optimizer
+from tinynet.types import Array
+
+if TYPE_CHECKING:
+    from tinynet.model import Sequential
+
+
+_REMEDY = "Try a smaller learning rate, clip_norm=1, or inputs scaled to 0..1"
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or a parameter that became NaN or infinite: with the epoch, the batch and the first bad array."""
+
+
+@dataclass
+class Run:
+    """A training run as callbacks see it. Epochs and batches count from 0."""
+
+    model: "Sequential"
+    optimizer: Optimizer
+    loss: Loss
+    epochs: int
+    steps_per_epoch: int
+    has_validation: bool
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    batch: int = 0
+    stop_training: bool = False
+    _loss_sum: float = 0.0
+    _correct: int = 0
+    _examples: int = 0
+    _values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The columns that the history of this run has."""
+        scores = ("loss", "accuracy") if self.loss.is_classification else ("loss",)
+        validation = tuple(f"val_{name}" for name in scores) if self.has_validation else ()
+        return (*scores, *validation, "learning_rate", "seconds")
+
+    def mean_loss(self) -> float:
+        """The mean training loss of this epoch so far."""
+        return self._loss_sum / max(self._examples, 1)
+
+    def mean_accuracy(self) -> float:
+        """The training accuracy of this epoch so far."""
+        return self._correct / max(self._examples, 1)
+
+
+def fit(
+    model: "Sequential",
+    x: Any,
+    y: Any,
+    *,
+    optimizer: Optimizer,
+    loss: Loss,
+    batch_size: int,
+    epochs: int,
+    validation_data: Any,
+    validation_split: float,
+    shuffle: bool,
+    augment: Augment | None,
+    callbacks: Sequence[Callback],
+    verbose: int,
+    steps_per_epoch: int | None,
+) -> History:
+    """See `Sequential.fit`."""
+    _check_types(optimizer, loss, callbacks, verbose, augment)
+    batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
+    steps = None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch)
+    loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
+
+    batches: Batches
+    if y is None:
+        if validation_split:
+            raise ValueError("validation_split needs arrays x and y; give validation_data beside an iterable")
+        batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
+        on_bytes = model.fitted_on_bytes
+    else:
+        x, y = inputs.check_data(x, y, model, loss)
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError("give validation_data or validation_split, not both")
+            x, y, validation_data = _split(x, y, validation_split)
+        on_bytes = inputs.looks_like_bytes(x)
+        batches = ArrayBatches(
+            x, y, batch_size, seed=model.seed, shuffle=shuffle, augment=augment, steps=steps
+        )
+    validation = _check_validation(model, validation_data, loss)
+    optimizer.prepare(model.params)
+
+    run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None)
+    shown: list[Callback] = [EpochTable()] if verbose == 2 else []
+    # The bar is first: it has to be gone when others print.
+    active = [*([ProgressBar()] if verbose == 1 else []), *callbacks, *shown]
+    begun: list[Callback] = []
+    model.loss = copy.copy(loss)
+    model.fitted_on_bytes = on_bytes
+    threads = parallel.blas_threads_for(sum(row.multiply_adds for row in model.describe()), batch_size)
+    # What overflows makes the loss NaN or infinite, which the loop reports with its place.
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet:
+        try:
+            for callback in active:
+                begun.append(callback)
+                callback.on_train_begin(run)
+            for epoch in range(epochs):
+                run.epoch = epoch
+                _train_epoch(run, batches, active, interrupt)
+                if interrupt.pending:
+                    break
+                _end_epoch(run, validation, batch_size, active)
+                if run.stop_training or interrupt.pending:
+                    break
+        finally:
+            for callback in begun:
+                callback.on_train_end(run)
+    if interrupt.pending:
+        run.history.interrupted = True
+        warnings.warn(
+            f"training was interrupted in epoch {run.epoch + 1} of {epochs}, after batch {run.batch + 1} of "
+            f"{run.steps_per_epoch}",
+            stacklevel=3,
+        )
+    return run.history
+
+
+def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: Any, augment: Any) -> None:
+    for name, value, kind, example in (
+        ("optimizer", optimizer, Optimizer, "Adam()"),
+        ("loss", loss, Loss, "CrossEntropy()"),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"verbose: expected 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
+    if augment is not None and not callable(augment):
+        raise TypeError(f"augment: expected a function (x_batch, generator) -> x_batch, got {augment!r}")
+
+
+def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
+    """The front to train with and the end to validate with, as Keras cuts it."""
+    share = check_number("validation_split", share, 0, 1, open_high=True)
+    start = len(x) - round(share * len(x))
+    if not 0 < start < len(x):
+        raise ValueError(f"validation_split={share} leaves nothing on one side of {len(x)} examples")
+    return x[:start], y[:start], (x[start:], y[start:])
+
+
+def _check_validation(model: "Sequential", validation_data: Any, loss: Loss) -> tuple[Any, Any] | None:
+    """The pair that `evaluate` takes; None without validation."""
+    if validation_data is None:
+        return None
+    if isinstance(validation_data, tuple) and len(validation_data) == 2:
+        return inputs.check_data(*validation_data, model, loss, suffix=" of validation_data")
+    if isinstance(validation_data, Iterator):
+        raise ValueError(
+            "validation_data: a generator is used up after one epoch; give arrays or a list of batches"
+        )
+    IterableBatches(validation_data, model, loss)
+    return validation_data, None
+
+
+def _train_epoch(run: Run, batches: Batches, callbacks: Sequence[Callback], interrupt: HeldInterrupt) -> None:
+    """One pass over the batches; ends early, at a batch's end, when Ctrl-C is pending."""
+    model, optimizer, loss = run.model, run.optimizer, run.loss
+    ranges, decay_size = model.trainable_ranges(), model.decay_size
+    good_state = {name: array.copy() for name, array in model.named_state().items()}
+    run._loss_sum, run._correct, run._examples = 0.0, 0, 0
+    for callback in callbacks:
+        callback.on_epoch_begin(run)
+    each_batch = [
+        callback for callback in callbacks if type(callback).on_batch_end is not Callback.on_batch_end
+    ]
+
+    started = time.perf_counter()
+    for run.batch, (x, y) in enumerate(batches.epoch(model.epoch)):
+        value = model.loss_and_gradients(x, y, loss)
+        if not math.isfinite(value):
+            culprit = _first_non_finite(model, x)
+            _restore_state(model, good_state)
+            raise NonFiniteError(
+                f"epoch {run.epoch + 1}, batch {run.batch + 1}: the loss is {value}; the first bad array is {culprit}. "
+                f"The parameters are still those before this batch. {_REMEDY}"
+            )
+        rate = optimizer.current_learning_rate()
+        optimizer.step(model.params, model.grads, decay_size, ranges)
+        run._loss_sum += value * len(x)
+        run._examples += len(x)
+        if loss.is_classification:
+            assert model.outputs is not None
+            run._correct += int(np.count_nonzero(model.outputs.argmax(axis=1) == y))
+        for callback in each_batch:
+            callback.on_batch_end(run)
+        if interrupt.pending:
+            return
+    seconds = time.perf_counter() - started
+
+    if not np.isfinite(model.params).all():
+        raise NonFiniteError(
+            f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
+            f"bad array is {_first_non_finite(model, x)}. {_REMEDY}"
+        )
+    model.epoch += 1
+    run._values = {
+        "loss": run.mean_loss(),
+        "accuracy": run.mean_accuracy(),
+        "learning_rate": rate,
+        "seconds": seconds,
+    }
+
+
+def _end_epoch(
+    run: Run, validation: tuple[Any, Any] | None, batch_size: int, callbacks: Sequence[Callback]
+) -> None:
+    values = run._values
+    if validation is not None:
+        scores = run.model.evaluate(*validation, batch_size=max(batch_size, 256), loss=run.loss)
+        values |= {f"val_{name}": score for name, score in scores.items()}
+    run.history.append({name: values[name] for name in run.metric_names})
+    for callback in callbacks:
+        callback.on_epoch_end(run)
+
+
+def _first_non_finite(model: "Sequential", x: Array) -> str:
+    """The first bad array in the order in which a step computes them."""
+    for name, array in {"x": x, **model.named_params()}.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"parameter {name}" if name != "x" else "the batch x"
+    outputs = x.astype(model.dtype)
+    for index, layer in enumerate(model.copy().layers):  # in training mode, which may change a layer's state
+        outputs = layer.forward(outputs, training=True)
+        if not np.isfinite(outputs).all():
+            return f"the output of layer {index} ({type(layer).__name__})"
+    return "the loss itself"
+
+
+def _restore_state(model: "Sequential", good: dict[str, Array]) -> None:
+    """Take back running statistics that the bad batch has spoilt."""
+    for name, array in model.named_state().items():
+        if not np.isfinite(array).all():
+            array[...] = good[name]
