@@ -105,6 +105,7 @@ def test_predict_refuses_bad_inputs(name):
         ({"batch_size": 2.0}, ValueError, "batch_size: expected a positive int"),
         ({"epochs": 0}, ValueError, "epochs: expected a positive int"),
         ({"epochs": "3"}, ValueError, "epochs: expected a positive int"),
+        ({"steps_per_epoch": 2}, ValueError, "steps_per_epoch=2: the arrays have 1 batches of 32"),
         ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch: expected a positive int"),
         ({"optimizer": "adam"}, TypeError, r"optimizer: expected an object such as Adam\(\), got 'adam'"),
         ({"optimizer": tn.Adam}, TypeError, "optimizer: expected an object"),
@@ -116,6 +117,11 @@ def test_predict_refuses_bad_inputs(name):
         ({"validation_split": 0.01}, ValueError, "leaves nothing on one side"),
         ({"validation_split": 0.5, "validation_data": (X, Y)}, ValueError, "not both"),
         ({"validation_data": ((X, Y) for _ in range(2))}, ValueError, "used up after one epoch"),
+        (
+            {"callbacks": [tn.EarlyStopping("val_loss")]},
+            ValueError,
+            "does not measure.*give fit validation_data",
+        ),
         ({"validation_data": 5}, TypeError, "expected an array, or an iterable"),
     ],
 )

@@ -282,6 +282,15 @@ def test_a_layer_of_ones_own_trains_and_is_checked():
     assert not np.allclose(model.layers[0].factor, 1)
 
 
+def test_a_layer_that_forgets_its_base_class_says_so():
+    class Forgetful(tn.Layer):
+        def __init__(self):
+            self.rate = 1
+
+    with pytest.raises(AttributeError, match=r"the __init__ of Forgetful has to call super\(\).__init__\(\) first"):
+        tn.Sequential([Forgetful()], input_shape=(3,))
+
+
 def test_a_layer_without_forward_or_backward_says_so():
     class Empty(tn.Layer):
         pass

@@ -80,31 +80,9 @@ class Watched:
 
 
 WATCHED = [
-    "empty",
-    "zeros",
-    "ones",
-    "full",
-    "where",
-    "array",
-    "asarray",
-    "ascontiguousarray",
-    "empty_like",
-    "zeros_like",
-    "einsum",
-    "take",
-    "matmul",
-    "multiply",
-    "add",
-    "subtract",
-    "divide",
-    "maximum",
-    "exp",
-    "log",
-    "tanh",
-    "sqrt",
-    "square",
-    "abs",
-    "isfinite",
+    *("empty", "zeros", "ones", "full", "array", "asarray", "ascontiguousarray", "empty_like", "zeros_like"),
+    *("where", "einsum", "take", "matmul", "multiply", "add", "subtract", "divide", "maximum", "exp", "log"),
+    *("tanh", "sqrt", "square", "abs", "isfinite"),
 ]
 
 

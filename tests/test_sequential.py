@@ -48,6 +48,18 @@ class TestBuilding:
         with pytest.raises(ValueError, match=r"layer 0 \(ReLU\).*model\.copy"):
             tn.Sequential([other], input_shape=(3,))
 
+    def test_after_an_error_the_layers_are_as_before(self):
+        layers = [tn.Dense(4), tn.BatchNorm(), tn.Dense(3)]
+        wrong = tn.Sequential([tn.ReLU()], input_shape=(4,)).layers[0]
+        with pytest.raises(ValueError, match="layer 3"):
+            tn.Sequential([*layers, wrong], input_shape=(2,))
+        assert [layer.output_shape for layer in layers] == [None] * 3
+        assert tn.Sequential(layers, input_shape=(2,)).output_shape == (3,)
+
+    def test_an_input_shape_that_is_a_number(self):
+        with pytest.raises(ValueError, match=r"input_shape: expected a tuple, got 784; give \(784,\)"):
+            tn.Sequential([tn.Dense(3)], input_shape=784)
+
     def test_a_class_or_a_function_is_no_layer(self):
         with pytest.raises(TypeError, match=r"layer 0: expected a Layer object such as Dense\(10\)"):
             tn.Sequential([tn.ReLU], input_shape=(3,))

@@ -1,6 +1,7 @@
 """fit: what it trains, what it records, and what it leaves alone."""
 
 import math
+import signal
 
 import hypothesis.strategies as st
 import numpy as np
@@ -290,6 +291,46 @@ class TestHistory:
         with pytest.raises(ValueError, match="has begun with a model of"):
             fit(other, x, y, optimizer=optimizer)
         np.testing.assert_array_equal(other.params, before)
+
+
+class TestCtrlC:
+    class Press(tn.Callback):
+        """Ctrl-C after a batch."""
+
+        def __init__(self, epoch, batch):
+            self.at = (epoch, batch)
+
+        def on_batch_end(self, run):
+            if (run.epoch, run.batch) == self.at:
+                signal.raise_signal(signal.SIGINT)
+
+    @pytest.mark.parametrize(
+        ("at", "epochs", "steps"),
+        [((0, 1), 0, 2), ((1, 0), 1, 4), ((1, 2), 2, 6)],
+        ids=["first", "second", "last batch"],
+    )
+    def test_it_is_held_to_the_end_of_the_batch(self, at, epochs, steps):
+        x, y = classes_data(30)
+        former = signal.getsignal(signal.SIGINT)
+        optimizer = tn.Adam()
+        with pytest.warns(
+            UserWarning, match=f"interrupted in epoch {at[0] + 1} of 5, after batch {at[1] + 1} of 3"
+        ):
+            history = fit(
+                small(), x, y, optimizer=optimizer, batch_size=10, epochs=5, callbacks=[self.Press(*at)]
+            )
+        assert history.interrupted
+        assert history.epochs == epochs
+        assert optimizer.step_count == steps
+        assert signal.getsignal(signal.SIGINT) is former
+
+    def test_what_was_trained_is_kept(self):
+        x, y = classes_data(30)
+        model, twin = small(), small()
+        with pytest.warns(UserWarning, match="interrupted"):
+            fit(model, x, y, batch_size=10, epochs=5, callbacks=[self.Press(0, 2)])
+        fit(twin, x, y, batch_size=10, epochs=1)
+        np.testing.assert_array_equal(model.params, twin.params)
 
 
 class TestNonFiniteLoss:

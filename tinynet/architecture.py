@@ -14,10 +14,17 @@ _LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layer
 
 
 def describe(model: "Sequential") -> dict[str, Any]:
-    """The model without its arrays, as JSON can hold it."""
-    loss = model.loss
+    """The model without its arrays, as JSON can hold it. A loss of the user's own is left out."""
+    loss = model.loss if type(model.loss) in losses.BY_NAME.values() else None
     return {
-        "layers": [{"type": type(layer).__name__, "config": layer.config()} for layer in model.layers],
+        "layers": [
+            {
+                "type": type(layer).__name__,
+                "config": layer.config(),
+                "custom": type(layer) not in _LAYERS.values(),
+            }
+            for layer in model.layers
+        ],
         "trainable": [layer.trainable for _, layer in model.walk()],
         "input_shape": list(model.input_shape),
         "seed": model.seed,
@@ -31,9 +38,10 @@ def describe(model: "Sequential") -> dict[str, Any]:
 
 def make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type[Layer]]) -> list[Layer]:
     """The layers that a description names, new; raises ValueError for a name that is not known."""
-    known = _LAYERS | dict(custom_layers)
     made = []
     for item in description["layers"]:
+        # A custom layer that is called Dense is not the library's Dense.
+        known = custom_layers if item["custom"] else _LAYERS
         if item["type"] not in known:
             raise ValueError(
                 f"layer {item['type']!r} is not known; if it is yours, give load_model(path, custom_layers={{...}})"

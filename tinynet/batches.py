@@ -25,6 +25,8 @@ class ArrayBatches:
         batch_size: the last batch of an epoch may be smaller.
         shuffle: whether each epoch has an order of its own, drawn from seed and epoch.
         augment: applied to each batch of x, with a generator drawn from seed, epoch and batch.
+        steps: batches per epoch; None takes all.
+    Raises: ValueError: if there are fewer batches than steps.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class ArrayBatches:
             augment,
         )
         self.steps = -(-len(x) // batch_size)
-        if steps is not None:
-            self.steps = min(steps, self.steps)
+        if steps is not None and steps > self.steps:
+            raise ValueError(f"steps_per_epoch={steps}: the arrays have {self.steps} batches of {batch_size}")
+        self.steps = self.steps if steps is None else steps
 
     def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
         """The batches of one epoch; each stays valid until the next is taken."""

@@ -70,7 +70,7 @@ class _Monitor(Callback):
             return False
         if self.best is not None:
             gain = value - self.best if self.mode == "max" else self.best - value
-            if gain <= self.min_delta:
+            if not gain > self.min_delta:  # NaN too, between two infinities
                 return False
         self.best = value
         return True
@@ -115,9 +115,10 @@ class EarlyStopping(_Monitor):
         self.wait = 0
 
     def on_train_begin(self, run: "Run") -> None:
-        super().on_train_begin(run)
+        # First, so that a run that is refused does not end with the weights of the one before it.
         if run.epoch == 0:  # a new run, not a resumed one
             self.best, self.best_epoch, self.best_weights, self.wait = None, None, None, 0
+        super().on_train_begin(run)
 
     def on_epoch_end(self, run: "Run") -> None:
         if self.improved(run):
@@ -207,13 +208,16 @@ class ReduceLROnPlateau(_Monitor):
             "ReduceLROnPlateau min_learning_rate", min_learning_rate, 0, math.inf
         )
         self.wait = 0
+        self.learning_rate: float | None = None  # what it was last reduced to
 
     def on_train_begin(self, run: "Run") -> None:
         super().on_train_begin(run)
         if callable(run.optimizer.learning_rate):
             raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
         if run.epoch == 0:
-            self.best, self.wait = None, 0
+            self.best, self.wait, self.learning_rate = None, 0, None
+        elif self.learning_rate is not None:
+            run.optimizer.learning_rate = self.learning_rate
 
     def on_epoch_end(self, run: "Run") -> None:
         if self.improved(run):
@@ -221,16 +225,17 @@ class ReduceLROnPlateau(_Monitor):
             return
         self.wait += 1
         if self.wait >= self.patience:
-            reduced = run.optimizer.current_learning_rate() * self.factor
-            run.optimizer.learning_rate = max(reduced, self.min_learning_rate)
+            current = run.optimizer.current_learning_rate()
+            self.learning_rate = min(current, max(current * self.factor, self.min_learning_rate))
+            run.optimizer.learning_rate = self.learning_rate
             self.wait = 0
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"wait": self.wait}
+        return super().state() | {"wait": self.wait, "learning_rate": self.learning_rate}
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.wait = state["wait"]
+        self.wait, self.learning_rate = state["wait"], state["learning_rate"]
 
 
 class CSVLogger(Callback):
@@ -264,16 +269,16 @@ class ProgressBar(Callback):
         from tqdm.notebook import tqdm_notebook
 
         in_notebook = issubclass(tqdm, tqdm_notebook)
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a program without a console
         self._bar = tqdm(
             total=run.steps_per_epoch,
             desc=f"epoch {run.epoch + 1}/{run.epochs}",
             unit="batch",
             leave=False,
             dynamic_ncols=True,
-            disable=not (in_notebook or sys.stderr.isatty()),
+            disable=not (in_notebook or on_terminal),
         )
         self._next = time.perf_counter() + self._SECONDS_BETWEEN
-        self._epoch = run.epoch
 
     def on_batch_end(self, run: "Run") -> None:
         if time.perf_counter() >= self._next:

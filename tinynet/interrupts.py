@@ -9,8 +9,9 @@ from typing import Any
 class HeldInterrupt:
     """While a block runs in the main thread, the first Ctrl-C sets ``pending`` and the second raises at once.
 
-    The former handler is put back at the end. In other threads, or where another program part handles
-    SIGINT by means that Python can't restore, nothing is changed.
+    The former handler is put back at the end. In other threads, where Ctrl-C is ignored (as in a shell
+    script's background job), or where another program part handles SIGINT by means that Python can't
+    restore, nothing is changed.
     """
 
     def __init__(self) -> None:
@@ -18,10 +19,8 @@ class HeldInterrupt:
         self._former: Any = None
 
     def __enter__(self) -> "HeldInterrupt":
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is not None
-        ):
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) not in (None, signal.SIG_IGN):
             self._former = signal.signal(signal.SIGINT, self._handle)
         return self
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.layers.activations import softmax
 from tinynet.layers.base import batch_shape, check_number
 from tinynet.types import Array, Shape
 
@@ -148,7 +147,7 @@ class SoftmaxCrossEntropy(_Classification):
     Cached for backward: softmax(z), labels
     Args: label_smoothing: in [0, 1).
     Raises: ValueError: for targets that are no class labels.
-    Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite for any finite logits.
+    Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite where the logits' differences are.
     """
 
     _probabilities: Array | None = None
@@ -171,7 +170,7 @@ class CrossEntropy(_Classification):
     """Cross-entropy of probabilities, as `Softmax` gives them.
 
     Forward:   L = - sum_n sum_k q_nk log p_nk / total
-    Backward:  dp = - q / (p total)
+    Backward:  dp = - q / (p total), 0 where q is
 
     A model that ends in `Softmax` is trained through `SoftmaxCrossEntropy`, which is the same function of
     the logits and stays finite where p rounds to 0. There is no epsilon and no clipping: a probability of
@@ -194,8 +193,9 @@ class CrossEntropy(_Classification):
 
     def backward(self) -> Array:
         p = _need(self._probabilities)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self._subtract_targets(np.zeros_like(p)) / p
+        gradient = self._subtract_targets(np.zeros_like(p))
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.divide(gradient, p, out=gradient, where=gradient != 0)
 
     def on_logits(self) -> SoftmaxCrossEntropy:
         """The same loss as a function of the logits before the softmax."""
@@ -238,7 +238,7 @@ class MeanSquaredError(Loss):
 
     Shapes: y, t (n, ...), of one shape; t are floats
     Cached for backward: y - t
-    Raises: ValueError: if the targets are no floats or of another shape.
+    Raises: ValueError: if the targets are no finite floats or of another shape.
     """
 
     is_classification = False
@@ -268,6 +268,10 @@ class MeanSquaredError(Loss):
             raise ValueError(
                 f"targets: expected the outputs' shape {batch_shape(output_shape)}, got {targets.shape}"
             )
+        finite = np.isfinite(targets)
+        if not finite.all():
+            first = tuple(map(int, np.argwhere(~finite)[0]))
+            raise ValueError(f"targets: expected finite numbers, got {targets[first]} at index {first}")
         checked: Array = targets
         return checked
 
@@ -284,5 +288,4 @@ __all__ = [
     "MeanSquaredError",
     "NegativeLogLikelihood",
     "SoftmaxCrossEntropy",
-    "softmax",
 ]

@@ -53,6 +53,8 @@ class Sequential:
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {str(self.dtype)!r}")
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
+        if isinstance(input_shape, int):
+            raise ValueError(f"input_shape: expected a tuple, got {input_shape}; give ({input_shape},)")
         self.input_shape: Shape = tuple(check_positive_int("input_shape", size) for size in input_shape)
         self.layers = tuple(layers)
         self.loss: Loss | None = None  # the loss it was fitted with
@@ -72,13 +74,16 @@ class Sequential:
     def _build(self) -> None:
         if not self.layers:
             raise ValueError("layers: expected at least one layer, got none")
-        shape = self.input_shape
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layer {index}: expected a Layer object such as Dense(10), got {layer!r}")
+        shape = self.input_shape
+        for index, layer in enumerate(self.layers):
             try:
                 shape = layer.setup(shape, self.dtype)
             except ValueError as error:
+                for built in self.layers[:index]:
+                    built.unbuild()  # so that they can be used in the next try
                 raise ValueError(f"layer {index} ({type(layer).__name__}): {error}") from None
         self.output_shape: Shape = shape
 
@@ -318,6 +323,9 @@ class Sequential:
 
     def __copy__(self) -> "Sequential":
         return self.copy()  # two models that share layers but not vectors would be neither one nor two
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_input": None, "outputs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

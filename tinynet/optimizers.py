@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet import parallel
 from tinynet.layers.base import check_number
 from tinynet.types import Array
 
@@ -102,14 +103,17 @@ class Optimizer:
 
         assert self._scratch is not None
         self.step_count += 1
-        for start, stop in ranges:
+        scratch = self._scratch
+
+        def work(start: int, stop: int) -> None:
             decay_stop = min(decay_size, stop)
             if self.weight_decay and self.decoupled and start < decay_stop:
                 params[start:decay_stop] *= 1 - learning_rate * self.weight_decay
             slots = {name: slot[start:stop] for name, slot in self.slots.items()}
-            self.update(
-                params[start:stop], grads[start:stop], learning_rate, self._scratch[start:stop], **slots
-            )
+            self.update(params[start:stop], grads[start:stop], learning_rate, scratch[start:stop], **slots)
+
+        for start, stop in ranges:
+            parallel.in_halves(work, start, stop)
         if self.step_count % _FLUSH_EVERY == 0:
             self._flush_denormals()
 
@@ -119,11 +123,12 @@ class Optimizer:
             self._scratch = np.empty_like(params)
             for name in self.slot_names:
                 self.slots.setdefault(name, np.zeros_like(params))
-        if self._scratch.shape != params.shape or self._scratch.dtype != params.dtype:
-            raise ValueError(
-                f"this {type(self).__name__} has begun with a model of {self._scratch.size} {self._scratch.dtype} "
-                f"parameters and can't go on with one of {params.size} {params.dtype}; make a new optimizer"
-            )
+        for own in (self._scratch, *self.slots.values()):
+            if own.shape != params.shape or own.dtype != params.dtype:
+                raise ValueError(
+                    f"this {type(self).__name__} has begun with a model of {own.size} {own.dtype} "
+                    f"parameters and can't go on with one of {params.size} {params.dtype}; make a new optimizer"
+                )
 
     def _penalise_and_clip(
         self, params: Array, grads: Array, decay_size: int, ranges: Sequence[tuple[int, int]], penalty: float
@@ -133,7 +138,8 @@ class Optimizer:
         gradient = self._gradient
         np.copyto(gradient, grads)
         if penalty:
-            gradient[:decay_size] += penalty * params[:decay_size]
+            assert self._scratch is not None
+            gradient[:decay_size] += np.multiply(params[:decay_size], penalty, out=self._scratch[:decay_size])
         if self.clip_norm is not None:
             norm = math.hypot(*(gradient_norm(gradient[start:stop]) for start, stop in ranges))
             if norm > self.clip_norm:
@@ -161,7 +167,7 @@ class Optimizer:
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a `state`; raises ValueError if it is another kind of optimizer's."""
         slots = state["slots"]
-        if slots and set(slots) != set(self.slot_names):
+        if (slots or state["step_count"]) and set(slots) != set(self.slot_names):
             raise ValueError(
                 f"{type(self).__name__} keeps the slots {sorted(self.slot_names)}, the state has {sorted(slots)}"
             )
@@ -190,8 +196,8 @@ class SGD(Optimizer):
     """Stochastic gradient descent.
 
     Update:    p -= learning_rate g
-    Momentum:  v = momentum v - learning_rate g     p += v
-    Nesterov:  v = momentum v - learning_rate g     p += momentum v - learning_rate g
+    Momentum:  velocity = momentum velocity - learning_rate g     p += velocity
+    Nesterov:  the same velocity                                  p += momentum velocity - learning_rate g
 
     Args: learning_rate; momentum in [0, 1); nesterov (needs momentum); the rest as in `Optimizer`.
     Source: Robbins & Monro 1951; Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013.
@@ -211,7 +217,7 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         if nesterov and not momentum:
             raise ValueError("SGD nesterov=True looks ahead along the momentum; give momentum=0.9, say")
-        self.slot_names = ("v",) if momentum else ()
+        self.slot_names = ("velocity",) if momentum else ()
 
     def update(
         self,
@@ -219,20 +225,20 @@ class SGD(Optimizer):
         grads: Array,
         learning_rate: float,
         scratch: Array,
-        v: Array | None = None,
+        velocity: Array | None = None,
         **_: Array,
     ) -> None:
         np.multiply(grads, -learning_rate, out=scratch)
-        if v is None:
+        if velocity is None:
             params += scratch
             return
-        v *= self.momentum
-        v += scratch
+        velocity *= self.momentum
+        velocity += scratch
         if not self.nesterov:
-            params += v
+            params += velocity
             return
         params += scratch
-        params += np.multiply(v, self.momentum, out=scratch)
+        params += np.multiply(velocity, self.momentum, out=scratch)
 
 
 class RMSprop(Optimizer):

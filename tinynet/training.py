@@ -5,6 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,6 @@ class Run:
     _loss_sum: float = 0.0
     _correct: int = 0
     _examples: int = 0
-    _values: dict[str, float] = field(default_factory=dict)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -112,28 +112,20 @@ def fit(
     shown: list[Callback] = [EpochTable()] if verbose == 2 else []
     # The bar is first: it has to be gone when others print.
     active = [*([ProgressBar()] if verbose == 1 else []), *callbacks, *shown]
-    begun: list[Callback] = []
-    model.loss = copy.copy(loss)
-    model.fitted_on_bytes = on_bytes
     threads = parallel.blas_threads_for(sum(row.multiply_adds for row in model.describe()), batch_size)
     # What overflows makes the loss NaN or infinite, which the loop reports with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet:
-        try:
-            for callback in active:
-                begun.append(callback)
-                callback.on_train_begin(run)
-            for epoch in range(epochs):
-                run.epoch = epoch
-                _train_epoch(run, batches, active, interrupt)
-                if interrupt.pending:
-                    break
-                _end_epoch(run, validation, batch_size, active)
-                if run.stop_training or interrupt.pending:
-                    break
-        finally:
-            for callback in begun:
-                callback.on_train_end(run)
+    with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet, ExitStack() as ends:
+        for callback in active:
+            ends.callback(callback.on_train_end, run)  # runs on every way out, whatever the others do
+            callback.on_train_begin(run)
+        model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
+        for run.epoch in range(epochs):
+            values = _train_epoch(run, batches, active, interrupt)
+            if values is not None:
+                _end_epoch(run, values, validation, batch_size, active)
+            if run.stop_training or interrupt.pending:
+                break
     if interrupt.pending:
         run.history.interrupted = True
         warnings.warn(
@@ -183,8 +175,10 @@ def _check_validation(model: "Sequential", validation_data: Any, loss: Loss) -> 
     return validation_data, None
 
 
-def _train_epoch(run: Run, batches: Batches, callbacks: Sequence[Callback], interrupt: HeldInterrupt) -> None:
-    """One pass over the batches; ends early, at a batch's end, when Ctrl-C is pending."""
+def _train_epoch(
+    run: Run, batches: Batches, callbacks: Sequence[Callback], interrupt: HeldInterrupt
+) -> dict[str, float] | None:
+    """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
     model, optimizer, loss = run.model, run.optimizer, run.loss
     ranges, decay_size = model.trainable_ranges(), model.decay_size
     good_state = {name: array.copy() for name, array in model.named_state().items()}
@@ -214,8 +208,8 @@ def _train_epoch(run: Run, batches: Batches, callbacks: Sequence[Callback], inte
             run._correct += int(np.count_nonzero(model.outputs.argmax(axis=1) == y))
         for callback in each_batch:
             callback.on_batch_end(run)
-        if interrupt.pending:
-            return
+        if interrupt.pending and run.batch + 1 < run.steps_per_epoch:
+            return None
     seconds = time.perf_counter() - started
 
     if not np.isfinite(model.params).all():
@@ -224,7 +218,7 @@ def _train_epoch(run: Run, batches: Batches, callbacks: Sequence[Callback], inte
             f"bad array is {_first_non_finite(model, x)}. {_REMEDY}"
         )
     model.epoch += 1
-    run._values = {
+    return {
         "loss": run.mean_loss(),
         "accuracy": run.mean_accuracy(),
         "learning_rate": rate,
@@ -233,12 +227,16 @@ def _train_epoch(run: Run, batches: Batches, callbacks: Sequence[Callback], inte
 
 
 def _end_epoch(
-    run: Run, validation: tuple[Any, Any] | None, batch_size: int, callbacks: Sequence[Callback]
+    run: Run,
+    values: dict[str, float],
+    validation: tuple[Any, Any] | None,
+    batch_size: int,
+    callbacks: Sequence[Callback],
 ) -> None:
-    values = run._values
+    """Validate, write the epoch into the history, and tell the callbacks."""
     if validation is not None:
         scores = run.model.evaluate(*validation, batch_size=max(batch_size, 256), loss=run.loss)
-        values |= {f"val_{name}": score for name, score in scores.items()}
+        values = values | {f"val_{name}": score for name, score in scores.items()}
     run.history.append({name: values[name] for name in run.metric_names})
     for callback in callbacks:
         callback.on_epoch_end(run)

@@ -6,12 +6,12 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.datasets.loopback import child_environment, python
 from tinynet.files import atomic_write, write_bytes
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, links or signals")
@@ -47,9 +47,14 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "x"
     if old is not None:
         path.write_bytes(old)
-    with pytest.raises(error), atomic_write(path) as file:
-        file.write(b"half of")
-        raise error
+
+    def write_and_fail() -> None:
+        with atomic_write(path) as file:
+            file.write(b"half of")
+            raise error
+
+    with pytest.raises(error):
+        write_and_fail()
     assert os.listdir(tmp_path) == ([] if old is None else ["x"])
     assert old is None or path.read_bytes() == old
 
@@ -176,10 +181,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
         "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write(b'half'); file.flush(); print('written', flush=True); time.sleep(60)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=environment
-    ) as process:
+    with subprocess.Popen(python(code, path), stdout=subprocess.PIPE, env=child_environment()) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)

@@ -165,7 +165,9 @@ class Layer:
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up failed.
         hint = ""
-        if self.__dict__.get("output_shape") is None and not name.startswith("__"):
+        if "_buffers" not in self.__dict__ and not name.startswith("__"):
+            hint = f"; the __init__ of {type(self).__name__} has to call super().__init__() first"
+        elif self.__dict__.get("output_shape") is None and not name.startswith("__"):
             hint = "; it is not built yet: Sequential builds its layers and gives them their parameters"
         raise AttributeError(f"{type(self).__name__!r} layer has no attribute {name!r}{hint}")
 

@@ -1,0 +1,1 @@
+"""Tests of tinynet.datasets and tinynet.files."""
