@@ -42,8 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (batch_size, *model.input_shape), dtype=np.uint8)
     y = rng.integers(0, 10, batch_size)
-    multiply_adds = sum(row.multiply_adds for row in model.describe())
-    threads = options.threads or parallel.blas_threads_for(multiply_adds, batch_size)
+    threads = options.threads or parallel.blas_threads_for(model.multiply_adds(), batch_size)
 
     def gradients() -> None:
         model.loss_and_gradients(x, y, recipe.loss)

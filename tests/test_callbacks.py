@@ -320,7 +320,7 @@ class TestModelCheckpoint:
         assert sorted(os.listdir(tmp_path)) == [f"epoch-{epoch}.safetensors" for epoch in range(1, 6)]
         for epoch, weight in enumerate(WEIGHTS, start=1):
             model = tn.load_model(tmp_path / f"epoch-{epoch}.safetensors")
-            assert model.layers[0].W == weight
+            assert weight == model.layers[0].W
 
     def test_one_file_with_the_last(self, tmp_path):
         play(WEIGHTS, tn.ModelCheckpoint(str(tmp_path / "model")))

@@ -287,7 +287,9 @@ def test_a_layer_that_forgets_its_base_class_says_so():
         def __init__(self):
             self.rate = 1
 
-    with pytest.raises(AttributeError, match=r"the __init__ of Forgetful has to call super\(\).__init__\(\) first"):
+    with pytest.raises(
+        AttributeError, match=r"the __init__ of Forgetful has to call super\(\).__init__\(\) first"
+    ):
         tn.Sequential([Forgetful()], input_shape=(3,))
 
 

@@ -1,19 +1,17 @@
 """A model as plain data: what a model file says of it beside its arrays."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinynet import layers, losses
 from tinynet.layers import Layer
+from tinynet.protocols import Model
 from tinynet.types import Array
-
-if TYPE_CHECKING:
-    from tinynet.model import Sequential
 
 _LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 
 
-def describe(model: "Sequential") -> dict[str, Any]:
+def describe(model: Model) -> dict[str, Any]:
     """The model without its arrays, as JSON can hold it. A loss of the user's own is left out."""
     loss = model.loss if type(model.loss) in losses.BY_NAME.values() else None
     return {
@@ -50,7 +48,7 @@ def make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type
     return made
 
 
-def restore(model: "Sequential", description: Mapping[str, Any]) -> None:
+def restore(model: Model, description: Mapping[str, Any]) -> None:
     """Give a new model what a description says beside its layers."""
     for (_, layer), trainable in zip(model.walk(), description["trainable"], strict=True):
         layer.trainable = bool(trainable)

@@ -1,17 +1,15 @@
 """Where a run's batches come from: arrays, shuffled anew each epoch, or any iterable of (x, y)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinynet import random
 from tinynet.inputs import check_inputs, check_pair
 from tinynet.losses import Loss
+from tinynet.protocols import Model
 from tinynet.types import Array
-
-if TYPE_CHECKING:
-    from tinynet.model import Sequential
 
 Augment = Callable[[Array, np.random.Generator], Array]
 """Changes a batch of inputs; draws from the generator that it is given."""
@@ -90,7 +88,7 @@ class IterableBatches:
     def __init__(
         self,
         source: Iterable[Any],
-        model: "Sequential",
+        model: Model,
         loss: Loss,
         *,
         steps: int | None = None,

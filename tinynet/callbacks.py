@@ -6,32 +6,30 @@ import math
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinynet import files
 from tinynet.history import COLUMNS
 from tinynet.layers.base import check_number, check_positive_int
-
-if TYPE_CHECKING:
-    from tinynet.training import Run
+from tinynet.run import Run
 
 
 class Callback:
     """The hooks; each is given the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
 
-    def on_train_begin(self, run: "Run") -> None:
+    def on_train_begin(self, run: Run) -> None:
         """Before the first epoch. Raise ValueError here if the run can't give what the callback needs."""
 
-    def on_epoch_begin(self, run: "Run") -> None:
+    def on_epoch_begin(self, run: Run) -> None:
         """Before an epoch's first batch."""
 
-    def on_batch_end(self, run: "Run") -> None:
+    def on_batch_end(self, run: Run) -> None:
         """After each update; only looked for where a class defines it."""
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         """After an epoch, when ``run.history`` has its values."""
 
-    def on_train_end(self, run: "Run") -> None:
+    def on_train_end(self, run: Run) -> None:
         """On every way out, errors and Ctrl-C included."""
 
     def state(self) -> dict[str, Any]:
@@ -56,14 +54,14 @@ class _Monitor(Callback):
         self.mode = ("max" if monitor.endswith("accuracy") else "min") if mode == "auto" else mode
         self.best: float | None = None
 
-    def on_train_begin(self, run: "Run") -> None:
+    def on_train_begin(self, run: Run) -> None:
         if self.monitor not in run.metric_names:
             raise ValueError(
                 f"{type(self).__name__} watches {self.monitor!r}, which this run does not measure; it has "
                 f"{', '.join(run.metric_names)}{'' if run.has_validation else ': give fit validation_data'}"
             )
 
-    def improved(self, run: "Run") -> bool:
+    def improved(self, run: Run) -> bool:
         """Whether the last epoch is the best so far, which it then becomes. NaN never is."""
         value = run.history.history[self.monitor][-1]
         if math.isnan(value):
@@ -114,13 +112,13 @@ class EarlyStopping(_Monitor):
         self.best_weights: list[Any] | None = None
         self.wait = 0
 
-    def on_train_begin(self, run: "Run") -> None:
+    def on_train_begin(self, run: Run) -> None:
         # First, so that a run that is refused does not end with the weights of the one before it.
         if run.epoch == 0:  # a new run, not a resumed one
             self.best, self.best_epoch, self.best_weights, self.wait = None, None, None, 0
         super().on_train_begin(run)
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         if self.improved(run):
             self.wait, self.best_epoch = 0, run.epoch
             if self.restore_best_weights:
@@ -130,7 +128,7 @@ class EarlyStopping(_Monitor):
         if self.patience is not None and self.wait >= max(self.patience, 1):
             run.stop_training = True
 
-    def on_train_end(self, run: "Run") -> None:
+    def on_train_end(self, run: Run) -> None:
         if self.restore_best_weights and self.best_weights is not None:
             run.model.set_weights(self.best_weights)
 
@@ -171,11 +169,11 @@ class ModelCheckpoint(_Monitor):
         super().__init__(monitor, min_delta, mode)
         self.path, self.save_best_only = os.fspath(path), save_best_only
 
-    def on_train_begin(self, run: "Run") -> None:
+    def on_train_begin(self, run: Run) -> None:
         if self.save_best_only:
             super().on_train_begin(run)
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         if not self.save_best_only or self.improved(run):
             run.model.save(self.path.replace("{epoch}", str(run.epoch + 1)))
 
@@ -210,7 +208,7 @@ class ReduceLROnPlateau(_Monitor):
         self.wait = 0
         self.learning_rate: float | None = None  # what it was last reduced to
 
-    def on_train_begin(self, run: "Run") -> None:
+    def on_train_begin(self, run: Run) -> None:
         super().on_train_begin(run)
         if callable(run.optimizer.learning_rate):
             raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
@@ -219,7 +217,7 @@ class ReduceLROnPlateau(_Monitor):
         elif self.learning_rate is not None:
             run.optimizer.learning_rate = self.learning_rate
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         if self.improved(run):
             self.wait = 0
             return
@@ -248,7 +246,7 @@ class CSVLogger(Callback):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         history = run.history.history
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -264,7 +262,7 @@ class ProgressBar(Callback):
 
     _SECONDS_BETWEEN = 0.1
 
-    def on_epoch_begin(self, run: "Run") -> None:
+    def on_epoch_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
         from tqdm.notebook import tqdm_notebook
 
@@ -280,16 +278,16 @@ class ProgressBar(Callback):
         )
         self._next = time.perf_counter() + self._SECONDS_BETWEEN
 
-    def on_batch_end(self, run: "Run") -> None:
+    def on_batch_end(self, run: Run) -> None:
         if time.perf_counter() >= self._next:
             self._bar.set_postfix_str(f"loss {run.mean_loss():.4f}", refresh=False)
             self._bar.update(run.batch + 1 - self._bar.n)
             self._next = time.perf_counter() + self._SECONDS_BETWEEN
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         self._bar.close()
 
-    def on_train_end(self, run: "Run") -> None:
+    def on_train_end(self, run: Run) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
 
@@ -306,11 +304,11 @@ class EpochTable(Callback):
         "seconds": "seconds",
     }
 
-    def on_train_begin(self, run: "Run") -> None:
+    def on_train_begin(self, run: Run) -> None:
         self._names = [*run.metric_names]
         print("epoch" + "".join(f"{self._TITLES[name]:>10}" for name in self._names), flush=True)
 
-    def on_epoch_end(self, run: "Run") -> None:
+    def on_epoch_end(self, run: Run) -> None:
         row = run.history.row(run.history.epochs - 1)
         print(
             f"{run.epoch + 1:>5}" + "".join(f"{_cell(name, row[name]):>10}" for name in self._names),

@@ -1,9 +1,9 @@
-"""Using a model: evaluate and predict. Nothing here writes to the model."""
+"""Using a model: evaluate, predict, and find where numbers stop being finite. Nothing here writes to the model."""
 
 import copy
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +13,12 @@ from tinynet.layers import LogSoftmax, Softmax
 from tinynet.layers.activations import softmax
 from tinynet.layers.base import check_positive_int
 from tinynet.losses import Loss
+from tinynet.protocols import Model
 from tinynet.types import Array
-
-if TYPE_CHECKING:
-    from tinynet.model import Sequential
 
 
 def evaluate(
-    model: "Sequential", x: Any, y: Any, batch_size: int = 256, loss: Loss | None = None
+    model: Model, x: Any, y: Any, batch_size: int = 256, loss: Loss | None = None
 ) -> dict[str, float]:
     """See `Sequential.evaluate`."""
     loss = model.loss if loss is None else loss
@@ -48,7 +46,7 @@ def evaluate(
     return scores | {"accuracy": correct / count} if loss.is_classification else scores
 
 
-def predict(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
+def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     """See `Sequential.predict`."""
     x = inputs.check_inputs(x, model.input_shape, model.dtype)
     _warn_of_unit_range(model, x)
@@ -59,7 +57,7 @@ def predict(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
     return outputs
 
 
-def predict_proba(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
+def predict_proba(model: Model, x: Any, batch_size: int = 256) -> Array:
     """See `Sequential.predict_proba`."""
     _check_classifier(model, "predict_proba")
     outputs = predict(model, x, batch_size)
@@ -68,14 +66,31 @@ def predict_proba(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
     return np.exp(outputs) if isinstance(model.layers[-1], LogSoftmax) else softmax(outputs)
 
 
-def predict_classes(model: "Sequential", x: Any, batch_size: int = 256) -> Array:
+def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
     """See `Sequential.predict_classes`."""
     _check_classifier(model, "predict_classes")
     classes: Array = predict(model, x, batch_size).argmax(axis=1)
     return classes
 
 
-def _check_classifier(model: "Sequential", what: str) -> None:
+def first_non_finite(model: Model, x: Array) -> str:
+    """See `Sequential.first_non_finite`."""
+    for path, array in model.named_params().items():
+        if not np.isfinite(array).all():
+            return f"parameter {path}"
+    outputs = x.astype(model.dtype)
+    if not np.isfinite(outputs).all():
+        return "the batch x"
+    for index, layer in enumerate(
+        copy.deepcopy(model.layers)
+    ):  # in training mode, which may change a layer's state
+        outputs = layer.forward(outputs, training=True)
+        if not np.isfinite(outputs).all():
+            return f"the output of layer {index} ({type(layer).__name__})"
+    return "the loss itself"
+
+
+def _check_classifier(model: Model, what: str) -> None:
     if len(model.output_shape) != 1 or (model.loss is not None and not model.loss.is_classification):
         raise ValueError(
             f"{what} needs a classifier: outputs (batch, classes) and a classification loss; this model has "
@@ -83,7 +98,7 @@ def _check_classifier(model: "Sequential", what: str) -> None:
         )
 
 
-def _warn_of_unit_range(model: "Sequential", x: Array) -> None:
+def _warn_of_unit_range(model: Model, x: Array) -> None:
     if model.fitted_on_bytes and inputs.looks_like_unit_range(x):
         warnings.warn(
             "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "

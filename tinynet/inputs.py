@@ -1,16 +1,14 @@
 """What users hand in, checked and made ready before anything is changed."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinynet.layers.base import batch_shape
+from tinynet.losses import Loss
+from tinynet.protocols import Model
 from tinynet.types import Array, Shape
-
-if TYPE_CHECKING:
-    from tinynet.losses import Loss
-    from tinynet.model import Sequential
 
 _BLOCK = 1 << 20  # elements looked at together
 
@@ -81,7 +79,7 @@ def check_pair(x: Array, y: Array, x_name: str = "x", y_name: str = "y") -> None
         raise ValueError(f"expected one target per example; {x_name} has {len(x)}, {y_name} has {len(y)}")
 
 
-def check_data(x: Any, y: Any, model: "Sequential", loss: "Loss", suffix: str = "") -> tuple[Array, Array]:
+def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tuple[Array, Array]:
     """Inputs and targets ready to use; raises ValueError. ``suffix`` goes behind their names in errors."""
     x = check_inputs(x, model.input_shape, model.dtype, f"x{suffix}")
     y = as_array(y, f"y{suffix}")

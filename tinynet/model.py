@@ -255,6 +255,10 @@ class Sequential:
         """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
         return inference.predict_classes(self, x, batch_size)
 
+    def first_non_finite(self, x: Array) -> str:
+        """Names the first array that is NaN or infinite in training on a batch: a parameter, or a layer's output."""
+        return inference.first_non_finite(self, x)
+
     # -- parameters ---------------------------------------------------------------------------------
 
     def named_params(self) -> dict[str, Array]:
@@ -332,6 +336,10 @@ class Sequential:
         self._parameters.bind()  # deepcopy and pickle make arrays of their own out of views
 
     # -- showing and saving ---------------------------------------------------------------------------
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one example's forward pass."""
+        return sum(row.multiply_adds for row in self.describe())
 
     def describe(self) -> list[summary.LayerRow]:
         """A row for each layer: path, kind, output shape, parameters, multiply-adds."""

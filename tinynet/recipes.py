@@ -109,7 +109,7 @@ def mlp_adam(
 
 def mlp_bn(
     seed: int | None = None,
-    epochs: int = 20,
+    epochs: int = 16,
     batch_size: int = 64,
     learning_rate: float = 0.002,
     training_examples: int = TRAINING_EXAMPLES,

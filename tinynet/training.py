@@ -6,8 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +18,9 @@ from tinynet.interrupts import HeldInterrupt
 from tinynet.layers.base import check_number, check_positive_int
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
+from tinynet.protocols import Model
+from tinynet.run import Run
 from tinynet.types import Array
-
-if TYPE_CHECKING:
-    from tinynet.model import Sequential
-
 
 _REMEDY = "Try a smaller learning rate, clip_norm=1, or inputs scaled to 0..1"
 
@@ -32,42 +29,8 @@ class NonFiniteError(FloatingPointError):
     """A loss or a parameter that became NaN or infinite: with the epoch, the batch and the first bad array."""
 
 
-@dataclass
-class Run:
-    """A training run as callbacks see it. Epochs and batches count from 0."""
-
-    model: "Sequential"
-    optimizer: Optimizer
-    loss: Loss
-    epochs: int
-    steps_per_epoch: int
-    has_validation: bool
-    history: History = field(default_factory=History)
-    epoch: int = 0
-    batch: int = 0
-    stop_training: bool = False
-    _loss_sum: float = 0.0
-    _correct: int = 0
-    _examples: int = 0
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """The columns that the history of this run has."""
-        scores = ("loss", "accuracy") if self.loss.is_classification else ("loss",)
-        validation = tuple(f"val_{name}" for name in scores) if self.has_validation else ()
-        return (*scores, *validation, "learning_rate", "seconds")
-
-    def mean_loss(self) -> float:
-        """The mean training loss of this epoch so far."""
-        return self._loss_sum / max(self._examples, 1)
-
-    def mean_accuracy(self) -> float:
-        """The training accuracy of this epoch so far."""
-        return self._correct / max(self._examples, 1)
-
-
 def fit(
-    model: "Sequential",
+    model: Model,
     x: Any,
     y: Any,
     *,
@@ -112,7 +75,7 @@ def fit(
     shown: list[Callback] = [EpochTable()] if verbose == 2 else []
     # The bar is first: it has to be gone when others print.
     active = [*([ProgressBar()] if verbose == 1 else []), *callbacks, *shown]
-    threads = parallel.blas_threads_for(sum(row.multiply_adds for row in model.describe()), batch_size)
+    threads = parallel.blas_threads_for(model.multiply_adds(), batch_size)
     # What overflows makes the loss NaN or infinite, which the loop reports with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
     with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet, ExitStack() as ends:
@@ -161,7 +124,7 @@ def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array,
     return x[:start], y[:start], (x[start:], y[start:])
 
 
-def _check_validation(model: "Sequential", validation_data: Any, loss: Loss) -> tuple[Any, Any] | None:
+def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[Any, Any] | None:
     """The pair that `evaluate` takes; None without validation."""
     if validation_data is None:
         return None
@@ -193,7 +156,7 @@ def _train_epoch(
     for run.batch, (x, y) in enumerate(batches.epoch(model.epoch)):
         value = model.loss_and_gradients(x, y, loss)
         if not math.isfinite(value):
-            culprit = _first_non_finite(model, x)
+            culprit = model.first_non_finite(x)
             _restore_state(model, good_state)
             raise NonFiniteError(
                 f"epoch {run.epoch + 1}, batch {run.batch + 1}: the loss is {value}; the first bad array is {culprit}. "
@@ -215,7 +178,7 @@ def _train_epoch(
     if not np.isfinite(model.params).all():
         raise NonFiniteError(
             f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
-            f"bad array is {_first_non_finite(model, x)}. {_REMEDY}"
+            f"bad array is {model.first_non_finite(x)}. {_REMEDY}"
         )
     model.epoch += 1
     return {
@@ -242,20 +205,7 @@ def _end_epoch(
         callback.on_epoch_end(run)
 
 
-def _first_non_finite(model: "Sequential", x: Array) -> str:
-    """The first bad array in the order in which a step computes them."""
-    for name, array in {"x": x, **model.named_params()}.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return f"parameter {name}" if name != "x" else "the batch x"
-    outputs = x.astype(model.dtype)
-    for index, layer in enumerate(model.copy().layers):  # in training mode, which may change a layer's state
-        outputs = layer.forward(outputs, training=True)
-        if not np.isfinite(outputs).all():
-            return f"the output of layer {index} ({type(layer).__name__})"
-    return "the loss itself"
-
-
-def _restore_state(model: "Sequential", good: dict[str, Array]) -> None:
+def _restore_state(model: Model, good: dict[str, Array]) -> None:
     """Take back running statistics that the bad batch has spoilt."""
     for name, array in model.named_state().items():
         if not np.isfinite(array).all():

@@ -106,13 +106,15 @@ def send_part(data: bytes, announce: bool = True) -> Behaviour:
     return behave
 
 
-def send_chunked(data: bytes) -> Behaviour:
+def send_chunked(data: bytes, whole: bool = True) -> Behaviour:
     def behave(handler: Handler) -> None:
         handler.head(Transfer_Encoding="chunked")
         for start in range(0, len(data), 1000):
             piece = data[start : start + 1000]
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        handler.wfile.write(b"0\r\n\r\n")
+        if whole:
+            handler.wfile.write(b"0\r\n\r\n")
+        handler.close_connection = not whole
 
     return behave
 

@@ -124,11 +124,12 @@ def test_ways_to_send_a_good_file(made_up: MadeUp, server: Server, tmp_path: Pat
         status(429),
         status(500),
         reset,
+        send_chunked(b"\x1f\x8b" + PAGE, whole=False),
         stall(PAGE, -1),
         "half, then nothing",
         "half, then the end",
     ],
-    ids=["503", "503-retry-after", "429", "500", "reset", "stalled", "stalled-later", "cut"],
+    ids=["503", "503-retry-after", "429", "500", "reset", "chunked-cut", "stalled", "stalled-later", "cut"],
 )
 def test_trouble_and_then_a_good_file(
     made_up: MadeUp, server: Server, tmp_path: Path, trouble: Behaviour | str

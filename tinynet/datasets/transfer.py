@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 if TYPE_CHECKING:
@@ -113,12 +114,8 @@ def _receive_once(
     try:
         with _open(session, url, limits) as response:
             announced = _check_response(response, limit)
-            # Not response.iter_content, which undoes a Content-Encoding; and read1, which returns what there
-            # is, where read would wait for the whole chunk however slowly it drips in.
-            body: urllib3.HTTPResponse = response.raw
-            read = getattr(body, "read1", body.read)
             data = bytearray()
-            while chunk := read(_CHUNK, decode_content=False):
+            while chunk := _read_some(response):
                 data += chunk
                 on_progress(len(data))
                 if len(data) > limit:
@@ -134,12 +131,20 @@ def _receive_once(
                         f"the connection ended after {len(data):,} of {announced:,} bytes", passing=True
                     )
             return bytes(data)
-    except (
-        OSError,
-        urllib3.exceptions.HTTPError,
-        ValueError,
-    ) as error:  # requests' are OSErrors
+    except (OSError, ValueError, HTTPException, urllib3.exceptions.HTTPError) as error:
         raise _explained(error, limits) from error
+
+
+def _read_some(response: requests.Response) -> bytes:
+    """What has arrived of the body, b"" at its end.
+
+    Not ``response.iter_content``, which undoes a Content-Encoding; and not ``raw.read``, which waits until the
+    whole chunk is there, however slowly it drips in.
+    """
+    body: Any = response.raw
+    if hasattr(body, "read1"):
+        return bytes(body.read1(_CHUNK, decode_content=False))
+    return bytes(body._fp.read1(_CHUNK))  # older urllib3; _fp is the response of http.client
 
 
 def _open(session: requests.Session, url: str, limits: Limits) -> requests.Response:
