@@ -125,7 +125,7 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
 
     print(f"\nwrote to {folder}:")
     for path in sorted(folder.iterdir()):
-        print(f"  {path.name:<22}{path.stat().st_size / 1024:8.0f} KB")
+        print(f"  {path.name:<22}{path.stat().st_size / 1024:9,.1f} KB")
     if history.interrupted:
         print(f"\ninterrupted after {history.epochs} epochs; the model is kept as far as it got")
     params = sum(row.params for row in model.describe())

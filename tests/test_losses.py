@@ -276,6 +276,9 @@ class TestClassLabels:
         assert loss.forward(np.abs(OUTPUTS), labels) == expected
         np.testing.assert_array_equal(loss.check_targets(labels, (3,)), LABELS)
 
+    def test_a_column_of_labels_for_one_class_is_no_one_hot(self):
+        assert tn.SoftmaxCrossEntropy().forward(np.ones((4, 1)), np.zeros((4, 1), int)) == 0
+
     @pytest.mark.parametrize(
         ("labels", "message"),
         [

@@ -115,7 +115,7 @@ class TestMainJob:
         ("arguments", "message"),
         [
             (["--epochs", 0], "epochs: expected a positive int"),
-            (["--learning-rate", -1], "learning_rate: expected"),
+            (["--learning-rate", -1], "learning rate: expected"),
         ],
     )
     def test_bad_options_are_explained(self, fashion_mnist, tmp_path, arguments, message):

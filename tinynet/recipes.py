@@ -122,9 +122,9 @@ def mlp_bn(
     model = Sequential(
         [
             *(Rescale(1 / 255), Flatten()),
-            *(Dense(512), BatchNorm(momentum=0.99), ReLU(), Dropout(0.2)),
-            *(Dense(256), BatchNorm(momentum=0.99), ReLU(), Dropout(0.2)),
-            *(Dense(128), BatchNorm(momentum=0.99), ReLU(), Dropout(0.2)),
+            *(Dense(512), BatchNorm(momentum=0.99), ReLU(), Dropout(0.1)),
+            *(Dense(256), BatchNorm(momentum=0.99), ReLU(), Dropout(0.1)),
+            *(Dense(128), BatchNorm(momentum=0.99), ReLU(), Dropout(0.1)),
             *(Dense(10), LogSoftmax()),
         ],
         input_shape=(28, 28),
@@ -135,7 +135,7 @@ def mlp_bn(
         "mlp_bn",
         "784-512-256-128-10, batch-norm, ReLU, dropout, Adam with a one-cycle schedule, early stopping",
         model,
-        Adam(schedules.one_cycle(learning_rate, steps, warm_up_share=0.2), weight_decay=0.05),
+        Adam(schedules.one_cycle(learning_rate, steps, warm_up_share=0.2), weight_decay=0.2),
         NegativeLogLikelihood(),
         batch_size,
         epochs,

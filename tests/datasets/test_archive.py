@@ -188,6 +188,7 @@ def test_ctrl_c_stops_apt_get_and_cleans_up(apt: FakeApt, patched: MadeUp, tmp_p
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         started = tmp_path / "started"
         assert until(lambda: started.exists() and started.read_text().strip() != "")
+        time.sleep(0.5)  # until it waits for apt-get, which may be running before Popen has returned
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
     assert b"KeyboardInterrupt" in errors

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_a_server_that_asks_for_an_hour_is_given_up(made_up: MadeUp, server: Ser
 # Trouble that cannot pass: one request, and another mirror helps
 
 
-def bad_behaviours(data: bytes) -> dict[str, tuple[Behaviour, str]]:
+def bad_behaviours(data: bytes, same_size: int = 0) -> dict[str, tuple[Behaviour, str]]:
     corrupted = bytearray(data)
     corrupted[len(data) // 2] ^= 1
     return {
@@ -173,6 +174,7 @@ def bad_behaviours(data: bytes) -> dict[str, tuple[Behaviour, str]]:
         "no content": (status(204), "HTTP 204"),
         "cut unannounced": (send_part(data, announce=False), "ends too early"),
         "corrupted": (send(bytes(corrupted)), "expected .* found .* (damaged|other content)"),
+        "other data of that size": (send(gzip.compress(bytes(same_size))), "found .* other content"),
         "other data": (send(gzip.compress(b"other data")), "found .* other content"),
         "empty": (send(b""), "found 0 bytes .* nothing"),
         "too long, announced": (send(data + bytes(500_000)), "announced .* more than"),
@@ -189,7 +191,7 @@ def bad_behaviours(data: bytes) -> dict[str, tuple[Behaviour, str]]:
 def test_a_bad_file_is_not_kept_and_the_next_mirror_is_asked(
     made_up: MadeUp, server: Server, tmp_path: Path, kind: str
 ) -> None:
-    behaviour, message = bad_behaviours(made_up.packed[FIRST])[kind]
+    behaviour, message = bad_behaviours(made_up.packed[FIRST], made_up.specs[0].raw_size)[kind]
     made_up.serve(server)
     server.on("sign-in", send(PAGE))
     server.on(FIRST, behaviour)
@@ -361,6 +363,17 @@ def test_unpack_checks_the_content_and_nothing_else(made_up: MadeUp) -> None:
     for bad in (gzip.compress(raw[:-1]), gzip.compress(raw + b"x"), raw[:-1], b"", b"\x1f\x8b", b"<html>"):
         with pytest.raises(BadFileError, match=r"expected .* bytes .* found .* bytes"):
             unpack(bad, spec)
+
+
+def test_unpack_decompresses_no_more_than_the_right_file_has(made_up: MadeUp) -> None:
+    bomb = gzip.compress(bytes(100_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFileError, match="a gzip file of more than"):
+            unpack(bomb, made_up.specs[0])
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # The last error
