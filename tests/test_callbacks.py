@@ -278,7 +278,8 @@ class TestMonitors:
             ),
             (lambda: tn.EarlyStopping(mode="maximum"), "EarlyStopping mode: expected 'auto', 'min' or 'max'"),
             (lambda: tn.EarlyStopping(min_delta=-1), "EarlyStopping min_delta: expected a number"),
-            (lambda: tn.EarlyStopping(patience=-1), "EarlyStopping patience: expected a number"),
+            (lambda: tn.EarlyStopping(patience=-1), "EarlyStopping patience: expected a positive int"),
+            (lambda: tn.EarlyStopping(patience=2.7), "EarlyStopping patience: expected a positive int"),
             (lambda: tn.ModelCheckpoint("m", monitor="f1"), "ModelCheckpoint monitor: expected one of"),
             (
                 lambda: tn.ReduceLROnPlateau(factor=1.0),

@@ -136,6 +136,12 @@ class TestFormulas:
         assert tn.SoftmaxCrossEntropy(smoothing).forward(logits, labels) >= entropy - 1e-12
 
 
+@pytest.mark.parametrize("loss", [tn.CrossEntropy(), tn.NegativeLogLikelihood()])
+def test_a_perfect_batch_has_a_loss_of_plain_zero(loss):
+    outputs = np.eye(2) if isinstance(loss, tn.CrossEntropy) else np.log(np.eye(2) + 1e-300)
+    assert str(loss.forward(outputs, [0, 1])) == "0.0"
+
+
 class TestGradients:
     @pytest.mark.parametrize("name", LOSSES)
     @given(batch=batches())

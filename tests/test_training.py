@@ -333,6 +333,51 @@ class TestCtrlC:
         np.testing.assert_array_equal(model.params, twin.params)
 
 
+class TestCallbacksEnd:
+    class Note(tn.Callback):
+        def __init__(self, name, notes, fail=False):
+            self.name, self.notes, self.fail = name, notes, fail
+
+        def on_train_end(self, run):
+            self.notes.append(self.name)
+            if self.fail:
+                raise KeyError(self.name)
+
+    def test_in_order_and_each_whatever_the_others_raise(self):
+        x, y = classes_data(30)
+        notes = []
+        callbacks = [
+            self.Note("first", notes),
+            self.Note("second", notes, fail=True),
+            self.Note("third", notes),
+        ]
+        with pytest.raises(KeyError, match="second"):
+            fit(small(), x, y, callbacks=callbacks)
+        assert notes == ["first", "second", "third"]
+
+    def test_one_behind_early_stopping_sees_the_best_weights(self):
+        x, y = classes_data(30)
+        seen = []
+
+        class Look(tn.Callback):
+            def on_train_end(self, run):
+                seen.append(run.model.params.copy())
+
+        model = small()
+        callbacks = [tn.EarlyStopping("loss", patience=None), Look()]
+        fit(model, x, y, optimizer=tn.SGD(1.5), epochs=6, batch_size=5, callbacks=callbacks)
+        np.testing.assert_array_equal(seen[0], model.params)
+
+    @pytest.mark.parametrize("make", [tn.CSVLogger, tn.ModelCheckpoint])
+    def test_a_missing_folder_is_found_before_training(self, make, tmp_path):
+        x, y = classes_data(30)
+        model = small()
+        before = model.params.copy()
+        with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+            fit(model, x, y, callbacks=[make(tmp_path / "missing" / "file")])
+        np.testing.assert_array_equal(model.params, before)
+
+
 class TestNonFiniteLoss:
     def test_it_stops_before_the_update_and_names_the_place(self):
         x, y = classes_data(30)

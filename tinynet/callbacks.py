@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tinynet import files
@@ -104,9 +105,9 @@ class EarlyStopping(_Monitor):
         restore_best_weights: bool = True,
     ) -> None:
         super().__init__(monitor, min_delta, mode)
-        self.patience = (
-            None if patience is None else int(check_number("EarlyStopping patience", patience, 0, math.inf))
-        )
+        if patience != 0 and patience is not None:
+            check_positive_int("EarlyStopping patience", patience)
+        self.patience = patience
         self.restore_best_weights = restore_best_weights
         self.best_epoch: int | None = None
         self.best_weights: list[Any] | None = None
@@ -125,7 +126,7 @@ class EarlyStopping(_Monitor):
                 self.best_weights = run.model.get_weights()
             return
         self.wait += 1
-        if self.patience is not None and self.wait >= max(self.patience, 1):
+        if self.patience is not None and self.wait >= self.patience:
             run.stop_training = True
 
     def on_train_end(self, run: Run) -> None:
@@ -170,6 +171,7 @@ class ModelCheckpoint(_Monitor):
         self.path, self.save_best_only = os.fspath(path), save_best_only
 
     def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
         if self.save_best_only:
             super().on_train_begin(run)
 
@@ -246,6 +248,9 @@ class CSVLogger(Callback):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
 
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
     def on_epoch_end(self, run: Run) -> None:
         history = run.history.history
         text = io.StringIO()
@@ -255,6 +260,15 @@ class CSVLogger(Callback):
             [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
         )
         files.write_bytes(self.path, text.getvalue().encode())
+
+
+def _check_folder(path: str | os.PathLike[str]) -> None:
+    """Raises FileNotFoundError before training begins, not after its first epoch."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(path)}: the folder {str(folder)!r} does not exist; create it first"
+        )
 
 
 class ProgressBar(Callback):

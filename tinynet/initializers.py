@@ -81,9 +81,9 @@ _BY_NAME: dict[str, Initializer] = {
 
 
 def get(initializer: str | Initializer) -> Initializer:
-    """The function behind a name; a function passes through. Raises ValueError for an unknown name."""
+    """The function behind a name; a function passes through. Raises ValueError for anything else."""
     if callable(initializer):
         return initializer
-    if initializer not in _BY_NAME:
+    if not isinstance(initializer, str) or initializer not in _BY_NAME:
         raise ValueError(f"unknown initializer {initializer!r}; known: {', '.join(sorted(_BY_NAME))}")
     return _BY_NAME[initializer]

@@ -189,7 +189,7 @@ class CrossEntropy(_Classification):
         self._probabilities = outputs
         with np.errstate(divide="ignore", invalid="ignore"):
             log_p = np.log(outputs)
-        return -float(np.add.reduce(self._target_term(log_p, labels))) / self._total
+        return 0.0 - float(np.add.reduce(self._target_term(log_p, labels))) / self._total  # not -0.0
 
     def backward(self) -> Array:
         p = _need(self._probabilities)
@@ -224,7 +224,7 @@ class NegativeLogLikelihood(_Classification):
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
         labels = self._start(outputs, targets, total)
         self._outputs = outputs
-        return -float(np.add.reduce(self._target_term(outputs, labels))) / self._total
+        return 0.0 - float(np.add.reduce(self._target_term(outputs, labels))) / self._total
 
     def backward(self) -> Array:
         return self._subtract_targets(np.zeros_like(_need(self._outputs)))

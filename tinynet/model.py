@@ -397,6 +397,6 @@ def load_model(
         model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
         architecture.restore(model, description)
         architecture.assign(model.named_weights(), arrays)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {error}") from error
     return model

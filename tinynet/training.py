@@ -78,17 +78,23 @@ def fit(
     threads = parallel.blas_threads_for(model.multiply_adds(), batch_size)
     # What overflows makes the loss NaN or infinite, which the loop reports with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet, ExitStack() as ends:
-        for callback in active:
-            ends.callback(callback.on_train_end, run)  # runs on every way out, whatever the others do
-            callback.on_train_begin(run)
-        model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
-        for run.epoch in range(epochs):
-            values = _train_epoch(run, batches, active, interrupt)
-            if values is not None:
-                _end_epoch(run, values, validation, batch_size, active)
-            if run.stop_training or interrupt.pending:
-                break
+    begun: list[Callback] = []
+    with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet:
+        try:
+            for callback in active:
+                begun.append(callback)
+                callback.on_train_begin(run)
+            model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
+            for run.epoch in range(epochs):
+                values = _train_epoch(run, batches, active, interrupt)
+                if values is not None:
+                    _end_epoch(run, values, validation, batch_size, active)
+                if run.stop_training or interrupt.pending:
+                    break
+        finally:
+            with ExitStack() as ends:  # each on_train_end runs, in order, whatever the others raise
+                for callback in reversed(begun):
+                    ends.callback(callback.on_train_end, run)
     if interrupt.pending:
         run.history.interrupted = True
         warnings.warn(
