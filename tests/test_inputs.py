@@ -114,7 +114,7 @@ def test_predict_refuses_bad_inputs(name):
         ({"verbose": 7}, ValueError, "verbose: expected 0"),
         ({"augment": "flip"}, TypeError, "augment: expected a function"),
         ({"validation_split": 1.0}, ValueError, r"validation_split: expected a number in \[0, 1\)"),
-        ({"validation_split": 0.01}, ValueError, "leaves nothing on one side"),
+        ({"validation_split": 0.99}, ValueError, "leaves nothing on one side"),
         ({"validation_split": 0.5, "validation_data": (X, Y)}, ValueError, "not both"),
         ({"validation_data": ((X, Y) for _ in range(2))}, ValueError, "used up after one epoch"),
         (

@@ -252,11 +252,12 @@ class TestHistory:
         assert history["val_loss"][-1] == scores["loss"]
         assert history["val_accuracy"][-1] == scores["accuracy"]
 
-    def test_validation_split_takes_the_end(self):
-        x, y = classes_data(50)
+    @pytest.mark.parametrize(("n", "share", "front"), [(50, 0.2, 40), (10, 0.25, 7), (9, 0.3, 6)])
+    def test_validation_split_takes_the_end(self, n, share, front):
+        x, y = classes_data(n)
         split, explicit = small(), small()
-        first = fit(split, x, y, validation_split=0.2).history
-        second = fit(explicit, x[:40], y[:40], validation_data=(x[40:], y[40:])).history
+        first = fit(split, x, y, validation_split=share).history
+        second = fit(explicit, x[:front], y[:front], validation_data=(x[front:], y[front:])).history
         np.testing.assert_array_equal(split.params, explicit.params)
         assert first["val_loss"] == second["val_loss"]
 
@@ -281,6 +282,23 @@ class TestHistory:
         fit(twin, x, y, epochs=2)
         np.testing.assert_array_equal(model.params, twin.params)
         assert optimizer.step_count == 2
+
+    def test_weight_decay_is_for_weights_only(self):
+        class NoGradient(tn.MeanSquaredError):
+            def backward(self):
+                return 0 * super().backward()
+
+        x, _ = classes_data(20)
+        model = tn.Sequential(
+            [tn.Dense(4, bias_initializer="ones"), tn.BatchNorm()], input_shape=(2,), seed=0
+        )
+        before = {name: array.copy() for name, array in model.named_params().items()}
+        optimizer = tn.AdamW(0.1, weight_decay=0.5)
+        fit(model, x, np.zeros((20, 4)), optimizer=optimizer, loss=NoGradient(), batch_size=20)
+        after = model.named_params()
+        np.testing.assert_allclose(after["0.W"], 0.95 * before["0.W"], rtol=1e-6)
+        for name in ("0.b", "1.gamma", "1.beta"):
+            np.testing.assert_array_equal(after[name], before[name])
 
     def test_an_optimizer_of_another_model_is_refused(self):
         x, y = classes_data(20)
@@ -413,6 +431,12 @@ class TestNonFiniteLoss:
         with pytest.raises(tn.NonFiniteError, match="smaller learning rate"):
             fit(model, x, targets, optimizer=tn.SGD(50.0), loss=tn.MeanSquaredError(), epochs=50)
 
+    def test_an_update_that_overflows_is_found_at_the_end_of_the_epoch(self):
+        x, y = classes_data(20)
+        model = tn.Sequential([tn.Dense(3)], input_shape=(2,), seed=0)
+        with pytest.raises(tn.NonFiniteError, match=r"epoch 1, batch 1: the update .* parameter 0\.W"):
+            fit(model, 1e3 * x, y, optimizer=tn.SGD(1e37), loss=tn.SoftmaxCrossEntropy(), batch_size=20)
+
     def test_a_bad_parameter_is_named(self):
         x, y = classes_data(60)
         model = small()
@@ -440,10 +464,14 @@ def test_two_models_train_in_two_threads_as_they_do_alone():
 
 def test_the_loss_object_stays_the_callers():
     x, y = classes_data(20)
-    loss = tn.CrossEntropy(label_smoothing=0.1)
-    model = small()
-    fit(model, x, y, loss=loss)
-    assert loss._labels is None
-    assert model.loss is not loss
-    assert model.loss.label_smoothing == 0.1
-    assert math.isfinite(model.evaluate(x, y)["loss"])
+    for make in (
+        tn.CrossEntropy,
+        tn.SoftmaxCrossEntropy,
+    ):  # trained as another loss on the logits, and as itself
+        loss = make(label_smoothing=0.1)
+        model = small()
+        fit(model, x, y, loss=loss)
+        assert loss._labels is None
+        assert model.loss is not loss
+        assert model.loss.label_smoothing == 0.1
+        assert math.isfinite(model.evaluate(x, y)["loss"])

@@ -124,7 +124,7 @@ def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: A
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
     """The front to train with and the end to validate with, as Keras cuts it."""
     share = check_number("validation_split", share, 0, 1, open_high=True)
-    start = len(x) - round(share * len(x))
+    start = math.floor(len(x) * (1 - share))
     if not 0 < start < len(x):
         raise ValueError(f"validation_split={share} leaves nothing on one side of {len(x)} examples")
     return x[:start], y[:start], (x[start:], y[start:])
