@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 import sys
 
 import hypothesis
@@ -8,6 +9,14 @@ import pytest
 
 hypothesis.settings.register_profile("tinynet", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tinynet")
+
+
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Python's own handler, even where the tests run as a background job that ignores Ctrl-C."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture(scope="session")

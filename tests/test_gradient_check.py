@@ -83,7 +83,21 @@ class Accumulates(RightDense):
         return dx
 
 
+class SlightlyOff(RightDense):
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.dW *= 1 + 1e-4
+        return dx
+
+
+class NothingWithoutInputGradient(RightDense):
+    def backward(self, dy):
+        return super().backward(dy) if self.needs_input_grad else None
+
+
 BUGS = [
+    SlightlyOff,
+    NothingWithoutInputGradient,
     WrongSign,
     FactorTwo,
     Zeros,
@@ -125,6 +139,12 @@ class SoftmaxWithoutSum(tn.Softmax):
         return dy * self._y * (1 - self._y)  # the diagonal of the Jacobian alone, as often published
 
 
+class BatchNormWithoutGamma(tn.BatchNorm):  # right as long as gamma is still 1
+    def backward(self, dy):
+        dx = super().backward(dy)
+        return None if dx is None else dx / self.gamma
+
+
 class BatchNormWithoutVariance(tn.BatchNorm):
     def backward(self, dy):
         super().backward(dy)
@@ -143,7 +163,13 @@ class DropoutNotScaled(tn.Dropout):
 
 @pytest.mark.parametrize(
     "layer",
-    [SoftmaxWithoutSum(), BatchNormWithoutVariance(), DropoutWithAnotherMask(0.5), DropoutNotScaled(0.5)],
+    [
+        SoftmaxWithoutSum(),
+        BatchNormWithoutGamma(),
+        BatchNormWithoutVariance(),
+        DropoutWithAnotherMask(0.5),
+        DropoutNotScaled(0.5),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_well_known_wrong_formulas_are_rejected(layer):
@@ -230,6 +256,43 @@ def test_the_cotangent_is_not_what_the_caller_draws_x_from():
     """With x and the cotangent the same numbers, x^T dy would be symmetric and a transposed gradient would pass."""
     x = np.random.default_rng(7).standard_normal((5, 4))
     assert not gradcheck(TransposedWeightGradient(4), x, seed=7).ok
+
+
+def test_a_backward_that_writes_into_dy_is_found():
+    class Careless(tn.ReLU):
+        def backward(self, dy):
+            dy *= self._y > 0
+            return dy
+
+    with pytest.raises(ValueError, match="read-only"):
+        gradcheck(Careless(), X)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "kind", "message"),
+    [
+        ((tn.Dense, X), {}, TypeError, "expected a Sequential or a Layer object"),
+        ((tn.Dense(2), X), {"epsilon": 0}, ValueError, "epsilon: expected a number above 0"),
+        (
+            (tn.Sequential([tn.Flatten(), tn.Dense(2)], input_shape=(2, 2)), X),
+            {},
+            ValueError,
+            r"x: expected shape \(batch, 2, 2\), got \(5, 4\)",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, settings, kind, message):
+    with pytest.raises(kind, match=message):
+        gradcheck(*arguments, **settings)
+
+
+def test_a_layer_that_returns_no_dx_is_named():
+    class NoDx(tn.Tanh):
+        def backward(self, dy):
+            return None
+
+    with pytest.raises(ValueError, match=r"layer 0 \(NoDx\): its backward returned None"):
+        gradcheck(NoDx(), X)
 
 
 def test_targets_without_a_loss_are_refused():

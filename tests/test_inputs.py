@@ -110,6 +110,11 @@ def test_predict_refuses_bad_inputs(name):
         ({"optimizer": "adam"}, TypeError, r"optimizer: expected an object such as Adam\(\), got 'adam'"),
         ({"optimizer": tn.Adam}, TypeError, "optimizer: expected an object"),
         ({"loss": "mse"}, TypeError, r"loss: expected an object such as CrossEntropy\(\)"),
+        ({"callbacks": None}, TypeError, "callbacks: expected a list of Callback objects"),
+        ({"callbacks": tn.CSVLogger("h.csv")}, TypeError, "callbacks: expected a list of Callback objects"),
+        ({"validation_data": [X, Y]}, ValueError, r"validation_data: expected a tuple \(x, y\)"),
+        ({"validation_data": (X, Y, Y)}, ValueError, r"validation_data: expected a tuple \(x, y\)"),
+        ({"validation_data": [(X, Y), (X, Y + 9)]}, ValueError, "validation_data: batch 2: labels"),
         ({"callbacks": [print]}, TypeError, "callbacks: expected Callback objects"),
         ({"verbose": 7}, ValueError, "verbose: expected 0"),
         ({"augment": "flip"}, TypeError, "augment: expected a function"),
@@ -141,6 +146,11 @@ def test_an_iterable_has_no_validation_split():
 def test_what_is_neither_array_nor_batches():
     with pytest.raises(TypeError, match=r"expected an array, or an iterable of \(x, y\) batches, got int"):
         make().fit(5, **(VALID | {"optimizer": tn.Adam()}))
+
+
+def test_an_array_without_targets():
+    with pytest.raises(ValueError, match="y: expected targets beside the array x"):
+        make().fit(X, **(VALID | {"optimizer": tn.Adam()}))
 
 
 def test_an_empty_list_of_batches():

@@ -16,14 +16,6 @@ X = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
 Y = np.arange(20) % 3
 
 
-@pytest.fixture(autouse=True)
-def default_handler():
-    """Python's own handler, even where the tests run as a background job that ignores Ctrl-C."""
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, former)
-
-
 def press():
     signal.raise_signal(signal.SIGINT)
 

@@ -69,6 +69,12 @@ def test_softmax_is_a_distribution_that_a_shift_does_not_move(seed, shift, class
     np.testing.assert_allclose(tn.Sigmoid().forward(x), 1 / (1 + np.exp(-x)), rtol=1e-9)
 
 
+def test_sigmoid_is_exact_far_below_zero():
+    x = np.array([[-14, -16, -18, -20, -80]], np.float32)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(tn.Sigmoid().forward(x), exact, rtol=1e-6)
+
+
 def test_flatten_and_rescale():
     x = np.arange(12.0).reshape(2, 3, 2)
     np.testing.assert_array_equal(tn.Flatten().forward(x), x.reshape(2, 6))
@@ -99,6 +105,12 @@ class TestBatchNorm:
             mean, var = 0.75 * mean + 0.25 * x.mean(axis=0), 0.75 * var + 0.25 * x.var(axis=0)
         np.testing.assert_allclose(layer.running_mean, mean)
         np.testing.assert_allclose(layer.running_var, var)
+
+    def test_a_single_row_does_not_move_the_running_statistics(self):
+        layer = place(tn.BatchNorm(), (2,))
+        layer.forward(np.array([[5.0, -3.0]]), training=True)
+        np.testing.assert_array_equal(layer.running_mean, [0, 0])
+        np.testing.assert_array_equal(layer.running_var, [1, 1])
 
     def test_inference_uses_the_running_statistics(self):
         layer = place(tn.BatchNorm(epsilon=0.1), (2,))
@@ -200,6 +212,10 @@ def test_float32_stays_float32(name, data):
     [
         (lambda: tn.Dense(0), "Dense units: expected a positive int, got 0"),
         (lambda: tn.Dense(2.5), "Dense units: expected a positive int"),
+        (
+            lambda: tn.Dense(128, "relu"),
+            r"Dense use_bias: expected True or False, got 'relu'; .* put ReLU\(\)",
+        ),
         (lambda: tn.Dense(True), "Dense units: expected a positive int"),
         (lambda: tn.Dense("ten"), "Dense units: expected a positive int"),
         (lambda: tn.Dropout(1), r"Dropout rate: expected a number in \[0, 1\)"),
@@ -280,6 +296,50 @@ def test_a_layer_of_ones_own_trains_and_is_checked():
     history = model.fit(x, y, optimizer=tn.Adam(0.05), loss=tn.MeanSquaredError(), epochs=150, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0] / 10
     assert not np.allclose(model.layers[0].factor, 1)
+
+
+class Keeps(tn.Layer):
+    """A layer that keeps its arguments in its own way, an array among them."""
+
+    def __init__(self, factor, mean):
+        super().__init__()
+        self._factor, self.mean = factor, np.asarray(mean)
+
+    def forward(self, x, training=False):
+        return (x - self.mean) * self._factor
+
+    def backward(self, dy):
+        return dy * self._factor
+
+
+def test_a_layer_may_keep_its_arguments_as_it_likes_but_then_says_how_to_save_it(tmp_path):
+    model = tn.Sequential([Keeps(2.0, [1, 2, 3]), tn.Dense(1)], input_shape=(3,), seed=0)
+    data = np.ones((4, 3)), np.ones((4, 1))
+    model.fit(*data, optimizer=tn.SGD(), loss=tn.MeanSquaredError(), verbose=0)
+    assert "Keeps(mean=array([1, 2, 3]))" in repr(model)
+    with pytest.raises(
+        ValueError, match=r"Keeps does not keep its argument 'factor' under that name; set self.factor"
+    ):
+        model.save(tmp_path / "m.safetensors")
+
+
+def test_a_build_that_returns_nothing_is_named():
+    class Forgets(tn.Layer):
+        def build(self, input_shape):
+            self.add_param("a", input_shape, "ones")
+
+    with pytest.raises(ValueError, match=r"layer 0 \(Forgets\): its build\(input_shape\) has to return"):
+        tn.Sequential([Forgets()], input_shape=(3,))
+
+
+def test_a_forward_of_another_shape_than_build_said_is_found():
+    class Sum(tn.Layer):
+        def forward(self, x, training=False):
+            return x.sum(axis=1, keepdims=True)
+
+    model = tn.Sequential([Sum()], input_shape=(4,))
+    with pytest.raises(ValueError, match=r"built for outputs \(batch, 4\) and gave \(2, 1\)"):
+        model.predict(np.ones((2, 4)))
 
 
 def test_a_layer_that_forgets_its_base_class_says_so():

@@ -147,6 +147,20 @@ def test_import_is_light():
     assert min(float(run.stdout.split()[0]) for run in runs) < 0.25
 
 
+def test_float64_targets_of_a_float32_model_are_cast_once():
+    model = tn.Sequential([tn.Dense(10)], input_shape=(4,), seed=0)
+    x, y = np.ones((64, 4)), np.ones((64, 10))
+    seen = []
+
+    class Look(tn.MeanSquaredError):
+        def forward(self, outputs, targets, total=None):
+            seen.append(targets.dtype)
+            return super().forward(outputs, targets, total)
+
+    model.fit(x, y, optimizer=tn.SGD(), loss=Look(), verbose=0)
+    assert set(seen) == {np.dtype(np.float32)}
+
+
 def test_float64_is_kept_where_it_is_asked_for():
     model = tn.Sequential(
         [tn.Dense(200), tn.BatchNorm(), tn.Tanh()], input_shape=(3,), seed=0, dtype="float64"

@@ -64,10 +64,14 @@ class TestBuilding:
         with pytest.raises(TypeError, match=r"layer 0: expected a Layer object such as Dense\(10\)"):
             tn.Sequential([tn.ReLU], input_shape=(3,))
 
-    @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64"])
+    @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", None])
     def test_dtype(self, dtype):
         with pytest.raises(ValueError, match="dtype: expected 'float32' or 'float64'"):
             small(dtype=dtype)
+
+    def test_a_copy_has_one_of_the_two_dtypes_too(self):
+        with pytest.raises(ValueError, match="dtype: expected 'float32' or 'float64'"):
+            small().copy("float16")
 
     @pytest.mark.parametrize("seed", [-1, 1.5, "0", True])
     def test_seed(self, seed):
@@ -221,6 +225,36 @@ class TestFrozenLayers:
         assert "dx" not in model.layers[1]._buffers
         assert "dx" in model.layers[5]._buffers
 
+    def test_a_frozen_layer_between_others_writes_no_gradient(self):
+        model = tn.Sequential([tn.Dense(4), tn.Dense(4), tn.Dense(3)], input_shape=(2,), seed=0)
+        middle = model.layers[1]
+        middle.trainable = False
+        middle.dW.fill(5)
+        model.loss_and_gradients(np.ones((3, 2)), np.array([0, 1, 2]), tn.SoftmaxCrossEntropy())
+        assert (middle.dW == 5).all()
+        assert model.layers[0].dW.any()
+
+    def test_freezing_from_a_callback_holds_at_once(self):
+        model, (x, y) = small(), data()
+        seen = []
+
+        class Freeze(tn.Callback):
+            def on_batch_end(self, run):
+                run.model.layers[1].trainable = False
+                seen.append(run.model.layers[1].W.copy())
+
+        model.fit(
+            x,
+            y,
+            optimizer=tn.SGD(0.1),
+            loss=tn.SoftmaxCrossEntropy(),
+            batch_size=5,
+            verbose=0,
+            callbacks=[Freeze()],
+        )
+        assert len(seen) == 4
+        np.testing.assert_array_equal(seen[0], seen[-1])
+
 
 class TestSummary:
     def test_the_classic_network(self, capsys):
@@ -288,6 +322,13 @@ class TestPredicting:
         batches = [(x[:12], y[:12]), (x[12:], y[12:])]
         loss = tn.SoftmaxCrossEntropy()
         assert model.evaluate(batches, loss=loss) == pytest.approx(model.evaluate(x, y, loss=loss))
+
+    def test_evaluate_takes_a_generator_of_any_length(self):
+        model, (x, y), loss = small(), data(), tn.SoftmaxCrossEntropy()
+        batches = ((x[i : i + 6], y[i : i + 6]) for i in range(0, 20, 6))
+        assert model.evaluate(batches, loss=loss) == pytest.approx(model.evaluate(x, y, loss=loss))
+        with pytest.raises(ValueError, match="the iterable gave 0"):
+            model.evaluate(iter([]), loss=loss)
 
     def test_evaluate_without_a_loss_asks_for_one(self):
         with pytest.raises(ValueError, match=r"loss=CrossEntropy\(\)"):

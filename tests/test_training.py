@@ -200,11 +200,11 @@ class TestBatches:
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
-            (lambda x, y: (x, y + 5), "batch 1 of epoch 0: labels"),
-            (lambda x, y: (x * np.nan, y), "batch 1 of epoch 0: x: expected finite"),
-            (lambda x, y: (x[:, :1], y), r"batch 1 of epoch 0: x: expected shape \(batch, 2\)"),
-            (lambda x, y: (x, y[:-1]), "batch 1 of epoch 0: expected one target per example"),
-            (lambda x, y: x, r"batch 1 of epoch 0: expected a pair \(x, y\)"),
+            (lambda x, y: (x, y + 5), "batch 2: labels"),
+            (lambda x, y: (x * np.nan, y), "batch 2: x: expected finite"),
+            (lambda x, y: (x[:, :1], y), r"batch 2: x: expected shape \(batch, 2\)"),
+            (lambda x, y: (x, y[:-1]), "batch 2: expected one target per example"),
+            (lambda x, y: x, r"batch 2: expected a pair \(x, y\)"),
         ],
     )
     def test_a_bad_batch_is_named(self, bad, message):
@@ -214,8 +214,98 @@ class TestBatches:
 
     def test_too_few_batches_are_named(self):
         x, y = classes_data(20)
-        with pytest.raises(ValueError, match="batch 1 of epoch 0: expected 3 batches an epoch"):
+        with pytest.raises(ValueError, match="batch 2: expected 3 batches"):
             fit(small(), [(x, y)], steps_per_epoch=3)
+
+    def test_augmentation_leaves_the_callers_arrays_alone(self):
+        x, y = classes_data(20)
+        before = x.copy()
+
+        def in_place(batch, rng):
+            batch *= 2
+            return batch
+
+        fit(small(), x, y, augment=in_place, shuffle=False)
+        fit(small(), [(x, y)], augment=in_place)
+        np.testing.assert_array_equal(x, before)
+
+    @pytest.mark.parametrize(
+        "result", [lambda batch: None, lambda batch: batch[:-1], lambda batch: batch.tolist()]
+    )
+    def test_augmentation_that_returns_no_such_batch_is_named(self, result):
+        x, y = classes_data(20)
+        with pytest.raises(ValueError, match="augment: expected it to return a batch of shape"):
+            fit(small(), x, y, augment=lambda batch, rng: result(batch))
+
+    def test_a_batch_size_beyond_all_examples_costs_no_memory(self):
+        x, y = classes_data(20)
+        fit(small(), x, y, batch_size=10**13)
+
+    def test_callbacks_may_come_from_an_iterator(self):
+        x, y = classes_data(20)
+        callback = tn.EarlyStopping("loss")
+        fit(small(), x, y, callbacks=iter([callback]))
+        assert callback.best_epoch == 0
+
+    def test_stop_training_is_heard_at_the_end_of_a_batch(self):
+        x, y = classes_data(20)
+        optimizer = tn.Adam()
+
+        class Stop(tn.Callback):
+            def on_batch_end(self, run):
+                run.stop_training = run.batch == 1
+
+        history = fit(small(), x, y, batch_size=5, epochs=3, optimizer=optimizer, callbacks=[Stop()])
+        assert (optimizer.step_count, history.epochs, history.interrupted) == (2, 1, False)
+
+    def test_a_refused_fit_does_not_bind_the_optimizer(self):
+        x, y = classes_data(20)
+        optimizer = tn.Adam()
+        with pytest.raises(ValueError, match="does not measure"):
+            fit(small(), x, y, optimizer=optimizer, callbacks=[tn.EarlyStopping("val_loss")])
+        fit(tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,)), x, y, optimizer=optimizer)
+
+
+class TestHeads:
+    """The last layer and the loss."""
+
+    @pytest.mark.parametrize(
+        ("head", "loss", "mend"),
+        [
+            ([], tn.CrossEntropy(), r"end the model with Softmax\(\), or use SoftmaxCrossEntropy"),
+            ([tn.LogSoftmax()], tn.CrossEntropy(), "takes probabilities, and the last layer is LogSoftmax"),
+            ([tn.Softmax()], tn.SoftmaxCrossEntropy(), r"leave the Softmax\(\) out"),
+            (
+                [tn.Softmax()],
+                tn.NegativeLogLikelihood(),
+                "takes log-probabilities, and the last layer is Softmax",
+            ),
+            ([], tn.NegativeLogLikelihood(), "takes log-probabilities, and the last layer is Dense"),
+        ],
+    )
+    def test_pairs_that_do_not_belong_together_are_refused(self, head, loss, mend):
+        x, y = classes_data(20)
+        model = tn.Sequential([tn.Dense(3), *head], input_shape=(2,), seed=0)
+        before = model.params.copy()
+        with pytest.raises(ValueError, match=mend):
+            fit(model, x, y, loss=loss)
+        np.testing.assert_array_equal(model.params, before)
+        for layer in head:
+            layer.unbuild()  # the next run of this test builds it again
+
+    def test_subclasses_compute_what_they_say(self):
+        class Weighted(tn.CrossEntropy):
+            def forward(self, outputs, targets, total=None):
+                return 10 * super().forward(outputs, targets, total)
+
+            def backward(self):
+                return 10 * super().backward()
+
+        x, y = classes_data(20)
+        plain, weighted = small(), small()
+        loss = plain.loss_and_gradients(x, y, tn.CrossEntropy())
+        assert weighted.loss_and_gradients(x, y, Weighted()) == pytest.approx(10 * loss, rel=1e-5)
+        np.testing.assert_allclose(weighted.grads, 10 * plain.grads, rtol=1e-3, atol=1e-5)
 
 
 class TestHistory:
@@ -470,6 +560,8 @@ def test_the_loss_object_stays_the_callers():
     ):  # trained as another loss on the logits, and as itself
         loss = make(label_smoothing=0.1)
         model = small()
+        if make is tn.SoftmaxCrossEntropy:
+            model = tn.Sequential([tn.Dense(3)], input_shape=(2,), seed=0)
         fit(model, x, y, loss=loss)
         assert loss._labels is None
         assert model.loss is not loss

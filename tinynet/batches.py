@@ -1,5 +1,6 @@
 """Where a run's batches come from: arrays, shuffled anew each epoch, or any iterable of (x, y)."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -53,13 +54,10 @@ class ArrayBatches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
         """The batches of one epoch; each stays valid until the next is taken."""
-        order = (
-            random.generator(self.seed, random.SHUFFLE, epoch).permutation(len(self.x))
-            if self.shuffle
-            else None
-        )
-        x_buffer = np.empty((self.batch_size, *self.x.shape[1:]), self.x.dtype)
-        y_buffer = np.empty((self.batch_size, *self.y.shape[1:]), self.y.dtype)
+        order = self._order(epoch)
+        rows_at_most = min(self.batch_size, len(self.x))
+        x_buffer = np.empty((rows_at_most, *self.x.shape[1:]), self.x.dtype)
+        y_buffer = np.empty((rows_at_most, *self.y.shape[1:]), self.y.dtype)
         for batch in range(self.steps):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             if order is None:
@@ -70,8 +68,22 @@ class ArrayBatches:
                 x = np.take(self.x, rows, axis=0, out=x_buffer[: len(rows)], mode="clip")
                 y = np.take(self.y, rows, axis=0, out=y_buffer[: len(rows)], mode="clip")
             if self.augment is not None:
-                x = self.augment(x, random.generator(self.seed, random.AUGMENT, epoch, batch))
+                x = augmented(self.augment, x, random.generator(self.seed, random.AUGMENT, epoch, batch))
             yield x, y
+
+    def _order(self, epoch: int) -> Array | None:
+        if not self.shuffle:
+            return None
+        return random.generator(self.seed, random.SHUFFLE, epoch).permutation(len(self.x))
+
+
+def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
+    """A changed copy of the batch; raises ValueError if ``augment`` returns no batch of its shape."""
+    result = augment(x.copy(), rng)
+    if not isinstance(result, np.ndarray) or result.shape != x.shape:
+        found = f"shape {result.shape}" if isinstance(result, np.ndarray) else repr(result)
+        raise ValueError(f"augment: expected it to return a batch of shape {x.shape}, got {found}")
+    return result
 
 
 class IterableBatches:
@@ -81,6 +93,7 @@ class IterableBatches:
         source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
         steps: how many batches an epoch takes; None takes ``len(source)``.
         epochs: how many times it will be iterated.
+        to_the_end: take what comes, however many; for evaluation, which needs no number of steps.
     Raises: ValueError: if the number of steps is unknown or the source can't be iterated again;
         TypeError: if it is no iterable.
     """
@@ -93,51 +106,60 @@ class IterableBatches:
         *,
         steps: int | None = None,
         epochs: int = 1,
+        to_the_end: bool = False,
         augment: Augment | None = None,
     ) -> None:
         if not isinstance(source, Iterable):
             raise TypeError(
                 f"x: expected an array, or an iterable of (x, y) batches, got {type(source).__name__}"
             )
-        if steps is None:
+        if isinstance(source, np.ndarray):
+            raise ValueError("y: expected targets beside the array x, got none")
+        if steps is None and not to_the_end:
             try:
                 steps = len(source)  # type: ignore[arg-type]
             except TypeError:
                 raise ValueError("the iterable of batches has no length; give steps_per_epoch") from None
-        if steps < 1:
-            raise ValueError("expected at least one batch, got an empty iterable")
         if epochs > 1 and iter(source) is source:
             raise ValueError(
                 f"{epochs} epochs need batches that can be iterated again, and a generator is used up after one; "
                 "give a list of batches or an object with __iter__"
             )
+        if steps == 0:
+            raise ValueError("expected at least one batch, got an empty iterable")
         self.source, self.model, self.loss, self.augment = source, model, loss, augment
-        self.steps = steps
+        self.steps = 0 if steps is None else steps  # 0: to the end
 
     def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch; raises ValueError naming the batch that is wrong or missing."""
-        model = self.model
+        """The batches of one epoch; raises ValueError naming the batch, from 1, that is wrong or missing."""
         batches = iter(self.source)
-        for batch in range(self.steps):
-            where = f"batch {batch} of epoch {epoch}"
+        for batch in itertools.count():
+            if self.steps and batch == self.steps:
+                return
             try:
                 pair = next(batches)
             except StopIteration:
+                if batch and not self.steps:
+                    return
                 raise ValueError(
-                    f"{where}: expected {self.steps} batches an epoch, the iterable gave {batch}; "
-                    "make steps_per_epoch smaller"
+                    f"batch {batch + 1}: expected {self.steps or 'some'} batches, the iterable gave {batch}; "
+                    "make steps_per_epoch smaller, or give more"
                 ) from None
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise ValueError(f"{where}: expected a pair (x, y), got {type(pair).__name__}")
-            try:
-                x = check_inputs(pair[0], model.input_shape, model.dtype)
-                y = self.loss.check_targets(pair[1], model.output_shape)
-                check_pair(x, y)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
-            if self.augment is not None:
-                x = self.augment(x, random.generator(model.seed, random.AUGMENT, epoch, batch))
-            yield x, y
+            yield self._checked(pair, epoch, batch)
+
+    def _checked(self, pair: Any, epoch: int, batch: int) -> tuple[Array, Array]:
+        model, where = self.model, f"batch {batch + 1}"
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(f"{where}: expected a pair (x, y), got {type(pair).__name__}")
+        try:
+            x = check_inputs(pair[0], model.input_shape, model.dtype)
+            y = self.loss.check_targets(pair[1], model.output_shape)
+            check_pair(x, y)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        if self.augment is not None:
+            x = augmented(self.augment, x, random.generator(model.seed, random.AUGMENT, epoch, batch))
+        return x, y
 
 
 Batches = ArrayBatches | IterableBatches

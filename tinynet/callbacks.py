@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tinynet import files
+from tinynet.checks import check_number, check_positive_int
 from tinynet.history import COLUMNS
-from tinynet.layers.base import check_number, check_positive_int
 from tinynet.run import Run
 
 
@@ -153,7 +153,7 @@ class ModelCheckpoint(_Monitor):
     """Save the model after each epoch, or after each that is the best so far.
 
     Args:
-        path: where to; ``{epoch}`` in it becomes the epoch's number, from 1.
+        path: where to; ``{epoch}`` or ``{epoch:02d}`` in it becomes the epoch's number, from 1.
         monitor, min_delta, mode: as in `EarlyStopping`, used with save_best_only.
         save_best_only: whether to save only improvements.
     Raises: ValueError: when training begins, if the run does not measure ``monitor``; OSError: if it can't write.
@@ -169,15 +169,23 @@ class ModelCheckpoint(_Monitor):
     ) -> None:
         super().__init__(monitor, min_delta, mode)
         self.path, self.save_best_only = os.fspath(path), save_best_only
+        try:
+            self.path.format(epoch=1)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"ModelCheckpoint path: expected no braces but {{epoch}}, got {self.path!r}"
+            ) from error
 
     def on_train_begin(self, run: Run) -> None:
         _check_folder(self.path)
+        if run.epoch == 0:
+            self.best = None
         if self.save_best_only:
             super().on_train_begin(run)
 
     def on_epoch_end(self, run: Run) -> None:
         if not self.save_best_only or self.improved(run):
-            run.model.save(self.path.replace("{epoch}", str(run.epoch + 1)))
+            run.model.save(self.path.format(epoch=run.epoch + 1))
 
 
 class ReduceLROnPlateau(_Monitor):
@@ -272,9 +280,15 @@ def _check_folder(path: str | os.PathLike[str]) -> None:
 
 
 class ProgressBar(Callback):
-    """A bar per epoch with the mean loss so far, by tqdm; silent where there is neither a terminal nor a notebook."""
+    """A bar per epoch with the mean loss so far, by tqdm; silent where there is neither a terminal nor a notebook.
+
+    Args: leave: whether the finished bar stays, with what the epoch measured.
+    """
 
     _SECONDS_BETWEEN = 0.1
+
+    def __init__(self, leave: bool = True) -> None:
+        self.leave = leave
 
     def on_epoch_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
@@ -286,7 +300,7 @@ class ProgressBar(Callback):
             total=run.steps_per_epoch,
             desc=f"epoch {run.epoch + 1}/{run.epochs}",
             unit="batch",
-            leave=False,
+            leave=self.leave,
             dynamic_ncols=True,
             disable=not (in_notebook or on_terminal),
         )
@@ -299,10 +313,15 @@ class ProgressBar(Callback):
             self._next = time.perf_counter() + self._SECONDS_BETWEEN
 
     def on_epoch_end(self, run: Run) -> None:
+        row = run.history.row(run.history.epochs - 1)
+        measured = [f"{name} {row[name]:.4f}" for name in row if name not in ("learning_rate", "seconds")]
+        self._bar.set_postfix_str(", ".join(measured), refresh=False)
+        self._bar.update(run.batch + 1 - self._bar.n)
         self._bar.close()
 
     def on_train_end(self, run: Run) -> None:
         if hasattr(self, "_bar"):
+            self._bar.leave = False  # of an epoch that was not finished
             self._bar.close()
 
 

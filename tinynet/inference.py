@@ -9,9 +9,9 @@ import numpy as np
 
 from tinynet import inputs
 from tinynet.batches import IterableBatches
+from tinynet.checks import check_positive_int
 from tinynet.layers import LogSoftmax, Softmax
 from tinynet.layers.activations import softmax
-from tinynet.layers.base import check_positive_int
 from tinynet.losses import Loss
 from tinynet.protocols import Model
 from tinynet.types import Array
@@ -29,7 +29,7 @@ def evaluate(
     batch_size = check_positive_int("batch_size", batch_size)
     batches: Iterable[tuple[Array, Array]]
     if y is None:
-        batches = IterableBatches(x, model, loss).epoch(0)
+        batches = IterableBatches(x, model, loss, to_the_end=True).epoch(0)
     else:
         x, y = inputs.check_data(x, y, model, loss)
         _warn_of_unit_range(model, x)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.layers.base import batch_shape
+from tinynet.checks import batch_shape
 from tinynet.losses import Loss
 from tinynet.protocols import Model
 from tinynet.types import Array, Shape
@@ -85,7 +85,8 @@ def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tu
     y = as_array(y, f"y{suffix}")
     check_pair(x, y if y.ndim else y[None], f"x{suffix}", f"y{suffix}")
     try:
-        return x, np.ascontiguousarray(loss.check_targets(y, model.output_shape))
+        targets = loss.check_targets(y, model.output_shape)
+        return x, np.ascontiguousarray(targets, model.dtype if targets.dtype.kind == "f" else None)
     except ValueError as error:
         raise ValueError(f"y{suffix}: {error}") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.layers.base import batch_shape, check_number
+from tinynet.checks import batch_shape, check_number
 from tinynet.types import Array, Shape
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import architecture, inference, random, storage, summary, training
+from tinynet import architecture, heads, inference, random, storage, summary, training
 from tinynet.batches import Augment
 from tinynet.callbacks import Callback
+from tinynet.checks import batch_shape, check_dtype, check_positive_int
 from tinynet.history import History
-from tinynet.layers import Dropout, Layer, Softmax
-from tinynet.layers.base import check_positive_int
-from tinynet.losses import CrossEntropy, Loss
+from tinynet.layers import Dropout, Layer
+from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.parameters import Parameters, walk
 from tinynet.types import Array, Shape
@@ -49,9 +49,7 @@ class Sequential:
                 f"device: expected 'cpu', the only one that this version of tinynet has; got {device!r}"
             )
         self.device = device
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise ValueError(f"dtype: expected 'float32' or 'float64', got {str(self.dtype)!r}")
+        self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
         if isinstance(input_shape, int):
             raise ValueError(f"input_shape: expected a tuple, got {input_shape}; give ({input_shape},)")
@@ -81,9 +79,11 @@ class Sequential:
         for index, layer in enumerate(self.layers):
             try:
                 shape = layer.setup(shape, self.dtype)
-            except ValueError as error:
+            except Exception as error:
                 for built in self.layers[:index]:
                     built.unbuild()  # so that they can be used in the next try
+                if not isinstance(error, ValueError):
+                    raise
                 raise ValueError(f"layer {index} ({type(layer).__name__}): {error}") from None
         self.output_shape: Shape = shape
 
@@ -120,7 +120,15 @@ class Sequential:
             x = self._cast_into_buffer(x) if training else x.astype(self.dtype)
         for layer in layers:
             x = layer.forward(x, training)
+        if x.shape[1:] != self.output_shape:
+            raise self._wrong_output(layers, x)
         return x
+
+    def _wrong_output(self, layers: Sequence[Layer], outputs: Array) -> ValueError:
+        return ValueError(
+            f"the model was built for outputs {batch_shape(self.output_shape)} and gave {outputs.shape}: "
+            f"a layer's build says another shape than its forward returns, among {', '.join(map(repr, layers))}"
+        )
 
     def _cast_into_buffer(self, x: Array) -> Array:
         if self._input is None or len(self._input) < len(x):
@@ -129,16 +137,15 @@ class Sequential:
         np.copyto(buffer, x, casting="unsafe")
         return buffer
 
-    def backward(self, dy: Array) -> Array | None:
-        """The gradients of every trainable parameter, and dx if some layer below needs one (None else)."""
-        return self._run_back(self.layers, dy)
+    def backward(self, dy: Array) -> None:
+        """Write the gradient of every trainable parameter into ``grads``; layers below the first of them do nothing."""
+        self._run_back(self.layers, dy)
 
-    def _run_back(self, layers: Sequence[Layer], dy: Array) -> Array | None:
+    def _run_back(self, layers: Sequence[Layer], dy: Array) -> None:
         gradient: Array | None = dy
         for layer in reversed(layers[self._plan_gradients() :]):
             assert gradient is not None
             gradient = layer.backward(gradient)
-        return gradient
 
     def _plan_gradients(self) -> int:
         """The first layer that trains: nothing below needs a gradient, nor does its own input."""
@@ -166,11 +173,13 @@ class Sequential:
         self._run_back(layers, loss.backward())
         return value
 
+    def check_head(self, loss: Loss) -> None:
+        """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
+        heads.check_head(self.layers[-1], loss)
+
     def fuse(self, loss: Loss) -> tuple[Sequence[Layer], Loss]:
         """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy."""
-        if isinstance(loss, CrossEntropy) and isinstance(self.layers[-1], Softmax):
-            return self.layers[:-1], loss.on_logits()
-        return self.layers, loss
+        return heads.fuse(self.layers, loss)
 
     # -- training and using ------------------------------------------------------------------------
 
@@ -313,7 +322,7 @@ class Sequential:
         """A model of its own with the same values, in another dtype if one is given."""
         clone = copy.deepcopy(self)
         if dtype is not None:
-            clone._to_dtype(np.dtype(dtype))
+            clone._to_dtype(check_dtype(dtype))
         return clone
 
     def _to_dtype(self, dtype: np.dtype[Any]) -> None:
@@ -339,7 +348,7 @@ class Sequential:
 
     def multiply_adds(self) -> int:
         """Multiply-adds of one example's forward pass."""
-        return sum(row.multiply_adds for row in self.describe())
+        return sum(layer.multiply_adds() for _, layer in self.walk() if not layer.children)
 
     def describe(self) -> list[summary.LayerRow]:
         """A row for each layer: path, kind, output shape, parameters, multiply-adds."""
@@ -362,7 +371,7 @@ class Sequential:
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with shapes, parameters and multiply-adds, and the totals with their memory."""
-        print_fn(summary.table(self.describe(), self.dtype, self.input_shape))
+        print_fn(summary.table(self.describe(), self.dtype, self.input_shape, self.params.size))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write layers, parameters, state and loss to a .safetensors file; `load_model` reads it.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import parallel
-from tinynet.layers.base import check_number
+from tinynet.checks import check_number
 from tinynet.types import Array
 
 Schedule = Callable[[int], float]
@@ -74,7 +74,7 @@ class Optimizer:
     def update(
         self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
     ) -> None:
-        """The formula, in place on one range of the vectors."""
+        """The formula, in place on one range of the vectors; element by element, as large ranges are cut in two."""
         raise NotImplementedError(f"{type(self).__name__} defines no update(params, grads, ...)")
 
     def step(

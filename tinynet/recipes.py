@@ -10,8 +10,8 @@ from typing import Any
 
 from tinynet import schedules
 from tinynet.callbacks import Callback, EarlyStopping
+from tinynet.checks import check_positive_int
 from tinynet.layers import BatchNorm, Dense, Dropout, Flatten, LogSoftmax, ReLU, Rescale, Softmax
-from tinynet.layers.base import check_positive_int
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood
 from tinynet.model import Sequential
 from tinynet.optimizers import SGD, Adam, Optimizer

@@ -7,7 +7,7 @@ batches, not epochs: a run has ``epochs * ceil(examples / batch_size)`` of them.
 
 import math
 
-from tinynet.layers.base import check_number, check_positive_int
+from tinynet.checks import check_number, check_positive_int
 from tinynet.optimizers import Schedule
 
 

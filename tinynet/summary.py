@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynet.layers.base import batch_shape
+from tinynet.checks import batch_shape
 from tinynet.types import Shape
 
 
@@ -21,8 +21,11 @@ class LayerRow(NamedTuple):
     trainable_params: int
 
 
-def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape) -> str:
-    """The table in Keras's shape, with multiply-adds, and below it the totals with their memory."""
+def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape, vector_size: int) -> str:
+    """The table in Keras's shape, with multiply-adds, and below it the totals with their memory.
+
+    ``vector_size``: of the vector of parameters, frozen ones included.
+    """
     header = ("Layer (type)", "Output Shape", "Param #", "Multiply-adds")
     cells = [
         (
@@ -56,7 +59,7 @@ def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape)
             f"Trainable params: {trainable:,} ({memory(trainable * size)})",
             f"Non-trainable params: {total - trainable:,} ({memory((total - trainable) * size)})",
             f"Multiply-adds: {sum(row.multiply_adds for row in rows):,} an example, forward",
-            f"Memory in training: {memory(2 * trainable * size)} for parameters and gradients, "
+            f"Memory in training: {memory(2 * vector_size * size)} for parameters and gradients, "
             f"{memory(2 * activations * size)} an example for outputs and their gradients",
         ]
     )

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 from tinynet import inputs, parallel
 from tinynet.batches import ArrayBatches, Augment, Batches, IterableBatches
 from tinynet.callbacks import Callback, EpochTable, ProgressBar
+from tinynet.checks import check_number, check_positive_int
 from tinynet.history import History
 from tinynet.interrupts import HeldInterrupt
-from tinynet.layers.base import check_number, check_positive_int
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
@@ -47,7 +47,11 @@ def fit(
     steps_per_epoch: int | None,
 ) -> History:
     """See `Sequential.fit`."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of Callback objects, got {callbacks!r}")
+    callbacks = list(callbacks)
     _check_types(optimizer, loss, callbacks, verbose, augment)
+    model.check_head(loss)
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     steps = None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch)
     loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
@@ -69,12 +73,12 @@ def fit(
             x, y, batch_size, seed=model.seed, shuffle=shuffle, augment=augment, steps=steps
         )
     validation = _check_validation(model, validation_data, loss)
-    optimizer.prepare(model.params)
 
     run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None)
     shown: list[Callback] = [EpochTable()] if verbose == 2 else []
     # The bar is first: it has to be gone when others print.
-    active = [*([ProgressBar()] if verbose == 1 else []), *callbacks, *shown]
+    has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
+    active = [*([ProgressBar(leave=not has_table)] if verbose == 1 else []), *callbacks, *shown]
     threads = parallel.blas_threads_for(model.multiply_adds(), batch_size)
     # What overflows makes the loss NaN or infinite, which the loop reports with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
@@ -84,6 +88,7 @@ def fit(
             for callback in active:
                 begun.append(callback)
                 callback.on_train_begin(run)
+            optimizer.prepare(model.params)
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
             for run.epoch in range(epochs):
                 values = _train_epoch(run, batches, active, interrupt)
@@ -140,7 +145,19 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
         raise ValueError(
             "validation_data: a generator is used up after one epoch; give arrays or a list of batches"
         )
-    IterableBatches(validation_data, model, loss)
+    if isinstance(validation_data, (list, tuple)) and any(
+        isinstance(item, np.ndarray) for item in validation_data
+    ):
+        raise ValueError(
+            "validation_data: expected a tuple (x, y), or an iterable of such batches, got other arrays"
+        )
+    batches = IterableBatches(validation_data, model, loss, to_the_end=True)
+    if isinstance(validation_data, (list, tuple)):
+        try:
+            for _ in batches.epoch(0):
+                pass
+        except ValueError as error:
+            raise ValueError(f"validation_data: {error}") from None
     return validation_data, None
 
 
@@ -149,7 +166,6 @@ def _train_epoch(
 ) -> dict[str, float] | None:
     """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
     model, optimizer, loss = run.model, run.optimizer, run.loss
-    ranges, decay_size = model.trainable_ranges(), model.decay_size
     good_state = {name: array.copy() for name, array in model.named_state().items()}
     run._loss_sum, run._correct, run._examples = 0.0, 0, 0
     for callback in callbacks:
@@ -166,10 +182,10 @@ def _train_epoch(
             _restore_state(model, good_state)
             raise NonFiniteError(
                 f"epoch {run.epoch + 1}, batch {run.batch + 1}: the loss is {value}; the first bad array is {culprit}. "
-                f"The parameters are still those before this batch. {_REMEDY}"
+                f"No update was made with this batch. {_REMEDY}"
             )
         rate = optimizer.current_learning_rate()
-        optimizer.step(model.params, model.grads, decay_size, ranges)
+        optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
         run._loss_sum += value * len(x)
         run._examples += len(x)
         if loss.is_classification:
@@ -177,6 +193,8 @@ def _train_epoch(
             run._correct += int(np.count_nonzero(model.outputs.argmax(axis=1) == y))
         for callback in each_batch:
             callback.on_batch_end(run)
+        if run.stop_training:
+            break
         if interrupt.pending and run.batch + 1 < run.steps_per_epoch:
             return None
     seconds = time.perf_counter() - started

@@ -5,7 +5,8 @@ At a kink the derivative is a convention: ReLU'(0) = 0 and LeakyReLU'(0) = negat
 
 import numpy as np
 
-from tinynet.layers.base import Layer, check_number
+from tinynet.checks import check_number
+from tinynet.layers.base import Layer
 from tinynet.types import Array
 
 
@@ -65,21 +66,22 @@ class LeakyReLU(Layer):
 class Sigmoid(Layer):
     """Logistic sigmoid.
 
-    Forward:   y = 1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2
+    Forward:   y = 1 / (1 + exp(-x))
     Backward:  dx = dy y (1 - y)
 
     Shapes: x, y (n, ...)
     Cached for backward: y
-    Source: the form with tanh never overflows.
+    Source: Cox 1958. For x far below 0 exp(-x) overflows to infinity, and y is 0 as it should be.
     """
 
     _y: Array | None = None
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = np.multiply(x, 0.5, out=self.buffer("y", x.shape, x.dtype) if training else None)
-        np.tanh(y, out=y)
+        y = np.negative(x, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        with np.errstate(over="ignore"):
+            np.exp(y, out=y)
         y += 1
-        y *= 0.5
+        np.reciprocal(y, out=y)
         if training:
             self._y = y
         return y

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from tinynet import initializers
+from tinynet.checks import batch_shape
 from tinynet.initializers import Initializer
 from tinynet.types import Array, Shape
 
@@ -31,7 +32,7 @@ class Layer:
     are views into the model's two flat vectors.
 
     - ``forward`` keeps what ``backward`` needs on ``self`` (``_x``, ``_mask``), if ``training``; without it,
-      it writes nothing to ``self`` and returns a fresh array.
+      it writes nothing to ``self`` and returns a new array, or x itself seen anew (Flatten).
     - ``backward`` **overwrites** the gradients of the parameters and returns dx, or None if
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
     - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
@@ -78,11 +79,14 @@ class Layer:
         under their names needs no ``config`` of its own.
         """
         arguments = list(inspect.signature(type(self).__init__).parameters.values())[1:]
-        return {
-            argument.name: getattr(self, argument.name)
-            for argument in arguments
-            if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-        }
+        names = [item.name for item in arguments if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
+        missing = [name for name in names if name not in self.__dict__]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} does not keep its argument {missing[0]!r} under that name; "
+                f"set self.{missing[0]} in its __init__, or define config()"
+            )
+        return {name: self.__dict__[name] for name in names}
 
     # -- what layers call -------------------------------------------------------------------------
 
@@ -124,7 +128,12 @@ class Layer:
                 "or take model.copy() for a second model"
             )
         self.dtype = np.dtype(dtype)
-        output_shape = tuple(int(size) for size in self.build(tuple(input_shape)))
+        built: Any = self.build(tuple(input_shape))
+        if not isinstance(built, tuple):
+            raise ValueError(
+                f"its build(input_shape) has to return the output's shape, a tuple; it returned {built!r}"
+            )
+        output_shape = tuple(int(size) for size in built)
         if math.prod(output_shape) < 1:
             raise ValueError(f"the output would be empty: its shape is {batch_shape(output_shape)}")
         self.input_shape, self.output_shape = tuple(input_shape), output_shape
@@ -182,11 +191,12 @@ class Layer:
 
     def arguments(self) -> str:
         """The constructor's arguments that differ from their defaults: ``units=300``."""
-        defaults = inspect.signature(type(self).__init__).parameters
+        parameters = inspect.signature(type(self).__init__).parameters
+        shown = {name: getattr(self, name) for name in parameters if name in self.__dict__}
         return ", ".join(
             f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
-            for name, value in self.config().items()
-            if name not in defaults or defaults[name].default != value
+            for name, value in shown.items()
+            if repr(value) != repr(parameters[name].default)
         )
 
     def __repr__(self) -> str:
@@ -201,26 +211,3 @@ def _cache_defaults(kind: type) -> dict[str, Any]:
         for name, value in vars(base).items()
         if name.startswith("_") and not name.startswith("__") and value is None
     }
-
-
-def batch_shape(shape: Shape) -> str:
-    """A shape as error messages print it: ``(batch, 28, 28)``."""
-    return f"(batch{''.join(f', {size}' for size in shape)})"
-
-
-def check_positive_int(name: str, value: Any) -> int:
-    """The value as an int; raises ValueError unless it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}: expected a positive int, got {value!r}")
-    return int(value)
-
-
-def check_number(name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> float:
-    """The value as a float within the bounds; raises ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name}: expected a number, got {value!r}")
-    inside = low <= value < high if open_high else low <= value <= high
-    if not inside or not math.isfinite(value):
-        bracket = ")" if open_high else "]"
-        raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, got {value!r}")
-    return float(value)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinynet.layers.base import Layer, check_number
+from tinynet.checks import check_number
+from tinynet.layers.base import Layer
 from tinynet.types import Array, Shape
 
 
@@ -70,9 +71,10 @@ class BatchNorm(Layer):
         y += self.beta
 
         self._x_hat, self._inv_std = x_hat, inv_std
-        for running, batch in ((self.running_mean, mean), (self.running_var, var)):
-            running *= self.momentum
-            running += (1 - self.momentum) * batch
+        if len(rows) > 1:  # a single row has no variance to learn from
+            for running, batch in ((self.running_mean, mean), (self.running_var, var)):
+                running *= self.momentum
+                running += (1 - self.momentum) * batch
         return y.reshape(x.shape)
 
     def backward(self, dy: Array) -> Array | None:

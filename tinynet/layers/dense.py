@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from tinynet.checks import batch_shape, check_bool, check_positive_int
 from tinynet.initializers import Initializer
-from tinynet.layers.base import Layer, batch_shape, check_positive_int
+from tinynet.layers.base import Layer
 from tinynet.types import Array, Shape
 
 
@@ -38,7 +39,9 @@ class Dense(Layer):
     ) -> None:
         super().__init__()
         self.units = check_positive_int("Dense units", units)
-        self.use_bias = use_bias
+        self.use_bias = check_bool(
+            "Dense use_bias", use_bias, "; an activation is a layer: put ReLU(), say, behind"
+        )
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer
 

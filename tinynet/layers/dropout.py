@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from tinynet import random
-from tinynet.layers.base import Layer, check_number
+from tinynet.checks import check_number
+from tinynet.layers.base import Layer
 from tinynet.types import Array, Shape
 
 _LEVELS = 1 << 16  # a unit is dropped where its 16 random bits are below rate * 2^16

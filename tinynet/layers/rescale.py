@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinynet.layers.base import Layer, check_number
+from tinynet.checks import check_number
+from tinynet.layers.base import Layer
 from tinynet.types import Array
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
+from tinynet.checks import batch_shape
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.model import Sequential
@@ -97,12 +98,19 @@ def gradcheck(
         y, loss: targets and a `Loss` to differentiate; without them, outputs times a random cotangent.
         max_elements: how many elements per tensor to compare, drawn by ``seed``; None compares all.
         seed: also draws the cotangent.
+    Returns: a check per tensor, and one more for each gradient that changes when the first layer's dx is not asked for.
     Raises: ValueError: if only one of y and loss is given, or x does not fit.
     """
     if (y is None) != (loss is None):
         raise ValueError("give both y and loss, or neither")
+    if not isinstance(model_or_layer, (Sequential, Layer)):
+        raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon: expected a number above 0, got {epsilon!r}")
     x = np.array(x, np.float64)
-    model = _float64_copy(model_or_layer, x)
+    model = _float64_copy(model_or_layer, x, seed)
+    if x.shape[1:] != model.input_shape:
+        raise ValueError(f"x: expected shape {batch_shape(model.input_shape)}, got {x.shape}")
     # A stream of its own: were the cotangent the very numbers that the caller drew x from, x^T dy would be symmetric
     # and a transposed gradient would pass.
     rng = random.generator(seed, random.GRADIENT_CHECK)
@@ -124,6 +132,7 @@ def gradcheck(
     dx = _backward(model, gradient_of_outputs(outputs()))
     analytic = {name: array.copy() for name, array in model.named_grads().items() if _is_trained(model, name)}
     analytic["x"] = dx.copy()
+    failed = _without_input_gradient(model, gradient_of_outputs(outputs()), analytic)
     tensors = {name: array for name, array in model.named_params().items() if name in analytic} | {"x": x}
     # f is known to about 1e-16 |f|, so the difference to about 1e-16 |f| / epsilon.
     floor = atol + 4 * np.finfo(np.float64).eps * abs(base) / epsilon
@@ -131,10 +140,10 @@ def gradcheck(
         _compare(name, tensor, analytic[name], f, epsilon, rtol, floor, max_elements, rng)
         for name, tensor in tensors.items()
     ]
-    return GradientReport(checks, epsilon, rtol, atol)
+    return GradientReport(checks + failed, epsilon, rtol, atol)
 
 
-def _float64_copy(model_or_layer: Sequential | Layer, x: Array) -> Sequential:
+def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Sequential:
     if isinstance(model_or_layer, Sequential):
         return model_or_layer.copy("float64")
     layer = copy.deepcopy(model_or_layer)
@@ -144,6 +153,11 @@ def _float64_copy(model_or_layer: Sequential | Layer, x: Array) -> Sequential:
     model = Sequential([layer], input_shape=x.shape[1:], seed=0, dtype="float64")
     for name, value in values.items():
         setattr(layer, name, value)
+    if not values:
+        # At their initial values parameters hide mistakes: a gamma of 1 may be left out, a bias of 0 too.
+        rng = random.generator(seed, random.GRADIENT_CHECK, 1)
+        for array in model.named_weights().values():
+            array += rng.uniform(0.1, 0.6, array.shape)
     return model
 
 
@@ -161,9 +175,29 @@ def _forward(model: Sequential, x: Array) -> Array:
 def _backward(model: Sequential, dy: Array) -> Array:
     for _, layer in model.walk():
         layer.needs_input_grad = True
-    for layer in reversed(model.layers):
-        dy = layer.backward(dy)  # type: ignore[assignment]
+    for index, layer in reversed(list(enumerate(model.layers))):
+        dy.flags.writeable = False  # a backward that writes into dy is found out
+        dx = layer.backward(dy)
+        if dx is None:
+            raise ValueError(
+                f"layer {index} ({type(layer).__name__}): its backward returned None where dx is needed"
+            )
+        dy = dx.view()
     return dy
+
+
+def _without_input_gradient(model: Sequential, dy: Array, expected: dict[str, Array]) -> list[TensorCheck]:
+    """A failed check for each gradient that differs where the first layer's dx is not asked for, as in training."""
+    model.grads.fill(np.nan)
+    model.backward(dy)
+    failed = []
+    for name, found in model.named_grads().items():
+        if name in expected and not np.array_equal(found, expected[name]):
+            error = np.abs(found - expected[name])
+            worst = tuple(map(int, np.unravel_index(np.argmax(error), error.shape)))
+            numbers = float(error[worst]), np.inf, worst, float(expected[name][worst]), float(found[worst])
+            failed.append(TensorCheck(f"{name}, no dx", found.shape, found.size, *numbers, False))
+    return failed
 
 
 def _objective(

@@ -1,0 +1,49 @@
+"""The last layer and the loss: which pairs belong together, and which are trained as one."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tinynet.layers import Dense, Layer, LogSoftmax, Softmax
+from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
+
+
+def fuse(layers: Sequence[Layer], loss: Loss) -> tuple[Sequence[Layer], Loss]:
+    """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy.
+
+    The two are one function of the logits, with the same gradient, but finite where a probability rounds to 0.
+    """
+    if type(loss) is CrossEntropy and type(layers[-1]) is Softmax:  # a subclass may compute something else
+        return layers[:-1], loss.on_logits()
+    return layers, loss
+
+
+class _Takes(NamedTuple):
+    """What a loss takes, and library layers that surely give something else."""
+
+    what: str
+    wrong_heads: tuple[type[Layer], ...]
+    mend: str
+
+
+_TAKES: dict[type[Loss], _Takes] = {
+    CrossEntropy: _Takes(
+        "probabilities",
+        (Dense, LogSoftmax),
+        "end the model with Softmax(), or use SoftmaxCrossEntropy() on logits",
+    ),
+    NegativeLogLikelihood: _Takes(
+        "log-probabilities",
+        (Dense, Softmax),
+        "end the model with LogSoftmax(), or use CrossEntropy() on Softmax()",
+    ),
+    SoftmaxCrossEntropy: _Takes("logits", (Softmax,), "leave the Softmax() out, or use CrossEntropy()"),
+}
+
+
+def check_head(head: Layer, loss: Loss) -> None:
+    """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
+    takes = _TAKES.get(type(loss))
+    if takes is not None and type(head) in takes.wrong_heads:
+        raise ValueError(
+            f"loss: {type(loss).__name__} takes {takes.what}, and the last layer is {type(head).__name__}; {takes.mend}"
+        )
