@@ -279,6 +279,16 @@ def _check_folder(path: str | os.PathLike[str]) -> None:
         )
 
 
+_TITLES = {
+    "loss": "loss",
+    "accuracy": "acc",
+    "val_loss": "val loss",
+    "val_accuracy": "val acc",
+    "learning_rate": "rate",
+    "seconds": "seconds",
+}
+
+
 class ProgressBar(Callback):
     """A bar per epoch with the mean loss so far, by tqdm; silent where there is neither a terminal nor a notebook.
 
@@ -302,6 +312,7 @@ class ProgressBar(Callback):
             unit="batch",
             leave=self.leave,
             dynamic_ncols=True,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             disable=not (in_notebook or on_terminal),
         )
         self._next = time.perf_counter() + self._SECONDS_BETWEEN
@@ -314,7 +325,9 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         row = run.history.row(run.history.epochs - 1)
-        measured = [f"{name} {row[name]:.4f}" for name in row if name not in ("learning_rate", "seconds")]
+        measured = [
+            f"{_TITLES[name]} {row[name]:.4f}" for name in row if name not in ("learning_rate", "seconds")
+        ]
         self._bar.set_postfix_str(", ".join(measured), refresh=False)
         self._bar.update(run.batch + 1 - self._bar.n)
         self._bar.close()
@@ -328,18 +341,9 @@ class ProgressBar(Callback):
 class EpochTable(Callback):
     """A line per epoch on the standard output."""
 
-    _TITLES = {
-        "loss": "loss",
-        "accuracy": "acc",
-        "val_loss": "val loss",
-        "val_accuracy": "val acc",
-        "learning_rate": "rate",
-        "seconds": "seconds",
-    }
-
     def on_train_begin(self, run: Run) -> None:
         self._names = [*run.metric_names]
-        print("epoch" + "".join(f"{self._TITLES[name]:>10}" for name in self._names), flush=True)
+        print("epoch" + "".join(f"{_TITLES[name]:>10}" for name in self._names), flush=True)
 
     def on_epoch_end(self, run: Run) -> None:
         row = run.history.row(run.history.epochs - 1)
