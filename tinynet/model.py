@@ -121,14 +121,11 @@ class Sequential:
         for layer in layers:
             x = layer.forward(x, training)
         if x.shape[1:] != self.output_shape:
-            raise self._wrong_output(layers, x)
+            raise ValueError(
+                f"the model was built for outputs {batch_shape(self.output_shape)} and gave {x.shape}: the build of "
+                f"a layer says another shape than its forward returns"
+            )
         return x
-
-    def _wrong_output(self, layers: Sequence[Layer], outputs: Array) -> ValueError:
-        return ValueError(
-            f"the model was built for outputs {batch_shape(self.output_shape)} and gave {outputs.shape}: "
-            f"a layer's build says another shape than its forward returns, among {', '.join(map(repr, layers))}"
-        )
 
     def _cast_into_buffer(self, x: Array) -> Array:
         if self._input is None or len(self._input) < len(x):
@@ -265,7 +262,7 @@ class Sequential:
         return inference.predict_classes(self, x, batch_size)
 
     def first_non_finite(self, x: Array) -> str:
-        """Names the first array that is NaN or infinite in training on a batch: a parameter, or a layer's output."""
+        """The name of the first array that is NaN or infinite in training on a batch."""
         return inference.first_non_finite(self, x)
 
     # -- parameters ---------------------------------------------------------------------------------
