@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py --recipes mlp_adam --seeds 3 4
 
 The weights that are tested are those of the recipe's own callbacks: of the best validation epoch where it stops
-early, else of the last. Nothing is chosen on the test set. Seconds are those of fit, validation included.
+early, else of the last; the test images choose nothing. Seconds are those of fit, validation included.
 """
 
 import argparse
