@@ -355,6 +355,20 @@ class TestModelCheckpoint:
         with pytest.raises(FileNotFoundError, match="nowhere' does not exist; create it first"):
             play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "nowhere" / "model"))
 
+    def test_a_second_fit_saves_its_own_best(self, tmp_path):
+        callback = tn.ModelCheckpoint(tmp_path / "m.safetensors", monitor="loss", save_best_only=True)
+        callback.best = -1.0  # as after a run that nothing beats
+        fit(classifier(), callback, epochs=1)
+        assert (tmp_path / "m.safetensors").exists()
+
+    def test_the_epoch_is_formatted_as_python_does(self, tmp_path):
+        fit(classifier(), tn.ModelCheckpoint(tmp_path / "m-{epoch:02d}.safetensors"), epochs=2)
+        assert {path.name for path in tmp_path.iterdir()} == {"m-01.safetensors", "m-02.safetensors"}
+
+    def test_other_braces_are_refused(self):
+        with pytest.raises(ValueError, match="expected no braces but {epoch}"):
+            tn.ModelCheckpoint("m-{val_loss}.safetensors")
+
 
 class TestReduceLROnPlateau:
     @pytest.mark.parametrize(
@@ -731,19 +745,3 @@ class TestHooks:
         begun_and_ended = [("train begin", 0, 0, 0), ("train end", 0, 0, 0)]
         assert first.calls == refusing.calls == begun_and_ended
         assert last.calls == []
-
-
-class TestModelCheckpointAgain:
-    def test_a_second_fit_saves_its_own_best(self, tmp_path):
-        callback = tn.ModelCheckpoint(tmp_path / "m.safetensors", monitor="loss", save_best_only=True)
-        callback.best = -1.0  # as after a run that nothing beats
-        fit(classifier(), callback, epochs=1)
-        assert (tmp_path / "m.safetensors").exists()
-
-    def test_the_epoch_is_formatted_as_python_does(self, tmp_path):
-        fit(classifier(), tn.ModelCheckpoint(tmp_path / "m-{epoch:02d}.safetensors"), epochs=2)
-        assert {path.name for path in tmp_path.iterdir()} == {"m-01.safetensors", "m-02.safetensors"}
-
-    def test_other_braces_are_refused(self):
-        with pytest.raises(ValueError, match="expected no braces but {epoch}"):
-            tn.ModelCheckpoint("m-{val_loss}.safetensors")

@@ -1,7 +1,6 @@
 """Sequential: a chain of layers as one function, with its parameters in one vector."""
 
 import copy
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -349,22 +348,7 @@ class Sequential:
 
     def describe(self) -> list[summary.LayerRow]:
         """A row for each layer: path, kind, output shape, parameters, multiply-adds."""
-        rows = []
-        for path, layer in self.walk():
-            params = sum(math.prod(spec.shape) for spec in layer.param_specs.values())
-            state = sum(getattr(layer, name).size for name in layer.state_names)
-            rows.append(
-                summary.LayerRow(
-                    path,
-                    type(layer).__name__,
-                    layer.arguments(),
-                    layer.output_shape or (),
-                    params + state,
-                    0 if layer.children else layer.multiply_adds(),
-                    params if layer.trainable else 0,
-                )
-            )
-        return rows
+        return summary.rows(self.walk())
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with shapes, parameters and multiply-adds, and the totals with their memory."""

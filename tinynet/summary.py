@@ -1,11 +1,13 @@
 """The model as a table."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from tinynet.checks import batch_shape
+from tinynet.layers import Layer
 from tinynet.types import Shape
 
 
@@ -19,6 +21,26 @@ class LayerRow(NamedTuple):
     params: int  # with the state that is not trained
     multiply_adds: int  # of one example's forward pass
     trainable_params: int
+
+
+def rows(layers: Iterable[tuple[str, Layer]]) -> list[LayerRow]:
+    """A row for each built layer, given with its path."""
+    described = []
+    for path, layer in layers:
+        params = sum(math.prod(spec.shape) for spec in layer.param_specs.values())
+        state = sum(getattr(layer, name).size for name in layer.state_names)
+        described.append(
+            LayerRow(
+                name=path,
+                kind=type(layer).__name__,
+                detail=layer.arguments(),
+                output_shape=layer.output_shape or (),
+                params=params + state,
+                multiply_adds=0 if layer.children else layer.multiply_adds(),
+                trainable_params=params if layer.trainable else 0,
+            )
+        )
+    return described
 
 
 def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape, vector_size: int) -> str:

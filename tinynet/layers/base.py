@@ -147,8 +147,8 @@ class Layer:
     def forget(self) -> None:
         """Drop the buffers and what `forward` kept; parameters and state stay."""
         self._buffers = {}
-        for name, default in _cache_defaults(type(self)).items():
-            self.__dict__.pop(name, default)
+        for name in _cache_names(type(self)):
+            self.__dict__.pop(name, None)
 
     def unbuild(self) -> None:
         """Be as before `setup`: without parameters, state and shapes."""
@@ -181,7 +181,7 @@ class Layer:
         raise AttributeError(f"{type(self).__name__!r} layer has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = _cache_defaults(type(self))
+        caches = _cache_names(type(self))
         state = {name: value for name, value in self.__dict__.items() if name not in caches}
         state["_buffers"] = {}
         return state
@@ -203,10 +203,10 @@ class Layer:
         return f"{type(self).__name__}({self.arguments()})"
 
 
-def _cache_defaults(kind: type) -> dict[str, Any]:
+def _cache_names(kind: type) -> set[str]:
     """The names of what `forward` keeps: declared in the class as ``_x: Array | None = None``."""
     return {
-        name: None
+        name
         for base in kind.__mro__
         for name, value in vars(base).items()
         if name.startswith("_") and not name.startswith("__") and value is None
