@@ -71,12 +71,14 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
         learning_rate=options.learning_rate,
     )
     model = recipe.model
-    (x_train, y_train), validation = train_validation_split(x_all, y_all, recipe.validation_size)
+    (x_train, y_train), validation = (x_all, y_all), None
+    if recipe.validation_size:
+        (x_train, y_train), validation = train_validation_split(x_all, y_all, recipe.validation_size)
     folder.mkdir(parents=True, exist_ok=True)
 
     print(f"{recipe.name}: {recipe.title}")
     print(
-        f"{len(x_train):,} images to train with, {len(validation[0]):,} to validate, {len(x_test):,} to test; "
+        f"{len(x_train):,} images to train with, {recipe.validation_size:,} to validate, {len(x_test):,} to test; "
         f"up to {recipe.epochs} epochs, batches of {recipe.batch_size}, seed {options.seed}\n"
     )
     model.summary()
@@ -93,10 +95,13 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     seconds = time.perf_counter() - started
     model.save(folder / "model.safetensors")
 
-    probabilities = model.predict_proba(x_test)
+    probabilities = model.predict_proba(x_test, average_flips=recipe.average_flips)
     predicted = probabilities.argmax(axis=1)
     accuracy = metrics.accuracy(y_test, predicted)
     print(f"\ntrained {history.epochs} epochs in {seconds:.1f} s")
+    if recipe.average_flips:
+        single = metrics.accuracy(y_test, model.predict_classes(x_test))
+        print(f"each test image is judged together with its mirror image; without that: {single:.4f}")
     print(f"test accuracy: {accuracy:.4f}\n")
     print(metrics.classification_report(y_test, predicted, fashion_mnist.CLASS_NAMES))
     print_first(probabilities[:5], y_test[:5])
@@ -104,6 +109,8 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     if history.epochs:
         plots.plot_history(history, path=folder / "history.png")
     plots.plot_samples(x_train[:40], y_train[:40], fashion_mnist.CLASS_NAMES, path=folder / "samples.png")
+    if recipe.augment is not None:
+        plots.plot_augmented(x_train[:6], recipe.augment, path=folder / "augmented.png")
     matrix = metrics.confusion_matrix(y_test, predicted)
     plots.plot_confusion_matrix(matrix, fashion_mnist.CLASS_NAMES, path=folder / "confusion_matrix.png")
     shown = slice(0, 25)

@@ -67,9 +67,127 @@ def frozen_batchnorm(draw):
     return case
 
 
+def within_zeros(x):
+    """x as every second element, in all axes but the batch's, of a larger array."""
+    larger = np.zeros((len(x), *(2 * size + 1 for size in x.shape[1:])), x.dtype)
+    view = larger[:, *(slice(1, None, 2) for _ in x.shape[1:])]
+    view[...] = x
+    return view
+
+
+LAYOUTS = {
+    "C order": np.ascontiguousarray,
+    "channel-major": lambda x: np.ascontiguousarray(x.swapaxes(0, -1)).swapaxes(0, -1),
+    "channels before pixels": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 1)), 1, -1),
+    "batch inside": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0),
+    "Fortran order": np.asfortranarray,
+    "part of a larger array": within_zeros,
+    "every second row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "mirrored": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "upside down": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+}
+"""The same numbers in other orders of memory, by name."""
+
+
+def pairs(low, high):
+    """An int, or two of them for down and across."""
+    return st.integers(low, high) | st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+@st.composite
+def images(draw, distinct=False, min_pixels=1, max_pixels=6):
+    """(n, h, w, c); ``distinct``: no two numbers closer than the check's step, so that no maximum is in doubt."""
+    rng = np.random.default_rng(draw(seeds))
+    shape = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(min_pixels, max_pixels)),
+        draw(st.integers(min_pixels, max_pixels)),
+        draw(st.integers(1, 3)),
+    )
+    if distinct:
+        return rng.permutation(np.linspace(-2, 2, int(np.prod(shape)))).reshape(shape)
+    return rng.standard_normal(shape)
+
+
+@st.composite
+def convolution(draw, kind="columns"):
+    """Any kernel, stride and padding; ``kind``: "columns" or "fourier", whatever the sizes, or "depthwise"."""
+    x = draw(images())
+    padding = draw(st.sampled_from(["valid", "same"]))
+    options = {
+        "kernel_size": draw(pairs(1, min(4, *x.shape[1:3]) if padding == "valid" else 4)),
+        "strides": draw(pairs(1, 3)),
+        "padding": padding,
+        "use_bias": draw(st.booleans()),
+        "bias_initializer": "glorot_uniform",
+    }
+    if kind == "depthwise":
+        return Case(tn.DepthwiseConv2D(depth_multiplier=draw(st.integers(1, 3)), **options), x)
+    layer = {"columns": ColumnsConv2D, "fourier": FourierConv2D}[kind]
+    return Case(layer(draw(st.integers(1, 3)), **options), x)
+
+
+class ColumnsConv2D(tn.Conv2D):
+    """Conv2D by columns, whatever the sizes."""
+
+    def method(self, n):
+        return self.methods[0]
+
+
+class FourierConv2D(tn.Conv2D):
+    """Conv2D by Fourier transforms, whatever the sizes."""
+
+    def method(self, n):
+        return self.methods[1]
+
+
+@st.composite
+def pool(draw, kind):
+    x = draw(images(distinct=True))
+    padding = draw(st.sampled_from(["valid", "same"]))
+    size = draw(pairs(1, min(3, *x.shape[1:3]) if padding == "valid" else 3))
+    return Case(kind(size, draw(st.none() | pairs(1, 3)), padding), x)
+
+
+@st.composite
+def global_pool(draw, kind):
+    return Case(kind(), draw(images(distinct=True)))
+
+
+@st.composite
+def reshape(draw):
+    x = draw(images())
+    _, h, w, c = x.shape
+    return Case(tn.Reshape(draw(st.sampled_from([(h * w * c,), (c, w, h), (w, h * c)]))), x)
+
+
+@st.composite
+def residual(draw):
+    """Blocks with and without a projection, some with batch-norm, some in another block."""
+    x = draw(images(distinct=True, min_pixels=3))
+    size = draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        strides, filters = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+        layers = [tn.Conv2D(filters, size, strides, "same"), tn.Tanh()]
+        return Case(tn.Residual(*layers, projection=tn.Conv2D(filters, 1, strides)), x)
+    block = [tn.Conv2D(x.shape[3], size, padding="same"), tn.Tanh()]
+    if draw(st.booleans()):
+        block = [tn.Residual(*block), tn.DepthwiseConv2D(2, padding="same")]
+    return Case(tn.Residual(*block), x)
+
+
 def layer_cases():
-    """Every layer of the core."""
+    """Every layer of the library."""
     return {
+        "Conv2D, columns": convolution("columns"),
+        "Conv2D, Fourier": convolution("fourier"),
+        "DepthwiseConv2D": convolution("depthwise"),
+        "MaxPool2D": pool(tn.MaxPool2D),
+        "AveragePool2D": pool(tn.AveragePool2D),
+        "GlobalMaxPool2D": global_pool(tn.GlobalMaxPool2D),
+        "GlobalAveragePool2D": global_pool(tn.GlobalAveragePool2D),
+        "Reshape": reshape(),
+        "Residual": residual(),
         "Dense": dense(),
         "ReLU": elementwise(lambda draw: tn.ReLU(), kinked=True),
         "LeakyReLU": elementwise(

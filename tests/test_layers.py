@@ -7,6 +7,7 @@ from hypothesis import given, settings
 
 import tinynet as tn
 from tests.strategies import layer_cases, seeds
+from tinynet.parameters import walk
 
 
 def place(layer, input_shape, dtype="float64"):
@@ -79,6 +80,18 @@ def test_flatten_and_rescale():
     x = np.arange(12.0).reshape(2, 3, 2)
     np.testing.assert_array_equal(tn.Flatten().forward(x), x.reshape(2, 6))
     np.testing.assert_array_equal(tn.Rescale(0.5, -1).forward(x), x / 2 - 1)
+
+
+def test_reshape():
+    x = np.arange(24.0).reshape(2, 12)
+    layer = place(tn.Reshape((3, 2, 2)), (12,))
+    np.testing.assert_array_equal(layer.forward(x, training=True), x.reshape(2, 3, 2, 2))
+    np.testing.assert_array_equal(layer.backward(x.reshape(2, 3, 2, 2)), x)
+    with pytest.raises(
+        ValueError,
+        match=r"expected an input with 784 elements, as \(batch, 28, 28, 1\) has; got \(batch, 783\), with 783",
+    ):
+        place(tn.Reshape((28, 28, 1)), (783,))
 
 
 class TestBatchNorm:
@@ -203,8 +216,10 @@ def test_float32_stays_float32(name, data):
     assert y.dtype == np.float32
     assert layer.forward(x).dtype == np.float32
     assert layer.backward(dy).dtype == np.float32
-    arrays = {key: value for key, value in vars(layer).items() if isinstance(value, np.ndarray)}
-    assert {key: value.dtype for key, value in arrays.items()} == dict.fromkeys(arrays, np.dtype(np.float32))
+    for _, inner in walk([layer]):
+        arrays = [*vars(inner).values(), *inner._buffers.values()]
+        kinds = {array.dtype for array in arrays if isinstance(array, np.ndarray) and array.dtype.kind == "f"}
+        assert kinds <= {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +242,9 @@ def test_float32_stays_float32(name, data):
         (lambda: tn.Rescale(float("inf")), "Rescale scale"),
         (lambda: tn.BatchNorm(momentum=1.5), "BatchNorm momentum"),
         (lambda: tn.BatchNorm(epsilon=0), "BatchNorm epsilon"),
+        (lambda: tn.Reshape(12), r"Reshape target_shape: expected a tuple, got 12; give \(12,\)"),
+        (lambda: tn.Reshape((-1, 2)), "Reshape target_shape: expected a positive int, got -1"),
+        (lambda: tn.Reshape((2.0, 2)), "Reshape target_shape: expected a positive int"),
     ],
 )
 def test_bad_arguments_are_refused(make, message):
@@ -239,7 +257,7 @@ def test_bad_arguments_are_refused(make, message):
 @given(data=st.data())
 def test_config_makes_the_layer_again(name, data):
     layer = data.draw(layer_cases()[name]).layer
-    assert type(layer)(**layer.config()).config() == layer.config()
+    assert type(layer).from_config(layer.config()).config() == layer.config()
     assert repr(layer).startswith(type(layer).__name__)
 
 

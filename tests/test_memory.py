@@ -11,6 +11,8 @@ import pytest
 import tinynet as tn
 from tinynet import recipes
 
+DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # test_memory_cnn.py has the others
+
 
 def batch_for(recipe, size=None):
     rng = np.random.default_rng(0)
@@ -24,7 +26,7 @@ def step(recipe, x, y):
     recipe.optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", DENSE)
 def test_a_step_allocates_little_beyond_its_buffers(name):
     recipe = recipes.make(name, seed=0)
     x, y = batch_for(recipe)
@@ -44,7 +46,7 @@ def test_a_step_allocates_little_beyond_its_buffers(name):
     assert max(peaks) < 256 * 1024
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", DENSE)
 def test_memory_does_not_grow_with_the_steps(name):
     recipe = recipes.make(name, seed=0)
     batches = [batch_for(recipe), batch_for(recipe, 5)]  # a last batch that is smaller
@@ -100,7 +102,7 @@ def test_the_watch_sees_what_it_is_for(monkeypatch):
         np.add.reduce(np.arange(400.0).reshape(2, 200), axis=0)
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", DENSE)
 def test_a_float32_model_makes_no_float64_array_of_size(name, monkeypatch):
     """Neither does NumPy make one on the way, nor do layers, loss and optimizer keep or return any float64."""
     x, y = batch_for(recipes.make(name, seed=0), 300)
@@ -128,7 +130,7 @@ def test_a_float32_model_makes_no_float64_array_of_size(name, monkeypatch):
     arrays += recipe.optimizer.slots.values()
     arrays += [recipe.optimizer._scratch, recipe.model.params, recipe.model.grads, recipe.model.outputs]
     assert len(arrays) > 20
-    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+    assert {array.dtype for array in arrays} <= {np.dtype(np.float32), np.dtype(bool)}
 
 
 def test_import_is_light():

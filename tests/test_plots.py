@@ -17,7 +17,8 @@ from matplotlib.image import imread
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.text import Annotation, Text
 
-from tinynet import plots
+from tinynet import plots, random
+from tinynet.datasets.augment import Compose, RandomErasing, RandomFlip, RandomShift
 from tinynet.pictures.style import percent
 from tinynet.summary import LayerRow
 
@@ -52,6 +53,10 @@ def images(count, dtype=np.uint8):
 
 def labels(count, classes=10):
     return np.arange(count) % classes
+
+
+def flipped(x, generator):
+    return x[:, :, ::-1]
 
 
 def probabilities(count, classes=10):
@@ -122,6 +127,8 @@ PICTURES = {
     "samples": lambda **to: plots.plot_samples(images(40), labels(40), NAMES, **to),
     "one sample": lambda **to: plots.plot_samples(images(1, np.float32), labels(1), **to),
     "samples, long names": lambda **to: plots.plot_samples(images(13), labels(13), LONG, **to),
+    "augmented": lambda **to: plots.plot_augmented(images(4), RandomShift(2), **to),
+    "one augmented": lambda **to: plots.plot_augmented(images(1, np.float32), flipped, versions=1, **to),
     "history": lambda **to: plots.plot_history(history(30), **to),
     "history of one epoch": lambda **to: plots.plot_history(SimpleNamespace(history=history(1)), **to),
     "history of a loss": lambda **to: plots.plot_history({"loss": [0.5, 0.5]}, **to),
@@ -363,6 +370,52 @@ def test_image_keeps_its_proportions():
     figure = plots.plot_samples(np.zeros((1, 10, 20)), [0])
     left, right, bottom, top = figure.axes[0].images[0].get_extent()
     assert (right - left) / (bottom - top) == pytest.approx(2)
+
+
+AUGMENT = Compose(RandomFlip(), RandomShift(2), RandomErasing(8))
+
+
+@pytest.mark.parametrize(("count", "versions"), [(1, 1), (1, 9), (5, 3)])
+@pytest.mark.parametrize("channels", [(), (1,)])
+def test_augmented_images_are_beside_their_originals(count, versions, channels):
+    x = images(count).reshape(count, 28, 28, *channels)
+    figure = plots.plot_augmented(x, AUGMENT, np.random.default_rng(5), versions=versions)
+    drawn = figure.axes[0].images
+    assert len(drawn) == count * (1 + versions)
+    repeated = np.repeat(images(count), versions, axis=0)
+    changed = AUGMENT(repeated, np.random.default_rng(5)).reshape(count, versions, 28, 28)
+    shown = np.array([artist.get_array() for artist in drawn]).reshape(count, 1 + versions, 28, 28)
+    np.testing.assert_array_equal(shown[:, 0], images(count))
+    np.testing.assert_array_equal(shown[:, 1:], changed)
+    places = np.array([artist.get_extent() for artist in drawn]).reshape(count, 1 + versions, 4)
+    assert (np.diff(places[:, :, 0], axis=1) > 0).all()  # to the right
+    assert (np.diff(places[:, :, 3], axis=0) > 0).all()  # and downwards
+    assert (np.ptp(places[:, :, 3], axis=1) == 0).all()
+    assert written(figure) == ["Augmented images", "original", "as training may see it"]
+    assert {artist.get_clim() for artist in drawn} == {(0, 255)}
+
+
+def test_augmented_images_are_drawn_from_a_seed():
+    def shown(*seed):
+        artists = plots.plot_augmented(images(2), AUGMENT, *seed).axes[0].images
+        return np.array([artist.get_array() for artist in artists])
+
+    np.testing.assert_array_equal(shown(), shown(0))
+    np.testing.assert_array_equal(shown(7), shown(random.generator(7, random.AUGMENT)))
+    assert (shown(7) != shown(0)).any()
+    assert (shown(None) != shown(None)).any()
+
+
+def test_augmentation_that_writes_to_its_batch_changes_no_original():
+    def darken(x, generator):
+        x //= 2
+        return x
+
+    x = images(2)
+    artists = plots.plot_augmented(x, darken, versions=1).axes[0].images
+    np.testing.assert_array_equal(x, images(2))
+    np.testing.assert_array_equal(artists[0].get_array(), x[0])
+    np.testing.assert_array_equal(artists[1].get_array(), x[0] // 2)
 
 
 def test_predictions_tell_right_from_wrong():
@@ -639,6 +692,14 @@ REFUSED = {
         ((TWO, [0, 2], ["a", "b"]), "at least 3 class names, got 2; pass a list"),
         ((TWO, [0, 1], "ab"), "at least 2 class names, got 'ab'; pass a list"),
     ],
+    plots.plot_augmented: [
+        ((ONE, flipped), r"got shape \(28, 28\); reshape"),
+        ((images(51), flipped), "at most 400 images in one picture, got 408; pass"),
+        ((TWO, lambda x, generator: x[1:]), r"augment: .* shape \(16, 28, 28\), got shape \(15, 28, 28\)"),
+        ((TWO, lambda x, generator: x * np.nan), "expected finite images, got NaN"),
+        ((TWO, flipped, -1), "seed: expected a non-negative int or None, got -1"),
+        ((TWO, flipped, "7"), "seed: .* got '7'"),
+    ],
     plots.plot_predictions: [
         ((TWO, [0, 1], TEN[0]), r"shape \(2, classes\).* got shape \(10,\); take"),
         ((images(3), [0, 1, 2], TEN), r"shape \(3, classes\).* got shape \(2, 10\)"),
@@ -688,12 +749,19 @@ def test_bad_input_is_refused(plot, arguments, message):
         plot(*arguments)
 
 
+def test_a_number_of_versions_is_refused():
+    with pytest.raises(ValueError, match="versions: expected a positive int, got 0"):
+        plots.plot_augmented(TWO, flipped, versions=0)
+
+
 def test_a_label_out_of_range_is_refused():
     with pytest.raises(ValueError, match="labels from 0 to 9, got 10"):
         plots.plot_probabilities(ONE, TEN[0], label=10)
 
 
-@pytest.mark.parametrize("name", ["samples", "history", "matrix", "predictions", "probabilities", "model"])
+@pytest.mark.parametrize(
+    "name", ["samples", "augmented", "history", "matrix", "predictions", "probabilities", "model"]
+)
 def test_an_unknown_suffix_is_refused(name, tmp_path):
     for path in ("a.jpg", "png", ".png", "a.png.gz"):
         with pytest.raises(ValueError, match=r"ends in .png, .svg or .pdf, got '.*'; the suffix"):

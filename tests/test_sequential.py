@@ -401,3 +401,22 @@ class TestPixelsInTheWrongRange:
         model, x = self.model()
         model.predict(x)
         np.testing.assert_array_equal(model.predict(x.astype(np.float64)), model.predict(x))
+
+
+class TestAverageFlips:
+    def model(self):
+        return tn.Sequential([tn.Flatten(), tn.Dense(3), tn.Softmax()], input_shape=(4, 5), seed=0)
+
+    def test_it_is_the_mean_of_an_image_and_its_mirror_image(self):
+        model, x = self.model(), np.random.default_rng(0).standard_normal((7, 4, 5)).astype(np.float32)
+        mean = (model.predict(x) + model.predict(x[:, :, ::-1])) / 2
+        np.testing.assert_allclose(model.predict_proba(x, average_flips=True), mean, rtol=1e-6)
+        np.testing.assert_allclose(
+            model.predict_proba(x[:, :, ::-1], batch_size=2, average_flips=True), mean, rtol=1e-6
+        )
+        assert np.abs(model.predict_proba(x) - mean).max() > 0.01
+
+    def test_vectors_have_no_mirror_image(self):
+        model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(4,), seed=0)
+        with pytest.raises(ValueError, match="average_flips needs images"):
+            model.predict_proba(np.zeros((2, 4)), average_flips=True)

@@ -90,6 +90,12 @@ class TestMainJob:
         rows = done.stdout.rpartition("test accuracy\n")[2].splitlines()
         assert [row.split()[0] for row in rows] == list(recipes.RECIPES)
         assert {path.name for path in tmp_path.iterdir()} == set(recipes.RECIPES)
+        # The one that validates nothing, augments, and is tested with mirror images.
+        best = done.stdout.partition("cnn_best: ")[2]
+        assert "60,000 images to train with, 0 to validate" in best
+        assert re.search(r"together with its mirror image; without that: 0\.\d{4}\ntest accuracy: 0\.\d{4}\n", best)
+        assert (tmp_path / "cnn_best" / "augmented.png").exists()
+        assert not (tmp_path / "cnn" / "augmented.png").exists()
 
     def test_its_options_reach_the_training(self, fashion_mnist, tmp_path):
         done = run(
@@ -149,7 +155,14 @@ class TestMainJob:
 class TestRecipes:
     @pytest.mark.parametrize(
         ("name", "params", "batch_size"),
-        [("mlp_sgd", 266_610, 32), ("mlp_adam", 101_770, 32), ("mlp_bn", 571_018, 64)],
+        [
+            ("mlp_sgd", 266_610, 32),
+            ("mlp_adam", 101_770, 32),
+            ("mlp_bn", 571_018, 64),
+            ("cnn", 225_034, 64),
+            ("cnn_small", 93_994, 64),
+            ("cnn_best", 392_690, 128),
+        ],
     )
     def test_they_are_the_networks_that_their_names_promise(self, name, params, batch_size):
         recipe = recipes.make(name, seed=0)
@@ -160,6 +173,27 @@ class TestRecipes:
     def test_settings_that_are_none_stay_the_recipes(self):
         recipe = recipes.make("mlp_sgd", epochs=None, batch_size=7)
         assert (recipe.epochs, recipe.batch_size) == (30, 7)
+
+    def test_the_small_one_is_small_and_sees_each_image_as_it_is(self):
+        recipe = recipes.make("cnn_small", seed=0)
+        assert recipe.model.params.size < 100_000
+        assert recipe.augment is None
+        assert not recipe.average_flips
+
+    def test_pooling_before_relu_is_the_same_function(self):
+        """The cnn's order of layers, against the one that it is usually drawn with."""
+        ours = recipes.make("cnn", seed=0).model
+        order = [0, 1, 2, 4, 3, 5, 7, 6, *range(8, len(ours.layers))]
+        kinds = [ours.layers[index] for index in order]
+        usual = tn.Sequential([type(layer).from_config(layer.config()) for layer in kinds], (28, 28), seed=0)
+        for theirs, mine in zip(usual.layers, kinds, strict=True):
+            for name in mine.param_specs:
+                setattr(theirs, name, getattr(mine, name))
+        rng = np.random.default_rng(0)
+        x, y = rng.integers(0, 256, (8, 28, 28), dtype=np.uint8), rng.integers(0, 10, 8)
+        losses = [model.loss_and_gradients(x, y, tn.CrossEntropy()) for model in (ours, usual)]
+        assert losses[0] == losses[1]
+        np.testing.assert_allclose(ours.grads, usual.grads, rtol=1e-5, atol=1e-7)
 
     def test_an_unknown_recipe_is_refused(self):
         with pytest.raises(ValueError, match="unknown recipe 'cnn9'; known: mlp_sgd"):

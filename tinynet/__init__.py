@@ -21,8 +21,10 @@ from tinynet import (
     metrics,
     optimizers,
     plots,
+    pruning,
     recipes,
     schedules,
+    slimming,
     study,
 )
 from tinynet.callbacks import (
@@ -36,15 +38,23 @@ from tinynet.callbacks import (
 )
 from tinynet.history import History
 from tinynet.layers import (
+    AveragePool2D,
     BatchNorm,
+    Conv2D,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
     Layer,
     LeakyReLU,
     LogSoftmax,
+    MaxPool2D,
     ReLU,
     Rescale,
+    Reshape,
+    Residual,
     Sigmoid,
     Softmax,
     Tanh,
@@ -52,27 +62,37 @@ from tinynet.layers import (
 from tinynet.losses import CrossEntropy, Loss, MeanSquaredError, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.model import Sequential, load_model
 from tinynet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from tinynet.pruning import MagnitudePruning, prune_weights
+from tinynet.slimming import prune_units
 from tinynet.storage import ModelFileError
 from tinynet.training import NonFiniteError
+from tinynet.transfer import transfer_weights
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "AveragePool2D",
     "BatchNorm",
     "CSVLogger",
     "Callback",
+    "Conv2D",
     "CrossEntropy",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "EarlyStopping",
     "EpochTable",
     "Flatten",
+    "GlobalAveragePool2D",
+    "GlobalMaxPool2D",
     "History",
     "Layer",
     "LeakyReLU",
     "LogSoftmax",
     "Loss",
+    "MagnitudePruning",
+    "MaxPool2D",
     "MeanSquaredError",
     "ModelCheckpoint",
     "ModelFileError",
@@ -84,6 +104,8 @@ __all__ = [
     "ReLU",
     "ReduceLROnPlateau",
     "Rescale",
+    "Reshape",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
@@ -98,7 +120,12 @@ __all__ = [
     "metrics",
     "optimizers",
     "plots",
+    "prune_units",
+    "prune_weights",
+    "pruning",
     "recipes",
     "schedules",
+    "slimming",
     "study",
+    "transfer_weights",
 ]

@@ -15,14 +15,7 @@ def describe(model: Model) -> dict[str, Any]:
     """The model without its arrays, as JSON can hold it. A loss of the user's own is left out."""
     loss = model.loss if type(model.loss) in losses.BY_NAME.values() else None
     return {
-        "layers": [
-            {
-                "type": type(layer).__name__,
-                "config": layer.config(),
-                "custom": type(layer) not in _LAYERS.values(),
-            }
-            for layer in model.layers
-        ],
+        "layers": [_describe_layer(layer) for layer in model.layers],
         "trainable": [layer.trainable for _, layer in model.walk()],
         "input_shape": list(model.input_shape),
         "seed": model.seed,
@@ -34,18 +27,42 @@ def describe(model: Model) -> dict[str, Any]:
     }
 
 
+def _describe_layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "type": type(layer).__name__,
+        "config": {name: _describe_argument(value) for name, value in layer.config().items()},
+        "custom": type(layer) not in _LAYERS.values(),
+    }
+
+
+def _describe_argument(value: Any) -> Any:
+    """An argument of a layer; a layer that it is, or holds, is described as the model's own are."""
+    if isinstance(value, Layer):
+        return {"layer": _describe_layer(value)}
+    return [_describe_argument(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
 def make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type[Layer]]) -> list[Layer]:
     """The layers that a description names, new; raises ValueError for a name that is not known."""
-    made = []
-    for item in description["layers"]:
+
+    def make(item: Mapping[str, Any]) -> Layer:
         # A custom layer that is called Dense is not the library's Dense.
         known = custom_layers if item["custom"] else _LAYERS
         if item["type"] not in known:
             raise ValueError(
                 f"layer {item['type']!r} is not known; if it is yours, give load_model(path, custom_layers={{...}})"
             )
-        made.append(known[item["type"]](**item["config"]))
-    return made
+        return known[item["type"]].from_config(
+            {name: argument(value) for name, value in item["config"].items()}
+        )
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            inner = value.get("layer")  # other mappings are a custom layer's argument as it is
+            return make(inner) if isinstance(inner, Mapping) and "config" in inner else value
+        return [argument(item) for item in value] if isinstance(value, list) else value
+
+    return [make(item) for item in description["layers"]]
 
 
 def restore(model: Model, description: Mapping[str, Any]) -> None:

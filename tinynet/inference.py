@@ -57,9 +57,17 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     return outputs
 
 
-def predict_proba(model: Model, x: Any, batch_size: int = 256) -> Array:
+def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
     """See `Sequential.predict_proba`."""
     _check_classifier(model, "predict_proba")
+    if average_flips:
+        x = inputs.check_inputs(x, model.input_shape, model.dtype)
+        if x.ndim < 3:
+            raise ValueError(f"average_flips needs images (n, height, width, ...), got shape {x.shape}")
+        mean = predict_proba(model, x, batch_size)
+        mean += predict_proba(model, x[:, :, ::-1], batch_size)
+        mean /= 2
+        return mean
     outputs = predict(model, x, batch_size)
     if isinstance(model.layers[-1], Softmax):
         return outputs

@@ -13,6 +13,7 @@ from tinynet.callbacks import Callback
 from tinynet.checks import batch_shape, check_dtype, check_positive_int
 from tinynet.history import History
 from tinynet.layers import Dropout, Layer
+from tinynet.layers.chain import backward_through
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.parameters import Parameters, walk
@@ -135,38 +136,26 @@ class Sequential:
 
     def backward(self, dy: Array) -> None:
         """Write the gradient of every trainable parameter into ``grads``; layers below the first of them do nothing."""
-        self._run_back(self.layers, dy)
+        backward_through(self.layers, dy, needs_input_grad=False)
 
-    def _run_back(self, layers: Sequence[Layer], dy: Array) -> None:
-        gradient: Array | None = dy
-        for layer in reversed(layers[self._plan_gradients() :]):
-            assert gradient is not None
-            gradient = layer.backward(gradient)
-
-    def _plan_gradients(self) -> int:
-        """The first layer that trains: nothing below needs a gradient, nor does its own input."""
-        first = next((i for i, layer in enumerate(self.layers) if _trains(layer)), len(self.layers))
-        for layer in self.layers[first:]:
-            layer.needs_input_grad = True
-        if first < len(self.layers):
-            self.layers[first].needs_input_grad = False
-        return first
-
-    def loss_and_gradients(self, x: Array, y: Array, loss: Loss, total: int | None = None) -> float:
+    def loss_and_gradients(
+        self, x: Array, y: Array, loss: Loss, total: int | None = None, first_row: int = 0
+    ) -> float:
         """The loss of a batch; its gradients are then in ``grads``, the outputs in ``outputs``.
 
         A Softmax at the end and a CrossEntropy are trained as one function of the logits (``outputs`` holds
         the logits then): the same gradient, finite for logits of +-1e4.
 
-        Args: x (n, *input_shape); y: n targets; total: the size of the whole batch if this is a part of it.
+        Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is the part of it that
+            begins at ``first_row``.
         """
         layers, loss = self.fuse(loss)
         for layer in self._dropouts:
-            layer.step = self.step
+            layer.step, layer.first_row = self.step, first_row
         self.step += 1
         self.outputs = self.run(layers, x, training=True)
         value = loss.forward(self.outputs, y, total)
-        self._run_back(layers, loss.backward())
+        backward_through(layers, loss.backward(), needs_input_grad=False)
         return value
 
     def check_head(self, loss: Loss) -> None:
@@ -194,6 +183,7 @@ class Sequential:
         augment: Augment | None = None,
         callbacks: Sequence[Callback] = (),
         verbose: int = 1,
+        workers: int | None = None,
         steps_per_epoch: int | None = None,
     ) -> History:
         """Train.
@@ -208,6 +198,8 @@ class Sequential:
             shuffle: a new order of the arrays each epoch, drawn from the model's seed.
             augment: a function (x_batch, generator) -> x_batch.
             verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
+            workers: threads, each with its part of every batch; None decides from the sizes of the model and the
+                batch. Losses agree to rounding, whatever their number.
             steps_per_epoch: batches per epoch, where not all of them.
         Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
         Raises:
@@ -228,6 +220,7 @@ class Sequential:
             augment=augment,
             callbacks=callbacks,
             verbose=verbose,
+            workers=workers,
             steps_per_epoch=steps_per_epoch,
         )
 
@@ -248,13 +241,14 @@ class Sequential:
         """
         return inference.predict(self, x, batch_size)
 
-    def predict_proba(self, x: Any, batch_size: int = 256) -> Array:
+    def predict_proba(self, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
         """Class probabilities (n, classes), whichever head the model has.
 
         A `Softmax` gives them; a `LogSoftmax`'s are its exponential; any other head's outputs count as logits.
+        ``average_flips``: the mean of what it makes of each image and of its mirror image.
         Raises: ValueError: for bad input, or if the model was fitted for regression.
         """
-        return inference.predict_proba(self, x, batch_size)
+        return inference.predict_proba(self, x, batch_size, average_flips)
 
     def predict_classes(self, x: Any, batch_size: int = 256) -> Array:
         """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
@@ -321,6 +315,17 @@ class Sequential:
             clone._to_dtype(check_dtype(dtype))
         return clone
 
+    def replica(self) -> "Sequential":
+        """Layers that share this model's parameters and state, with gradients, caches and buffers of their own."""
+        shared = {id(array): array for array in self.named_weights().values()}
+        twin = object.__new__(type(self))
+        twin.__dict__.update(
+            self.__dict__, layers=copy.deepcopy(self.layers, shared), outputs=None, _input=None
+        )
+        twin._parameters = self._parameters.replica(twin.layers)
+        twin._dropouts = [layer for _, layer in twin.walk() if isinstance(layer, Dropout)]
+        return twin
+
     def _to_dtype(self, dtype: np.dtype[Any]) -> None:
         self.dtype, self.outputs, self._input = dtype, None, None
         for _, layer in self.walk():
@@ -364,10 +369,6 @@ class Sequential:
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
         return f"Sequential([{layers}], input_shape={self.input_shape}, seed={self.seed}, dtype={str(self.dtype)!r})"
-
-
-def _trains(layer: Layer) -> bool:
-    return (layer.trainable and bool(layer.param_specs)) or any(map(_trains, layer.children))
 
 
 def load_model(

@@ -1,5 +1,6 @@
 """Where parameters live: two flat vectors, into which every layer's W and dW are views."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -59,6 +60,14 @@ class Parameters:
         for place in self.places:
             place.layer.bind(place.name, self.values[place.part].reshape(place.shape))
             place.layer.bind("d" + place.name, self.grads[place.part].reshape(place.shape))
+
+    def replica(self, layers: Sequence[Layer]) -> "Parameters":
+        """The same values, for other layer objects of the same kind, with gradients of their own."""
+        twin, by_path = copy.copy(self), dict(walk(layers))
+        twin.places = [place._replace(layer=by_path[place.path.rpartition(".")[0]]) for place in self.places]
+        twin.grads = np.zeros_like(self.grads)
+        twin.bind()
+        return twin
 
     def named(self, prefix: str = "") -> dict[str, Array]:
         """Path to view, layer by layer; with ``prefix="d"`` the gradients, by the same paths."""

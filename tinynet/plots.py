@@ -1,4 +1,4 @@
-"""Pictures: samples, training curves, confusion matrix, predictions, probabilities and the model itself.
+"""Pictures: samples, augmentation, training curves, confusion matrix, predictions, probabilities and the model.
 
 Every function returns a matplotlib `Figure` that shows itself in a notebook, and saves it where `path` says,
 as png, svg or pdf. None needs a display or pyplot, or leaves a setting changed; threads may call them.
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tinynet import random
+from tinynet.batches import Augment, augmented
+from tinynet.checks import check_positive_int
 from tinynet.files import PathLike
 from tinynet.types import Array, Shape
 
@@ -71,6 +74,43 @@ def plot_samples(
     tiles = [draw.Tile([draw.Line(names[number])]) for number in numbers]
     with style.house_style(path):
         return style.finish(draw.gallery("Samples and their classes", pixels, tiles), path)
+
+
+def plot_augmented(
+    images: ArrayLike,
+    augment: Augment,
+    generator: np.random.Generator | int | None = 0,
+    *,
+    versions: int = 8,
+    path: PathLike | None = None,
+) -> Figure:
+    """Images, a row each, and beside each what augmentation makes of it, several times.
+
+    Args:
+        images: (n, height, width), or with a last axis of 1; bytes, or floats in any range.
+        augment: a function (images, generator) -> images, as `fit` takes it.
+        generator: what augment draws from, or a seed; None draws a seed.
+        versions: how many are shown of each image.
+        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+    Returns:
+        The figure; its images are in rows, the original first.
+    Raises:
+        ValueError: for arrays that are no images or too many, an augment that returns no such batch, or an
+            unknown suffix.
+        OSError: if the file cannot be written.
+    """
+    batch = np.asarray(images)
+    originals = _images(batch)
+    repeated = np.repeat(batch, check_positive_int("versions", versions), axis=0)
+    if not isinstance(generator, np.random.Generator):
+        seed = random.draw_seed() if generator is None else random.check_seed(generator)
+        generator = random.generator(seed, random.AUGMENT)
+    changed = _images(augmented(augment, repeated, generator))
+    from tinynet.pictures import images as draw
+    from tinynet.pictures import style
+
+    with style.house_style(path):
+        return style.finish(draw.augmented_rows(originals, changed), path)
 
 
 def plot_predictions(

@@ -9,12 +9,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinynet import schedules
+from tinynet.batches import Augment
 from tinynet.callbacks import Callback, EarlyStopping
 from tinynet.checks import check_positive_int
-from tinynet.layers import BatchNorm, Dense, Dropout, Flatten, LogSoftmax, ReLU, Rescale, Softmax
+from tinynet.datasets.augment import Compose, RandomErasing, RandomFlip, RandomShift
+from tinynet.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalMaxPool2D,
+    Layer,
+    LogSoftmax,
+    MaxPool2D,
+    ReLU,
+    Rescale,
+    Reshape,
+    Residual,
+    Softmax,
+)
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood
 from tinynet.model import Sequential
-from tinynet.optimizers import SGD, Adam, Optimizer
+from tinynet.optimizers import SGD, Adam, AdamW, Optimizer
 
 # Of the 60,000 the first 5,000 validate. Schedules need to know the number of steps.
 TRAINING_EXAMPLES = 55_000
@@ -33,6 +50,8 @@ class Recipe:
     epochs: int
     validation_size: int = 5_000
     callbacks: list[Callback] = field(default_factory=list)
+    augment: Augment | None = None
+    average_flips: bool = False  # test on the mean of each image's and its mirror image's probabilities
 
     def fit_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `Sequential.fit` that the recipe sets."""
@@ -41,6 +60,7 @@ class Recipe:
             "loss": self.loss,
             "batch_size": self.batch_size,
             "epochs": self.epochs,
+            "augment": self.augment,
         }
 
 
@@ -143,7 +163,133 @@ def mlp_bn(
     )
 
 
-RECIPES: dict[str, Callable[..., Recipe]] = {make.__name__: make for make in (mlp_sgd, mlp_adam, mlp_bn)}
+def cnn(
+    seed: int | None = None,
+    epochs: int = 10,
+    batch_size: int = 64,
+    learning_rate: float = 0.002,
+    training_examples: int = TRAINING_EXAMPLES,
+) -> Recipe:
+    """Two convolutions and a dense layer, the classic small network for images.
+
+    Pooling before ReLU gives what pooling after it gives, as both keep the order of numbers, and ReLU has a quarter of
+    the work.
+    """
+    model = Sequential(
+        [
+            *(Rescale(1 / 255), Reshape((28, 28, 1))),
+            *(Conv2D(32, 3), MaxPool2D(), ReLU()),
+            *(Conv2D(64, 3), MaxPool2D(), ReLU()),
+            *(Flatten(), Dense(128), ReLU()),
+            *(Dense(10), Softmax()),
+        ],
+        input_shape=(28, 28),
+        seed=seed,
+    )
+    steps = epochs * -(-training_examples // batch_size)
+    return Recipe(
+        "cnn",
+        "convolutions 32-64, dense 128-10, max-pooling, ReLU, Adam with a one-cycle schedule",
+        model,
+        Adam(schedules.one_cycle(learning_rate, steps, warm_up_share=0.2)),
+        CrossEntropy(),
+        batch_size,
+        epochs,
+        callbacks=[EarlyStopping("val_accuracy", patience=None)],  # the weights of the best epoch
+    )
+
+
+def _convolution(filters: int, pool: bool = False) -> list[Layer]:
+    """Convolution, batch-norm and ReLU; batch-norm has a bias of its own, and behind the pool a quarter of the work."""
+    return [
+        Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal"),
+        *([MaxPool2D()] if pool else []),
+        BatchNorm(),
+        ReLU(),
+    ]
+
+
+def cnn_small(
+    seed: int | None = None,
+    epochs: int = 16,
+    batch_size: int = 64,
+    learning_rate: float = 0.004,
+    training_examples: int = TRAINING_EXAMPLES,
+) -> Recipe:
+    """Fewer than 100,000 parameters: convolutions with batch-norm, a residual block, and no augmentation.
+
+    The learning rate ends at 0, and the weights are those of the last epoch: validation only watches.
+    """
+    model = Sequential(
+        [
+            *(Rescale(1 / 255), Reshape((28, 28, 1))),
+            *_convolution(32, pool=True),
+            *_convolution(64, pool=True),
+            *_convolution(64),
+            Residual(*_convolution(64)),
+            *(GlobalMaxPool2D(), Dropout(0.2)),
+            *(Dense(10), Softmax()),
+        ],
+        input_shape=(28, 28),
+        seed=seed,
+    )
+    steps = epochs * -(-training_examples // batch_size)
+    return Recipe(
+        "cnn_small",
+        "convolutions 32-64-64-64, batch-norm, one residual block, AdamW with a one-cycle schedule",
+        model,
+        AdamW(schedules.one_cycle(learning_rate, steps, warm_up_share=0.25), weight_decay=0.05),
+        CrossEntropy(label_smoothing=0.1),
+        batch_size,
+        epochs,
+    )
+
+
+def cnn_best(
+    seed: int | None = None,
+    epochs: int = 16,
+    batch_size: int = 128,
+    learning_rate: float = 0.006,
+    training_examples: int = 60_000,
+) -> Recipe:
+    """The most accurate: batch-norm, a residual block, augmentation, label smoothing, weight decay, one cycle.
+
+    All 60,000 images train. The schedule is fixed in advance and nothing is chosen on the way, so nothing validates. At
+    test time an image is judged together with its mirror image.
+    """
+    model = Sequential(
+        [
+            *(Rescale(1 / 255), Reshape((28, 28, 1))),
+            *_convolution(8),
+            *_convolution(32, pool=True),
+            *_convolution(64, pool=True),
+            *_convolution(128),
+            *(Residual(*_convolution(128)), MaxPool2D()),
+            *_convolution(128),
+            GlobalMaxPool2D(),
+            *(Dense(10), Softmax()),
+        ],
+        input_shape=(28, 28),
+        seed=seed,
+    )
+    steps = epochs * -(-training_examples // batch_size)
+    return Recipe(
+        "cnn_best",
+        "convolutions 8-32-64-128-128-128, batch-norm, one residual block, AdamW with a one-cycle schedule, augmentation",
+        model,
+        AdamW(schedules.one_cycle(learning_rate, steps, warm_up_share=0.25), weight_decay=0.05),
+        CrossEntropy(label_smoothing=0.1),
+        batch_size,
+        epochs,
+        validation_size=0,
+        augment=Compose(RandomFlip(), RandomShift(2), RandomErasing(8, probability=0.5)),
+        average_flips=True,
+    )
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    make.__name__: make for make in (mlp_sgd, mlp_adam, mlp_bn, cnn, cnn_small, cnn_best)
+}
 
 
 def make(name: str, **settings: Any) -> Recipe:

@@ -44,6 +44,7 @@ def fit(
     augment: Augment | None,
     callbacks: Sequence[Callback],
     verbose: int,
+    workers: int | None,
     steps_per_epoch: int | None,
 ) -> History:
     """See `Sequential.fit`."""
@@ -53,6 +54,7 @@ def fit(
     _check_types(optimizer, loss, callbacks, verbose, augment)
     model.check_head(loss)
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
+    workers = None if workers is None else check_positive_int("workers", workers)
     steps = None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch)
     loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
 
@@ -79,11 +81,18 @@ def fit(
     # The bar is first: it has to be gone when others print.
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
     active = [*([ProgressBar(leave=not has_table)] if verbose == 1 else []), *callbacks, *shown]
-    threads = parallel.blas_threads_for(model.multiply_adds(), batch_size)
+    if workers is None:
+        workers = parallel.workers_for(model, batch_size)
+    threads = parallel.blas_threads_for(model.multiply_adds(), batch_size) if workers == 1 else 1
     # What overflows makes the loss NaN or infinite, which the loop reports with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
     begun: list[Callback] = []
-    with HeldInterrupt() as interrupt, parallel.blas_threads(threads), quiet:
+    with (
+        HeldInterrupt() as interrupt,
+        parallel.blas_threads(threads),
+        quiet,
+        parallel.Team(model, workers) as team,
+    ):
         try:
             for callback in active:
                 begun.append(callback)
@@ -91,7 +100,7 @@ def fit(
             optimizer.prepare(model.params)
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
             for run.epoch in range(epochs):
-                values = _train_epoch(run, batches, active, interrupt)
+                values = _train_epoch(run, batches, active, interrupt, team)
                 if values is not None:
                     _end_epoch(run, values, validation, batch_size, active)
                 if run.stop_training or interrupt.pending:
@@ -162,7 +171,11 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
 
 
 def _train_epoch(
-    run: Run, batches: Batches, callbacks: Sequence[Callback], interrupt: HeldInterrupt
+    run: Run,
+    batches: Batches,
+    callbacks: Sequence[Callback],
+    interrupt: HeldInterrupt,
+    team: parallel.Team,
 ) -> dict[str, float] | None:
     """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
     model, optimizer, loss = run.model, run.optimizer, run.loss
@@ -176,7 +189,7 @@ def _train_epoch(
 
     started = time.perf_counter()
     for run.batch, (x, y) in enumerate(batches.epoch(model.epoch)):
-        value = model.loss_and_gradients(x, y, loss)
+        value = team.loss_and_gradients(x, y, loss)
         if not math.isfinite(value):
             culprit = model.first_non_finite(x)
             _restore_state(model, good_state)

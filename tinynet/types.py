@@ -1,5 +1,6 @@
-"""The two types that every signature uses."""
+"""The types that signatures share."""
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,3 +10,6 @@ Array = NDArray[Any]
 
 Shape = tuple[int, ...]
 """Sizes of the axes; without the batch axis, unless the docstring says otherwise."""
+
+Memory = Callable[[str, Shape], Array]
+"""Gives an array to work in, by name and shape, not initialised."""

@@ -1,8 +1,18 @@
-"""Data: reading IDX files, fetching and loading Fashion-MNIST, setting examples aside for validation."""
+"""Data: reading IDX files, fetching and loading Fashion-MNIST, setting examples aside for validation; pictures
+changed at random for training, and pictures from image files."""
 
-from tinynet.datasets import fashion_mnist
+from tinynet.datasets import augment, fashion_mnist
+from tinynet.datasets.convert import from_image_file
 from tinynet.datasets.download import DownloadError
 from tinynet.datasets.idx import IdxError, parse_idx
 from tinynet.datasets.split import train_validation_split
 
-__all__ = ["DownloadError", "IdxError", "fashion_mnist", "parse_idx", "train_validation_split"]
+__all__ = [
+    "DownloadError",
+    "IdxError",
+    "augment",
+    "fashion_mnist",
+    "from_image_file",
+    "parse_idx",
+    "train_validation_split",
+]

@@ -24,14 +24,15 @@ class ReLU(Layer):
     _y: Array | None = None
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = np.maximum(x, 0, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        y = np.maximum(x, 0, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
         if training:
             self._y = y
         return y
 
     def backward(self, dy: Array) -> Array:
         y = self.cached(self._y)
-        return np.multiply(dy, y > 0, out=self.buffer("dx", dy.shape, dy.dtype))
+        passes = np.greater(y, 0, out=self.buffer("passes", y.shape, np.bool_, like=y))
+        return np.multiply(dy, passes, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
 
 class LeakyReLU(Layer):
@@ -56,11 +57,11 @@ class LeakyReLU(Layer):
         slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(self.negative_slope))
         if training:
             self._slope = slope
-        y: Array = np.multiply(x, slope, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        y: Array = np.multiply(x, slope, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
         return y
 
     def backward(self, dy: Array) -> Array:
-        return np.multiply(dy, self.cached(self._slope), out=self.buffer("dx", dy.shape, dy.dtype))
+        return np.multiply(dy, self.cached(self._slope), out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
 
 class Sigmoid(Layer):
@@ -77,7 +78,7 @@ class Sigmoid(Layer):
     _y: Array | None = None
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = np.negative(x, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        y = np.negative(x, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
         with np.errstate(over="ignore"):
             np.exp(y, out=y)
         y += 1
@@ -88,7 +89,7 @@ class Sigmoid(Layer):
 
     def backward(self, dy: Array) -> Array:
         y = self.cached(self._y)
-        dx = np.subtract(1, y, out=self.buffer("dx", dy.shape, dy.dtype))
+        dx = np.subtract(1, y, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
         dx *= y
         dx *= dy
         return dx
@@ -108,14 +109,14 @@ class Tanh(Layer):
     _y: Array | None = None
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = np.tanh(x, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        y = np.tanh(x, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
         if training:
             self._y = y
         return y
 
     def backward(self, dy: Array) -> Array:
         y = self.cached(self._y)
-        dx = np.multiply(y, y, out=self.buffer("dx", dy.shape, dy.dtype))
+        dx = np.multiply(y, y, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
         np.subtract(1, dx, out=dx)
         dx *= dy
         return dx

@@ -2,14 +2,15 @@
 
 import inspect
 import math
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from tinynet import initializers
 from tinynet.checks import batch_shape
 from tinynet.initializers import Initializer
-from tinynet.types import Array, Shape
+from tinynet.types import Array, Memory, Shape
 
 T = TypeVar("T")
 
@@ -51,7 +52,8 @@ class Layer:
 
     def __init__(self) -> None:
         self.param_specs: dict[str, ParamSpec] = {}
-        self._buffers: dict[str, Array] = {}
+        self._buffers: dict[str, Array] = {}  # flat
+        self._buffer_views: dict[str, Array] = {}  # their front parts, in the shape that was last asked for
 
     def build(self, input_shape: Shape) -> Shape:
         """Declare the parameters and return the output's shape; both shapes without the batch axis.
@@ -79,7 +81,7 @@ class Layer:
         under their names needs no ``config`` of its own.
         """
         arguments = list(inspect.signature(type(self).__init__).parameters.values())[1:]
-        names = [item.name for item in arguments if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
+        names = [item.name for item in arguments if item.kind is not item.VAR_KEYWORD]
         missing = [name for name in names if name not in self.__dict__]
         if missing:
             raise ValueError(
@@ -87,6 +89,14 @@ class Layer:
                 f"set self.{missing[0]} in its __init__, or define config()"
             )
         return {name: self.__dict__[name] for name in names}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A new layer from what `config` gave."""
+        arguments = dict(config)
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        several = next((item.name for item in parameters if item.kind is item.VAR_POSITIONAL), "")
+        return cls(*arguments.pop(several, ()), **arguments)
 
     # -- what layers call -------------------------------------------------------------------------
 
@@ -99,15 +109,34 @@ class Layer:
         """Make an array named in ``state_names``, in `build`: saved with the model, not trained."""
         self.bind(name, np.full(shape, value, self.dtype))
 
-    def buffer(self, name: str, shape: Shape, dtype: Any) -> Array:
+    def buffer(self, name: str, shape: Shape, dtype: Any, like: Array | None = None) -> Array:
         """Memory kept from step to step, not initialised: the caller fills all of it.
 
-        A smaller last batch gets the front part of the memory that it already has.
+        A smaller last batch gets the front part of the memory that it already has. ``like``: an array of that shape
+        whose order of axes in memory is taken over (images between convolutions are not in NumPy's usual order).
         """
+        view = self._buffer_views.get(name)
+        if (
+            view is not None
+            and view.shape == shape
+            and view.dtype == dtype
+            and (like is None or view.strides == like.strides)
+        ):
+            return view
+        size = math.prod(shape)
         memory = self._buffers.get(name)
-        if memory is None or memory.dtype != dtype or memory.shape[1:] != shape[1:] or len(memory) < shape[0]:
-            memory = self._buffers[name] = np.empty(shape, dtype)
-        return memory if memory.shape[0] == shape[0] else memory[: shape[0]]
+        if memory is None or memory.dtype != dtype or memory.size < size:
+            memory = self._buffers[name] = np.empty(size, dtype)
+        axes = range(len(shape)) if like is None else memory_order(like)
+        ordered = memory[:size].reshape([shape[axis] for axis in axes])
+        view = self._buffer_views[name] = ordered.transpose(np.argsort(axes))
+        return view
+
+    def memory(self, dtype: Any, training: bool) -> Memory:
+        """A function (name, shape) that gives a buffer in training, and a new array when nothing is to be kept."""
+        if training:
+            return lambda name, shape: self.buffer(name, shape, dtype)
+        return lambda name, shape: np.empty(shape, dtype)
 
     def cached(self, value: T | None) -> T:
         """What `forward` kept for `backward`; raises RuntimeError if it did not run."""
@@ -146,7 +175,7 @@ class Layer:
 
     def forget(self) -> None:
         """Drop the buffers and what `forward` kept; parameters and state stay."""
-        self._buffers = {}
+        self._buffers, self._buffer_views = {}, {}
         for name in _cache_names(type(self)):
             self.__dict__.pop(name, None)
 
@@ -164,6 +193,9 @@ class Layer:
         # copies into the view, as rebinding it would cut the layer off from its training.
         if name not in self._views:
             object.__setattr__(self, name, value)
+            if name == "trainable":
+                for layer in self.children:
+                    layer.trainable = value
             return
         view = self.__dict__[name]
         array = np.asarray(value)
@@ -183,7 +215,7 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         caches = _cache_names(type(self))
         state = {name: value for name, value in self.__dict__.items() if name not in caches}
-        state["_buffers"] = {}
+        state["_buffers"], state["_buffer_views"] = {}, {}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -201,6 +233,11 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.arguments()})"
+
+
+def memory_order(x: Array) -> list[int]:
+    """The axes of an array from the slowest in memory to the fastest."""
+    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
 
 
 def _cache_names(kind: type) -> set[str]:

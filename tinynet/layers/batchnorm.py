@@ -3,7 +3,8 @@
 import numpy as np
 
 from tinynet.checks import check_number
-from tinynet.layers.base import Layer
+from tinynet.layers.base import Layer, memory_order
+from tinynet.layers.shard import WHOLE_BATCH, Shard
 from tinynet.types import Array, Shape
 
 
@@ -36,6 +37,7 @@ class BatchNorm(Layer):
     running_var: Array
     _x_hat: Array | None = None
     _inv_std: Array | None = None
+    shard: Shard = WHOLE_BATCH
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
         super().__init__()
@@ -60,22 +62,26 @@ class BatchNorm(Layer):
             y += self.beta - self.running_mean * scale
             return y
 
-        rows = x.reshape(-1, x.shape[-1])  # (n, features)
-        x_hat = self.buffer("x_hat", rows.shape, x.dtype)
-        mean = np.add.reduce(rows, axis=0) / len(rows)
-        np.subtract(rows, mean, out=x_hat)
-        var = np.einsum("nf,nf->f", x_hat, x_hat) / len(rows)
+        if memory_order(x).index(x.ndim - 1) not in (0, x.ndim - 1):
+            x = np.ascontiguousarray(x)  # with the features in between, there is no view in rows
+        order = memory_order(x)
+        x_hat, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("x_hat", "y"))
+        rows, rows_hat, rows_y = (feature_rows(array, order) for array in (x, x_hat, y))  # (n, features)
+        n = self.shard.total(len(rows))
+        mean = self.shard.sum(np.add.reduce(rows, axis=0)) / n
+        np.subtract(rows, mean, out=rows_hat)
+        var = self.shard.sum(np.einsum("nf,nf->f", rows_hat, rows_hat)) / n
         inv_std = 1 / np.sqrt(var + self.epsilon)
-        x_hat *= inv_std
-        y = np.multiply(x_hat, self.gamma, out=self.buffer("y", rows.shape, x.dtype))
-        y += self.beta
+        rows_hat *= inv_std
+        np.multiply(rows_hat, self.gamma, out=rows_y)
+        rows_y += self.beta
 
         self._x_hat, self._inv_std = x_hat, inv_std
-        if len(rows) > 1:  # a single row has no variance to learn from
+        if n > 1 and self.shard.is_first:  # a single row has no variance to learn from
             for running, batch in ((self.running_mean, mean), (self.running_var, var)):
                 running *= self.momentum
                 running += (1 - self.momentum) * batch
-        return y.reshape(x.shape)
+        return y
 
     def backward(self, dy: Array) -> Array | None:
         inv_std = self.cached(self._inv_std)
@@ -84,14 +90,28 @@ class BatchNorm(Layer):
             return frozen_dx
 
         x_hat = self.cached(self._x_hat)
-        rows = dy.reshape(x_hat.shape)
+        order = memory_order(x_hat)
+        rows, rows_hat = feature_rows(dy, order), feature_rows(x_hat, order)
         np.add.reduce(rows, axis=0, out=self.dbeta)
-        np.einsum("nf,nf->f", rows, x_hat, out=self.dgamma)
+        np.einsum("nf,nf->f", rows, rows_hat, out=self.dgamma)
         if not self.needs_input_grad:
             return None
-        dx = np.multiply(x_hat, self.dgamma, out=self.buffer("dx", rows.shape, dy.dtype))
-        dx += self.dbeta
-        dx /= -len(rows)
-        dx += rows  # dy - (dbeta + x_hat dgamma) / n
-        dx *= self.gamma * inv_std
-        return dx.reshape(dy.shape)
+        n = self.shard.total(len(rows))
+        dgamma, dbeta = self.shard.sum(np.stack([self.dgamma, self.dbeta]))
+        dx = self.buffer("dx", x_hat.shape, dy.dtype, like=x_hat)
+        rows_dx = feature_rows(dx, order)
+        np.multiply(rows_hat, dgamma, out=rows_dx)
+        rows_dx += dbeta
+        rows_dx /= -n
+        rows_dx += rows  # dy - (dbeta + x_hat dgamma) / n
+        rows_dx *= self.gamma * inv_std
+        return dx
+
+
+def feature_rows(x: Array, order: list[int]) -> Array:
+    """(n, ..., features) as (n ..., features), the rows in the order of memory, so that nothing is copied.
+
+    Args: order: the axes from the slowest in memory to the fastest, of an array laid out as x is.
+    """
+    last = x.ndim - 1
+    return x.transpose(*(axis for axis in order if axis != last), last).reshape(-1, x.shape[-1])

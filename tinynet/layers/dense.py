@@ -72,9 +72,8 @@ class Dense(Layer):
                 np.add.reduce(dy, axis=0, out=self.db)  # (out,)
         if not self.needs_input_grad:
             return None
-        return np.matmul(
-            dy, self.W.T, out=self.buffer("dx", x.shape, x.dtype)
-        )  # (n, out) (out, in) -> (n, in)
+        dx = self.buffer("dx", x.shape, x.dtype, like=x)
+        return np.matmul(dy, self.W.T, out=dx)  # (n, out) (out, in) -> (n, in)
 
     def multiply_adds(self) -> int:
         return int(self.W.size)

@@ -45,10 +45,10 @@ class Dropout(Layer):
         if not training:
             return x
         mask = self._mask = self.draw_mask(x.shape, x.dtype)
-        return np.multiply(x, mask, out=self.buffer("y", x.shape, x.dtype))
+        return np.multiply(x, mask, out=self.buffer("y", x.shape, x.dtype, like=x))
 
     def backward(self, dy: Array) -> Array:
-        return np.multiply(dy, self.cached(self._mask), out=self.buffer("dx", dy.shape, dy.dtype))
+        return np.multiply(dy, self.cached(self._mask), out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
     def draw_mask(self, shape: Shape, dtype: np.dtype[np.generic]) -> Array:
         """The mask of this step, for rows ``first_row`` onwards: 0 or 1 / (1 - rate), shape as given."""

@@ -1,7 +1,11 @@
-"""Flatten: images to vectors."""
+"""Flatten and Reshape: the same numbers in another shape."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
+
+from tinynet.checks import batch_shape, check_positive_int
 from tinynet.layers.base import Layer
 from tinynet.types import Array, Shape
 
@@ -24,7 +28,49 @@ class Flatten(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         if training:
             self._x_shape = x.shape
-        return x.reshape(len(x), math.prod(x.shape[1:]))
+        if x.flags.c_contiguous:
+            return x.reshape(len(x), math.prod(x.shape[1:]))
+        # Images from a convolution have the batch innermost in memory; kept there, the copy is one of long runs.
+        return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
+
+    def backward(self, dy: Array) -> Array:
+        return dy.reshape(self.cached(self._x_shape))
+
+
+class Reshape(Layer):
+    """Each example in another shape: ``Reshape((28, 28, 1))`` makes an image with one channel of a 28 x 28 array.
+
+    Forward:   y = x, reshaped
+    Backward:  dx = dy, reshaped back
+
+    Shapes: x (n, ...)  y (n, *target_shape)
+    Cached for backward: the shape of x
+    Args: target_shape: positive ints, whose product is the number of elements of an example.
+    Raises: ValueError: if the numbers of elements differ.
+    """
+
+    _x_shape: Shape | None = None
+
+    def __init__(self, target_shape: Sequence[int]) -> None:
+        super().__init__()
+        if isinstance(target_shape, int):
+            raise ValueError(
+                f"Reshape target_shape: expected a tuple, got {target_shape}; give ({target_shape},)"
+            )
+        self.target_shape = tuple(check_positive_int("Reshape target_shape", size) for size in target_shape)
+
+    def build(self, input_shape: Shape) -> Shape:
+        if math.prod(input_shape) != math.prod(self.target_shape):
+            raise ValueError(
+                f"expected an input with {math.prod(self.target_shape)} elements, as {batch_shape(self.target_shape)} "
+                f"has; got {batch_shape(input_shape)}, with {math.prod(input_shape)}"
+            )
+        return self.target_shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        if training:
+            self._x_shape = x.shape
+        return x.reshape(len(x), *self.target_shape)
 
     def backward(self, dy: Array) -> Array:
         return dy.reshape(self.cached(self._x_shape))

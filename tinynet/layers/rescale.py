@@ -24,10 +24,10 @@ class Rescale(Layer):
         self.offset = check_number("Rescale offset", offset, -np.inf, np.inf)
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = np.multiply(x, self.scale, out=self.buffer("y", x.shape, x.dtype) if training else None)
+        y = np.multiply(x, self.scale, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
         if self.offset:
             y += self.offset
         return y
 
     def backward(self, dy: Array) -> Array:
-        return np.multiply(dy, self.scale, out=self.buffer("dx", dy.shape, dy.dtype))
+        return np.multiply(dy, self.scale, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))

@@ -79,6 +79,36 @@ def gallery(title: str, images: Array, tiles: Sequence[Tile]) -> Figure:
     return figure
 
 
+def augmented_rows(originals: Array, changed: Array) -> Figure:
+    """A row for each image: the original, and apart from it its changed versions.
+
+    Args:
+        originals: (n, height, width).
+        changed: (n * versions, height, width), those of the first image first.
+    Returns:
+        The figure.
+    """
+    figure = look.new_figure()
+    title, pitch, apart = "Augmented images", SIDE + 0.09, 0.25
+    count, versions = len(originals), len(changed) // len(originals)
+    width = max(
+        pitch * (1 + versions) - 0.09 + apart, look.text_width(figure, title, look.TITLE_SIZE, "bold")
+    )
+    top = look.MARGIN + look.TITLE_HEIGHT + 0.2
+    page = look.inch_axes(figure, width + 2 * look.MARGIN, top + count * pitch - 0.09 + look.MARGIN)
+    look.write_title(page, title)
+    second = look.MARGIN + pitch + apart
+    for x, heading in ((look.MARGIN, "original"), (second, "as training may see it")):
+        page.text(x, top - 0.1, heading, size=look.SMALL_SIZE, color=look.MUTED)
+    limits = _brightness(np.concatenate([originals, changed]))
+    for row, original in enumerate(originals):
+        y = top + row * pitch
+        _show_image(page, original, look.MARGIN, y, SIDE, limits, Tile([], look.MUTED, 1.4))
+        for column, version in enumerate(changed[row * versions : (row + 1) * versions]):
+            _show_image(page, version, second + column * pitch, y, SIDE, limits, Tile([]))
+    return figure
+
+
 def _columns(count: int, most: int) -> int:
     """How many columns hold `count` tiles in a wide block with few empty places."""
     fewest, most = min(5, most), min(10, most)

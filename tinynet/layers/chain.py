@@ -1,0 +1,36 @@
+"""The backward pass through layers that follow each other."""
+
+from collections.abc import Sequence
+
+from tinynet.layers.base import Layer
+from tinynet.types import Array
+
+
+def trains(layer: Layer) -> bool:
+    """Whether the layer, or one inside it, has parameters that train."""
+    return (layer.trainable and bool(layer.param_specs)) or any(map(trains, layer.children))
+
+
+def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:
+    """dx of the first layer; every trainable parameter's gradient is written.
+
+    If dx is not needed, it is None, and the layers below the first that trains do nothing at all.
+    """
+    first = plan_gradients(layers, needs_input_grad)
+    gradient: Array | None = dy
+    for layer in reversed(layers[first:]):
+        assert gradient is not None
+        gradient = layer.backward(gradient)
+    return gradient if needs_input_grad else None
+
+
+def plan_gradients(layers: Sequence[Layer], needs_input_grad: bool) -> int:
+    """Where the backward pass ends; tells each layer whether its dx is needed."""
+    for layer in layers:
+        layer.needs_input_grad = True
+    if needs_input_grad:
+        return 0
+    first = next((index for index, layer in enumerate(layers) if trains(layer)), len(layers))
+    if first < len(layers):
+        layers[first].needs_input_grad = False
+    return first

@@ -1,0 +1,103 @@
+"""Conv2D: a small kernel slid over images."""
+
+from typing import Any
+
+import numpy as np
+
+from tinynet.checks import check_bool, check_positive_int
+from tinynet.initializers import Initializer
+from tinynet.layers.base import Layer
+from tinynet.layers.columns import Columns
+from tinynet.layers.fourier import Fourier
+from tinynet.layers.windows import channel_major, check_padding, check_size, windows
+from tinynet.types import Array, Shape
+
+
+class Conv2D(Layer):
+    """Convolution (as everywhere in neural networks, the kernel is not flipped).
+
+    Forward:   y[n, i, j, o] = sum_{u, v, c} x[n, i s + u, j s + v, c] W[u, v, c, o] + b[o]
+    Backward:  dW[u, v, c, o] = sum_{n, i, j} x[n, i s + u, j s + v, c] dy[n, i, j, o]
+               dx[n, p, q, c] = sum over i s + u = p, j s + v = q and o of dy[n, i, j, o] W[u, v, c, o]
+               db[o] = sum_{n, i, j} dy[n, i, j, o]
+
+    where s is the stride, and x is 0 in the padding around the image. The sums are in `Columns` or, where
+    they need fewer multiplications, in `Fourier`: the same numbers but for rounding.
+
+    Shapes: x (n, h, w, c_in)  y (n, down, across, c_out)  W (kh, kw, c_in, c_out)  b (c_out,)
+    Cached for backward: x, padded, or its transform
+    Args:
+        filters: the number of output channels.
+        kernel_size, strides: an int, or two for down and across.
+        padding: "valid": windows stay inside the image; "same": ceil(size / stride) of them, with zeros around.
+        use_bias: whether to add b.
+        kernel_initializer, bias_initializer: a name or a function of `tinynet.initializers`.
+    Raises: ValueError: if the input is no image, or smaller than the kernel.
+    Source: Fukushima 1980; trained by backpropagation by LeCun et al. 1989.
+    """
+
+    W: Array
+    b: Array
+    dW: Array
+    db: Array
+    _kept: Any = None
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: str = "valid",
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+    ) -> None:
+        super().__init__()
+        self.filters = check_positive_int("Conv2D filters", filters)
+        self.kernel_size = check_size("Conv2D kernel_size", kernel_size)
+        self.strides = check_size("Conv2D strides", strides)
+        self.padding = check_padding("Conv2D padding", padding)
+        self.use_bias = check_bool(
+            "Conv2D use_bias", use_bias, "; an activation is a layer: put ReLU(), say, behind"
+        )
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+
+    def build(self, input_shape: Shape) -> Shape:
+        places = windows(input_shape, self.kernel_size, self.strides, self.padding, "kernel")
+        c_in = input_shape[2]
+        self.add_param(
+            "W", (places.down.size, places.across.size, c_in, self.filters), self.kernel_initializer
+        )
+        if self.use_bias:
+            self.add_param("b", (self.filters,), self.bias_initializer, decay=False)
+        self.methods: tuple[Columns | Fourier, ...] = (Columns(places), Fourier(places))
+        return (*places.output_shape, self.filters)
+
+    def method(self, n: int) -> Columns | Fourier:
+        """How a batch of n images is convolved: the way that takes less work."""
+        c_in, c_out = self.W.shape[2:]
+        return min(self.methods, key=lambda method: method.cost(c_in, c_out, n))
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        memory = self.memory(x.dtype, training)
+        y, kept = self.method(len(x)).forward(channel_major(x), self.W, memory)  # (c_out, down, across, n)
+        if self.use_bias:
+            y += self.b[:, None, None, None]
+        if training:
+            self._kept = kept
+        return channel_major(y)
+
+    def backward(self, dy: Array) -> Array | None:
+        kept, method = self.cached(self._kept), self.method(len(dy))
+        dy = np.ascontiguousarray(channel_major(dy))  # (c_out, down, across, n)
+        dW = self.dW if self.trainable else None
+        if self.trainable and self.use_bias:
+            np.add.reduce(dy.reshape(len(dy), -1), axis=1, out=self.db)  # (c_out,)
+        memory = self.memory(dy.dtype, training=True)
+        dx = method.backward(dy, kept, self.W, dW, self.needs_input_grad, memory)
+        return None if dx is None else channel_major(dx)
+
+    def multiply_adds(self) -> int:
+        assert self.output_shape is not None
+        return int(self.W.size) * self.output_shape[0] * self.output_shape[1]

@@ -1,0 +1,110 @@
+"""DepthwiseConv2D: convolution of each channel with kernels of its own."""
+
+import numpy as np
+
+from tinynet.checks import check_bool, check_positive_int
+from tinynet.initializers import Initializer
+from tinynet.layers.base import Layer
+from tinynet.layers.windows import channel_major, check_padding, check_size, windows
+from tinynet.types import Array, Shape
+
+
+class DepthwiseConv2D(Layer):
+    """Convolution within each channel; a Conv2D of kernel size 1 behind it mixes the channels.
+
+    Forward:   y[n, i, j, c m] = sum_{u, v} x[n, i s + u, j s + v, c] W[u, v, c, m] + b[c m]
+    Backward:  dW[u, v, c, m] = sum_{n, i, j} x[n, i s + u, j s + v, c] dy[n, i, j, c m]
+               dx[n, p, q, c] = sum over i s + u = p, j s + v = q and m of dy[n, i, j, c m] W[u, v, c, m]
+               db = sum_{n, i, j} dy
+
+    where s is the stride, "c m" stands for channel c multiplier + m, and x is 0 in the padding around the image.
+
+    Shapes: x (n, h, w, c)  y (n, down, across, c multiplier)  W (kh, kw, c, multiplier)  b (c multiplier,)
+    Cached for backward: x
+    Args:
+        kernel_size, strides: an int, or two for down and across.
+        padding: "valid" or "same", as in `Conv2D`.
+        depth_multiplier: output channels for each input channel.
+        use_bias: whether to add b.
+        kernel_initializer, bias_initializer: a name or a function of `tinynet.initializers`.
+    Raises: ValueError: if the input is no image, or smaller than the kernel.
+    Source: Sifre & Mallat 2013; Howard et al. 2017 (MobileNets).
+    """
+
+    W: Array
+    b: Array
+    dW: Array
+    db: Array
+    _x: Array | None = None
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+    ) -> None:
+        super().__init__()
+        self.kernel_size = check_size("DepthwiseConv2D kernel_size", kernel_size)
+        self.strides = check_size("DepthwiseConv2D strides", strides)
+        self.padding = check_padding("DepthwiseConv2D padding", padding)
+        self.depth_multiplier = check_positive_int("DepthwiseConv2D depth_multiplier", depth_multiplier)
+        self.use_bias = check_bool(
+            "DepthwiseConv2D use_bias", use_bias, "; an activation is a layer: put ReLU(), say, behind"
+        )
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+
+    def build(self, input_shape: Shape) -> Shape:
+        self.windows = windows(input_shape, self.kernel_size, self.strides, self.padding, "kernel")
+        channels = input_shape[2] * self.depth_multiplier
+        shape = (self.windows.down.size, self.windows.across.size, input_shape[2], self.depth_multiplier)
+        self.add_param("W", shape, self.kernel_initializer)
+        if self.use_bias:
+            self.add_param("b", (channels,), self.bias_initializer, decay=False)
+        return (*self.windows.output_shape, channels)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        if training:
+            self._x = x
+        x = channel_major(x)[:, None]  # (c, 1, h, w, n)
+        memory = self.memory(x.dtype, training)
+        y = memory("y", (len(x), self.depth_multiplier, *self.windows.output_shape, x.shape[-1]))
+        product = memory("product", y.shape)
+        y[...] = self.b.reshape(y.shape[:2])[:, :, None, None, None] if self.use_bias else 0
+        for (u, v), (down, across), (rows, columns) in self.windows.taps():
+            part = product[:, :, down, across]
+            np.multiply(x[:, :, rows, columns], self.W[u, v][:, :, None, None, None], out=part)
+            y[:, :, down, across] += part
+        return channel_major(y.reshape(-1, *y.shape[2:]))
+
+    def backward(self, dy: Array) -> Array | None:
+        x = channel_major(self.cached(self._x))[:, None]  # (c, 1, h, w, n)
+        dy = channel_major(dy)
+        dy = dy.reshape(len(x), self.depth_multiplier, *dy.shape[1:])  # (c, m, down, across, n)
+        memory = self.memory(dy.dtype, training=True)
+        if self.trainable and self.use_bias:
+            np.add.reduce(dy.reshape(len(self.b), -1), axis=1, out=self.db)
+        if self.trainable:
+            for (u, v), (down, across), (rows, columns) in self.windows.taps():
+                np.einsum(
+                    "cohwn,cmhwn->cm", x[:, :, rows, columns], dy[:, :, down, across], out=self.dW[u, v]
+                )
+        if not self.needs_input_grad:
+            return None
+        dx = memory("dx", (len(x), *x.shape[2:]))
+        dx.fill(0)
+        product = memory("product", dy.shape)
+        for (u, v), (down, across), (rows, columns) in self.windows.taps():
+            part = product[:, :, down, across]
+            np.multiply(dy[:, :, down, across], self.W[u, v][:, :, None, None, None], out=part)
+            for m in range(self.depth_multiplier):
+                dx[:, rows, columns] += part[:, m]
+        return channel_major(dx)
+
+    def multiply_adds(self) -> int:
+        assert self.output_shape is not None
+        return int(self.W.size) * self.output_shape[0] * self.output_shape[1]

@@ -1,0 +1,61 @@
+"""Patches: the pixels under windows that lie over images, taken out and, the transposed operation, added back."""
+
+import numpy as np
+
+from tinynet.layers.windows import Windows
+from tinynet.types import Array, Memory, Shape
+
+
+class Patches:
+    """What windows see of channel-major images (c, h, w, n)."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def padded(self, x: Array, memory: Memory) -> Array:
+        """Images with zeros around, as far as the windows reach."""
+        inside, shape = self._inside(x.shape)
+        if shape == x.shape:
+            return np.ascontiguousarray(x)
+        padded = memory("x padded", shape)
+        padded.fill(0)
+        padded[inside] = x
+        return padded
+
+    def view(self, padded: Array) -> Array:
+        """Every window's pixels, (size, size, c, down, across, n), without copying."""
+        down, across = self.windows
+        c, h, w, n = padded.strides
+        return np.lib.stride_tricks.as_strided(
+            padded,
+            (down.size, across.size, padded.shape[0], down.outputs, across.outputs, padded.shape[3]),
+            (h, w, c, h * down.stride, w * across.stride, n),
+            writeable=False,
+        )
+
+    def add(self, patches: Array, padded: Array, rows: slice) -> None:
+        """Add patches (size, size, c, rows, across, n), those of some rows of windows, to where `view` sees them."""
+        down, across = self.windows
+        top, span = rows.start * down.stride, (rows.stop - rows.start - 1) * down.stride + 1
+        width = (across.outputs - 1) * across.stride + 1
+        for i in range(down.size):
+            for j in range(across.size):
+                there = slice(top + i, top + i + span, down.stride), slice(j, j + width, across.stride)
+                padded[:, *there] += patches[i, j]
+
+    def cropped(self, padded: Array, memory: Memory) -> Array:
+        """Images without the zeros around."""
+        down, across = self.windows
+        shape = (padded.shape[0], down.pixels, across.pixels, padded.shape[3])
+        inside, _ = self._inside(shape)
+        if shape == padded.shape:
+            return padded
+        images = memory("dx", shape)
+        np.copyto(images, padded[inside])
+        return images
+
+    def _inside(self, shape: Shape) -> tuple[tuple[slice, ...], Shape]:
+        """Where in the padded images the images are, and the padded images' shape."""
+        (down, across), (c, h, w, n) = self.windows, shape
+        inside = slice(None), slice(down.before, down.before + h), slice(across.before, across.before + w)
+        return inside, (c, h + down.before + down.after, w + across.before + across.after, n)

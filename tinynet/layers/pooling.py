@@ -1,0 +1,200 @@
+"""Pooling: an image made smaller, each channel by itself."""
+
+import math
+
+import numpy as np
+
+from tinynet.checks import batch_shape
+from tinynet.layers.base import Layer
+from tinynet.layers.windows import channel_major, check_padding, check_size, windows
+from tinynet.types import Array, Shape
+
+
+class _Pool2D(Layer):
+    """What the two pools over windows share: their arguments and their places."""
+
+    def __init__(
+        self,
+        pool_size: int | tuple[int, int] = 2,
+        strides: int | tuple[int, int] | None = None,
+        padding: str = "valid",
+    ) -> None:
+        super().__init__()
+        kind = type(self).__name__
+        self.pool_size = check_size(f"{kind} pool_size", pool_size)
+        self.strides = None if strides is None else check_size(f"{kind} strides", strides)
+        self.padding = check_padding(f"{kind} padding", padding)
+
+    def build(self, input_shape: Shape) -> Shape:
+        strides = self.pool_size if self.strides is None else self.strides
+        self.windows = windows(input_shape, self.pool_size, strides, self.padding, "pool")
+        return (*self.windows.output_shape, input_shape[2])
+
+
+class MaxPool2D(_Pool2D):
+    """The largest pixel of each window.
+
+    Forward:   y[n, i, j, c] = max_{u, v} x[n, i s + u, j s + v, c]
+    Backward:  dx[n, p, q, c] = sum of dy[n, i, j, c] over the windows i, j whose largest pixel is p, q
+
+    where s is the stride. Of equal pixels the first in the window, row by row, counts as the largest. Padding never
+    counts.
+
+    Shapes: x (n, h, w, c)  y (n, down, across, c)
+    Cached for backward: x, y
+    Args:
+        pool_size: an int, or two for down and across.
+        strides: likewise; None takes the pool size.
+        padding: "valid" or "same", as in `Conv2D`.
+    Raises: ValueError: if the input is no image, or smaller than the pool.
+    Source: Yamaguchi, Sakamoto, Akabane & Fujimoto 1990.
+    """
+
+    _x: Array | None = None
+    _y: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        images = channel_major(x)  # (c, h, w, n)
+        shape = (len(images), *self.windows.output_shape, images.shape[3])
+        y = self.memory(x.dtype, training)("y", shape)
+        y.fill(-np.inf)
+        for _, (down, across), (rows, columns) in self.windows.taps():
+            part = y[:, down, across]
+            np.maximum(part, images[:, rows, columns], out=part)
+        if training:
+            self._x, self._y = images, y
+        return channel_major(y)
+
+    def backward(self, dy: Array) -> Array:
+        x, y, dy = self.cached(self._x), self.cached(self._y), channel_major(dy)
+        memory = self.memory(dy.dtype, training=True)
+        wins = self.buffer("wins", y.shape, np.bool_)
+        open_ = self.buffer("open", y.shape, np.bool_)  # windows whose largest pixel is not found yet
+        open_.fill(True)
+        product = memory("product", y.shape)
+        dx = memory("dx", x.shape)
+        dx.fill(0)
+        for _, (down, across), (rows, columns) in self.windows.taps():
+            here = (slice(None), down, across)
+            pixels, won = dx[:, rows, columns], wins[here]
+            np.equal(x[:, rows, columns], y[here], out=won)
+            won &= open_[here]
+            open_[here] ^= won
+            if self.windows.overlap:
+                pixels += np.multiply(dy[here], won, out=product[here])
+            else:
+                np.multiply(dy[here], won, out=pixels)
+        return channel_major(dx)
+
+
+class AveragePool2D(_Pool2D):
+    """The mean of each window.
+
+    Forward:   y[n, i, j, c] = 1 / k sum_{u, v} x[n, i s + u, j s + v, c]
+    Backward:  dx[n, p, q, c] = sum of dy[n, i, j, c] / k over the windows i, j that hold p, q
+
+    where s is the stride and k the number of pixels in the window, those of the padding not counted.
+
+    Shapes: x (n, h, w, c)  y (n, down, across, c)
+    Cached for backward: nothing
+    Args: as `MaxPool2D`.
+    Raises: ValueError: if the input is no image, or smaller than the pool.
+    Source: LeCun et al. 1989 (subsampling).
+    """
+
+    def build(self, input_shape: Shape) -> Shape:
+        shape = super().build(input_shape)
+        counts = np.zeros((*self.windows.output_shape, 1), np.float32)  # small and whole: exact
+        for _, places, _ in self.windows.taps():
+            counts[places] += 1
+        self.counts = counts  # k, (down, across, 1)
+        return shape
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        images = channel_major(x)  # (c, h, w, n)
+        shape = (len(images), *self.windows.output_shape, images.shape[3])
+        y = self.memory(x.dtype, training)("y", shape)
+        y.fill(0)
+        for _, (down, across), (rows, columns) in self.windows.taps():
+            y[:, down, across] += images[:, rows, columns]
+        y /= self.counts
+        return channel_major(y)
+
+    def backward(self, dy: Array) -> Array:
+        assert self.input_shape is not None
+        h, w, c = self.input_shape
+        memory = self.memory(dy.dtype, training=True)
+        shares = np.divide(channel_major(dy), self.counts, out=memory("shares", (c, *dy.shape[1:3], len(dy))))
+        dx = memory("dx", (c, h, w, len(dy)))
+        dx.fill(0)
+        for _, (down, across), (rows, columns) in self.windows.taps():
+            dx[:, rows, columns] += shares[:, down, across]
+        return channel_major(dx)
+
+
+class _GlobalPool2D(Layer):
+    """What the two pools over whole images share."""
+
+    def build(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"expected input shape (batch, height, width, channels), got {batch_shape(input_shape)}"
+            )
+        return input_shape[2:]
+
+
+class GlobalAveragePool2D(_GlobalPool2D):
+    """The mean of each channel.
+
+    Forward:   y[n, c] = 1 / (h w) sum_{i, j} x[n, i, j, c]
+    Backward:  dx[n, i, j, c] = dy[n, c] / (h w)
+
+    Shapes: x (n, h, w, c)  y (n, c)
+    Cached for backward: nothing
+    Raises: ValueError: if the input is no image.
+    Source: Lin, Chen & Yan 2014.
+    """
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y: Array = np.add.reduce(x, axis=(1, 2)) / math.prod(x.shape[1:3])
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        assert self.input_shape is not None
+        h, w, c = self.input_shape
+        dx = self.buffer("dx", (c, h, w, len(dy)), dy.dtype)
+        np.divide(dy.T[:, None, None], h * w, out=dx)
+        return channel_major(dx)
+
+
+class GlobalMaxPool2D(_GlobalPool2D):
+    """The largest pixel of each channel.
+
+    Forward:   y[n, c] = max_{i, j} x[n, i, j, c]
+    Backward:  dx[n, i, j, c] = dy[n, c] at the largest pixel, else 0
+
+    Of equal pixels the first, row by row, counts as the largest.
+
+    Shapes: x (n, h, w, c)  y (n, c)
+    Cached for backward: where the largest pixels are, (c, 1, n)
+    Raises: ValueError: if the input is no image.
+    Source: Oquab, Bottou, Laptev & Sivic 2015.
+    """
+
+    _largest: Array | None = None
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        images = channel_major(x)
+        pixels = images.reshape(len(images), -1, len(x))  # (c, h w, n)
+        largest = np.argmax(pixels, axis=1, keepdims=True)
+        if training:
+            self._largest = largest
+        return np.take_along_axis(pixels, largest, axis=1)[:, 0].T
+
+    def backward(self, dy: Array) -> Array:
+        assert self.input_shape is not None
+        h, w, c = self.input_shape
+        dx = self.buffer("dx", (c, h, w, len(dy)), dy.dtype)
+        dx.fill(0)
+        np.put_along_axis(dx.reshape(c, h * w, -1), self.cached(self._largest), dy.T[:, None], axis=1)
+        return channel_major(dx)
