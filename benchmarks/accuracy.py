@@ -4,7 +4,8 @@
     python benchmarks/accuracy.py --recipes mlp_adam --seeds 3 4
 
 The weights that are tested are those of the recipe's own callbacks: of the best validation epoch where it stops
-early, else of the last; the test images choose nothing. Seconds are those of fit, validation included.
+early, else of the last; the test images choose nothing. "Flip averaging" means that a test image is judged together
+with its mirror image, where the recipe says so. Seconds are those of fit, validation included.
 """
 
 import argparse
@@ -14,8 +15,6 @@ import time
 
 from tinynet import metrics, recipes
 from tinynet.datasets import fashion_mnist, train_validation_split
-
-FLIPS = ", flip averaging"  # at test time, where the recipe says so
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,9 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         by_seed = ", ".join(
             f"{seed}: {accuracy:.4f}" for seed, accuracy in zip(options.seeds, accuracies, strict=True)
         )
+        flips = ", flip averaging" if recipe.average_flips else ""
         print(
-            f"| `{name}`{FLIPS if recipe.average_flips else ''} | {params:,} | {span(epochs, '.0f')} | {span(seconds, '.1f')} "
-            f"| {statistics.mean(accuracies):.4f} | {by_seed} |",
+            f"| `{name}` | {params:,} | {span(epochs, '.0f')} | {span(seconds, '.1f')} "
+            f"| {statistics.mean(accuracies):.4f}{flips} | {by_seed} |",
             flush=True,
         )
     return 0

@@ -305,60 +305,64 @@ class TestFourier:
         assert fourier.products(places) == 3 * (math.prod(periods) - own) // 2 + own
 
     @settings(max_examples=50)
-    @given(places=places(10), channels=st.tuples(st.integers(1, 300), st.integers(1, 300)))
-    def test_it_is_worth_it_where_many_images_need_fewer_multiplications(self, places, channels):
+    @given(
+        places=places(10), channels=st.tuples(st.integers(1, 300), st.integers(1, 300)), n=st.integers(1, 999)
+    )
+    def test_it_is_chosen_only_where_it_needs_fewer_multiplications(self, places, channels, n):
         c_in, c_out = channels
-        start = fourier.worth_it_from(places, c_in, c_out)
         outputs, pixels = math.prod(places.output_shape), places.down.pixels * places.across.pixels
-        by_columns = outputs * places.area * c_in * c_out
-        by_fourier = fourier.products(places) * (pixels * c_in + c_in * c_out + outputs * c_out)
-        if start is None:
-            assert by_fourier > by_columns
-        else:
-            assert isinstance(start, int)
-            assert start >= 1
+        by_columns = n * outputs * places.area * c_in * c_out
+        by_fourier = n * fourier.products(places) * (pixels * c_in + c_in * c_out + outputs * c_out)
+        if fourier.Fourier(places).cost(c_in, c_out, n) < columns.Columns(places).cost(c_in, c_out, n):
             assert by_fourier < 1.5 * by_columns
 
+
+def method_of(image, kernel, channels, n):
+    layer = tn.Conv2D(channels[1], kernel, padding="same")
+    tn.Sequential([layer], input_shape=(*image, channels[0]), seed=0)
+    return type(layer.method(n))
+
+
+class TestMethods:
     @pytest.mark.parametrize(
-        ("image", "kernel", "channels", "worth_it"),
-        [
-            ((28, 28), 3, (1, 32), False),
-            ((13, 13), 1, (64, 64), False),
-            ((56, 56), 3, (64, 64), False),
-            ((5, 5), 3, (128, 128), True),
-            ((7, 7), 5, (64, 64), True),
-        ],
+        ("image", "kernel", "channels"),
+        [((28, 28), 3, (1, 32)), ((13, 13), 1, (64, 64)), ((56, 56), 3, (64, 64)), ((5, 5), 3, (1, 1))],
     )
-    def test_small_images_with_many_channels(self, image, kernel, channels, worth_it):
-        start = fourier.worth_it_from(windows((*image, 1), kernel, 1, "same", "kernel"), *channels)
-        assert (start is not None) == worth_it
+    def test_one_channel_large_images_and_small_kernels_are_convolved_by_columns(
+        self, image, kernel, channels
+    ):
+        assert {method_of(image, kernel, channels, n) for n in (1, 64, 100_000)} == {columns.Columns}
+
+    @pytest.mark.parametrize(
+        ("image", "kernel", "channels"), [((5, 5), 3, (128, 128)), ((7, 7), 5, (64, 64))]
+    )
+    def test_many_small_images_with_many_channels_are_transformed(self, image, kernel, channels):
+        assert method_of(image, kernel, channels, 1) is columns.Columns
+        assert method_of(image, kernel, channels, 1000) is fourier.Fourier
 
     def test_the_size_of_the_batch_decides_and_both_sides_agree(self):
         layer = tn.Conv2D(24, 5, padding="same")
         tn.Sequential([layer], input_shape=(4, 4, 24), seed=0, dtype="float64")
-        start = layer.fourier_from
-        assert start is not None
-        assert start > 1
-        assert [layer.method(n) for n in (1, start - 1)] == [layer.columns] * 2
-        assert [layer.method(n) for n in (start, 10 * start)] == [layer.fourier] * 2
+        chosen = [type(layer.method(n)) for n in range(1, 200)]
+        start = 1 + chosen.index(fourier.Fourier)
+        assert 1 < start < 100
+        assert chosen == [columns.Columns] * (start - 1) + [fourier.Fourier] * (200 - start)
         rng = np.random.default_rng(0)
         x, dy = rng.standard_normal((2, start, 4, 4, 24))
-        several = layer.forward(x, training=True).copy(), layer.backward(dy).copy()
-        gradients = layer.dW.copy(), layer.db.copy()
-        apart = [
-            (layer.forward(x[rows], training=True).copy(), layer.backward(dy[rows]).copy(), layer.dW.copy())
-            for rows in (slice(0, 1), slice(1, None))
-        ]
-        for index, whole in enumerate(several):
-            joined = np.concatenate([part[index] for part in apart])
-            np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-10)
-        np.testing.assert_allclose(apart[0][2] + apart[1][2], gradients[0], rtol=0, atol=1e-10)
-        np.testing.assert_allclose(dy.sum(axis=(0, 1, 2)), gradients[1], rtol=0, atol=1e-10)
 
-    def test_it_never_takes_over_where_it_is_not_worth_it(self):
-        layer = tn.Conv2D(32, 3)
-        tn.Sequential([layer], input_shape=(28, 28, 1), seed=0)
-        assert layer.method(100_000) is layer.columns
+        def results(rows):
+            return (
+                layer.forward(x[rows], training=True).copy(),
+                layer.backward(dy[rows]).copy(),
+                layer.dW.copy(),
+                layer.db.copy(),
+            )
+
+        whole, parts = results(slice(None)), [results(slice(0, 1)), results(slice(1, None))]
+        for index in range(4):
+            pieces = [part[index] for part in parts]
+            joined = np.concatenate(pieces) if index < 2 else sum(pieces)
+            np.testing.assert_allclose(joined, whole[index], rtol=0, atol=1e-10)
 
 
 class TestErrors:

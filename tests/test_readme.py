@@ -33,7 +33,7 @@ def marked(language, prefix):
 
 def test_every_block_is_marked():
     marks = {
-        "sh": ("test: run", "test: .ci/run"),
+        "sh": ("test: run", "test: .ci/run", "test: replaced by test_predict_image.py"),
         "python": ("test: run", "test: replace"),
         "text": ("output",),
     }

@@ -225,7 +225,7 @@ class TestInAModel:
         layer = tn.Residual(tn.Conv2D(4, 3, padding="same"), projection=tn.Dense(4))
         assert "Conv2D(filters=4, kernel_size=3, padding='same')" in repr(layer)
         assert "projection=Dense(units=4)" in repr(layer)
-        assert "projection" not in repr(tn.Residual(tn.ReLU()))
+        assert repr(tn.Residual(tn.ReLU(), tn.Tanh())) == "Residual(ReLU(), Tanh())"
 
 
 class TestFrozen:

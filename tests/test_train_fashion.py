@@ -93,7 +93,9 @@ class TestMainJob:
         # The one that validates nothing, augments, and is tested with mirror images.
         best = done.stdout.partition("cnn_best: ")[2]
         assert "60,000 images to train with, 0 to validate" in best
-        assert re.search(r"together with its mirror image; without that: 0\.\d{4}\ntest accuracy: 0\.\d{4}\n", best)
+        assert re.search(
+            r"together with its mirror image; without that: 0\.\d{4}\ntest accuracy: 0\.\d{4}\n", best
+        )
         assert (tmp_path / "cnn_best" / "augmented.png").exists()
         assert not (tmp_path / "cnn" / "augmented.png").exists()
 

@@ -114,6 +114,26 @@ class TestTeam:
         assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
         np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-10, atol=1e-13)
 
+    def test_each_part_has_a_loss_of_its_own_and_all_run_at_once(self):
+        """None begins its backward pass before all have their loss."""
+        meeting = threading.Barrier(3)
+
+        class Meets(tn.SoftmaxCrossEntropy):
+            def forward(self, outputs, targets, total=None):
+                value = super().forward(outputs, targets, total)
+                if total is not None:
+                    meeting.wait(30)
+                return value
+
+        models = [tn.Sequential([tn.Dense(3)], input_shape=(4,), seed=0, dtype="float64") for _ in range(2)]
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((10, 4)), rng.integers(0, 3, 10)
+        with parallel.Team(models[0], 3) as team:
+            assert team.loss_and_gradients(x, y, Meets()) == pytest.approx(
+                models[1].loss_and_gradients(x, y, tn.SoftmaxCrossEntropy()), rel=1e-12
+            )
+        np.testing.assert_allclose(models[0].grads, models[1].grads, rtol=0, atol=1e-13)
+
     def test_two_runs_give_the_same_bits(self):
         for first, second in zip(train(3, "float32", 8)[1:], train(3, "float32", 8)[1:], strict=True):
             for one, other in zip(first, second, strict=True):
@@ -262,7 +282,7 @@ class TestFit:
             fit(model, *data(48), callbacks=[Toggle()], workers=workers, epochs=2)
             return model.get_weights()
 
-        for one, other in zip(weights(1), within(60, lambda: weights(2)), strict=True):
+        for one, other in zip(weights(1), within(30, lambda: weights(2)), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
 
     def test_a_loss_that_is_not_finite_is_found_and_named(self):
@@ -278,7 +298,7 @@ class TestFit:
         with pytest.raises(
             tn.NonFiniteError, match=r"epoch 1, batch 4: the loss is nan; .* is parameter 0\.W"
         ):
-            within(60, lambda: fit(model, x, y, callbacks=[Spoil()]))
+            within(30, lambda: fit(model, x, y, callbacks=[Spoil()]))
         np.testing.assert_array_equal(model.params, states[0])
         assert all(np.isfinite(array).all() for array in model.named_state().values())
 
@@ -289,7 +309,7 @@ class TestFit:
         batches[1][0][row, 3, 3, 0] = 3e38  # finite, but not after a convolution
         model.layers[0].W *= 100
         with pytest.raises(tn.NonFiniteError, match=r"epoch 1, batch 2: .* the output of layer 0 \(Conv2D\)"):
-            within(60, lambda: fit(model, batches, None))
+            within(30, lambda: fit(model, batches, None))
 
     @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True, [2]])
     def test_bad_numbers_of_workers(self, workers):
@@ -357,12 +377,12 @@ class TestErrors:
         layer = Fails(method, part)
         model, threads = network(extra=[layer]), threading.active_count()
         with pytest.raises(ArithmeticError, match=f"{method} of the {part}"):
-            within(60, lambda: fit(model, *data(40), workers=workers, callbacks=[SwitchOn(layer)]))
+            within(30, lambda: fit(model, *data(40), workers=workers, callbacks=[SwitchOn(layer)]))
         assert threading.active_count() == threads
         assert not any("shard" in vars(layer) for _, layer in model.walk())
         layer.switch.on = False
         other = model.copy()
-        within(60, lambda: fit(model, *data(20), workers=workers))
+        within(30, lambda: fit(model, *data(20), workers=workers))
         fit(other, *data(20), workers=1)
         for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-9)
@@ -388,7 +408,7 @@ class TestErrors:
                     assert team.loss_and_gradients(x, y, loss) == pytest.approx(expected, rel=1e-9)
                     np.testing.assert_allclose(model.grads, other.grads, rtol=0, atol=1e-9)
 
-        within(60, steps)
+        within(30, steps)
 
     def test_a_thread_that_can_not_be_started_is_an_error_and_no_hang(self, monkeypatch):
         """The first worker waits for the others by then."""
@@ -406,7 +426,7 @@ class TestErrors:
     def test_errors_of_the_users_data_are_the_same(self):
         model, (x, y) = network(), data(20)
         with pytest.raises(ValueError, match="label"):
-            within(60, lambda: fit(model, [(x[:8], y[:8]), (x[8:16], y[8:16] + 7)], None))
+            within(30, lambda: fit(model, [(x[:8], y[:8]), (x[8:16], y[8:16] + 7)], None))
 
 
 class TestInterrupts:

@@ -211,7 +211,7 @@ def _convolution(filters: int, pool: bool = False) -> list[Layer]:
 
 def cnn_small(
     seed: int | None = None,
-    epochs: int = 16,
+    epochs: int = 10,
     batch_size: int = 64,
     learning_rate: float = 0.004,
     training_examples: int = TRAINING_EXAMPLES,
@@ -247,7 +247,7 @@ def cnn_small(
 
 def cnn_best(
     seed: int | None = None,
-    epochs: int = 16,
+    epochs: int = 14,
     batch_size: int = 128,
     learning_rate: float = 0.006,
     training_examples: int = 60_000,
@@ -275,14 +275,14 @@ def cnn_best(
     steps = epochs * -(-training_examples // batch_size)
     return Recipe(
         "cnn_best",
-        "convolutions 8-32-64-128-128-128, batch-norm, one residual block, AdamW with a one-cycle schedule, augmentation",
+        "convolutions 8-32-64-128-128-128, batch-norm, one residual block, augmentation, AdamW, one-cycle schedule",
         model,
         AdamW(schedules.one_cycle(learning_rate, steps, warm_up_share=0.25), weight_decay=0.05),
         CrossEntropy(label_smoothing=0.1),
         batch_size,
         epochs,
         validation_size=0,
-        augment=Compose(RandomFlip(), RandomShift(2), RandomErasing(8, probability=0.5)),
+        augment=Compose(RandomFlip(), RandomShift(2), RandomErasing(8, probability=0.35)),
         average_flips=True,
     )
 

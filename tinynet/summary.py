@@ -33,7 +33,7 @@ def rows(layers: Iterable[tuple[str, Layer]]) -> list[LayerRow]:
             LayerRow(
                 name=path,
                 kind=type(layer).__name__,
-                detail=layer.arguments(),
+                detail="" if layer.children else layer.arguments(),  # children have rows of their own
                 output_shape=layer.output_shape or (),
                 params=params + state,
                 multiply_adds=0 if layer.children else layer.multiply_adds(),

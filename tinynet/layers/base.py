@@ -224,12 +224,14 @@ class Layer:
     def arguments(self) -> str:
         """The constructor's arguments that differ from their defaults: ``units=300``."""
         parameters = inspect.signature(type(self).__init__).parameters
-        shown = {name: getattr(self, name) for name in parameters if name in self.__dict__}
-        return ", ".join(
-            f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
-            for name, value in shown.items()
-            if repr(value) != repr(parameters[name].default)
-        )
+        shown: list[str] = []
+        for name, parameter in parameters.items():
+            value = self.__dict__.get(name, parameter.default)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                shown += map(repr, self.__dict__.get(name, ()))
+            elif repr(value) != repr(parameter.default):
+                shown.append(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}")
+        return ", ".join(shown)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.arguments()})"
