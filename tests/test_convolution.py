@@ -13,6 +13,8 @@ from hypothesis import given, settings
 import tinynet as tn
 from tests.strategies import ColumnsConv2D, FourierConv2D, pairs, seeds
 from tinynet.layers import columns, fourier
+from tinynet.layers.columns import Columns
+from tinynet.layers.fourier import Fourier
 from tinynet.layers.windows import channel_major, windows
 
 METHODS = {"columns": ColumnsConv2D, "fourier": FourierConv2D}
@@ -475,3 +477,56 @@ class TestDescription:
         y = layer.forward(x, training=True)
         assert channel_major(y).flags.c_contiguous
         assert channel_major(layer.backward(np.ones(y.shape, np.float32))).flags.c_contiguous
+
+
+@given(
+    pixels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+def test_products_are_counted_without_listing_the_frequencies(pixels, kernel):
+    places = windows((*pixels, 1), kernel, 1, "same", "kernel")
+    pairs, alone = fourier._frequencies(places)
+    assert (
+        fourier.products(places)
+        == 3 * len(pairs) + len(alone)
+        == len(fourier.transforms(places, np.float64)[2])
+    )
+
+
+def test_fourier_is_not_taken_where_it_would_need_much_memory():
+    small, large = (tn.Conv2D(channels, 3, padding="same") for channels in (128, 512))
+    tn.Sequential([small], input_shape=(7, 7, 128))
+    tn.Sequential([large], input_shape=(7, 7, 512))
+    assert isinstance(small.method(64), Fourier)
+    assert isinstance(large.method(64), Columns)
+    huge = tn.Conv2D(2, 101, padding="same")
+    tn.Sequential([huge], input_shape=(400, 400, 2))
+    assert isinstance(huge.method(64), Columns)
+
+
+def test_no_images_give_no_outputs():
+    model = tn.Sequential([tn.Conv2D(3, 3, padding="same"), tn.MaxPool2D()], input_shape=(8, 8, 1))
+    assert model.forward(np.empty((0, 8, 8, 1), np.float32)).shape == (0, 4, 4, 3)
+
+
+def test_a_frozen_convolution_gathers_no_columns_for_its_gradient(monkeypatch):
+    model = tn.Sequential(
+        [tn.Conv2D(2, 3), ColumnsConv2D(3, 3), tn.Flatten(), tn.Dense(2)], input_shape=(8, 8, 1), seed=0
+    )
+    model.layers[1].trainable = False
+    y = model.forward(
+        np.random.default_rng(0).standard_normal((4, 8, 8, 1)).astype(np.float32), training=True
+    )
+    model.backward(np.ones_like(y))
+    expected = model.grads.copy()
+    gathered = []
+    original = Columns._blocks
+
+    def spy(self, *arguments, gather=True):
+        gathered.append(gather)
+        return original(self, *arguments, gather=gather)
+
+    monkeypatch.setattr(Columns, "_blocks", spy)
+    model.backward(np.ones_like(y))
+    assert gathered == [False, True]
+    np.testing.assert_array_equal(model.grads, expected)

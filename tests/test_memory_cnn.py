@@ -91,6 +91,28 @@ def test_a_step_allocates_little_beyond_its_buffers(make, workers, traced):
     assert max(peaks) < MB
 
 
+STACKS = {
+    "straight to Flatten": [tn.Conv2D(32, 3, padding="same"), tn.ReLU(), tn.Flatten()],
+    "a global pool": [tn.Conv2D(32, 3), tn.GlobalMaxPool2D()],
+    "depthwise": [tn.DepthwiseConv2D(3, depth_multiplier=16), tn.Flatten()],
+    "a block": [tn.Conv2D(16, 3), tn.Residual(tn.Conv2D(16, 3, padding="same")), tn.Flatten()],
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_other_stacks_reuse_their_buffers_too(name, traced):
+    layers = [type(layer).from_config(layer.config()) for layer in STACKS[name]]
+    model = tn.Sequential([*layers, tn.Dense(10), tn.Softmax()], input_shape=(28, 28, 1), seed=0)
+    x, y = batch_for(model)
+    for _ in range(3):
+        model.loss_and_gradients(x, y, tn.CrossEntropy())
+    gc.collect()
+    tracemalloc.reset_peak()
+    start = tracemalloc.get_traced_memory()[0]
+    model.loss_and_gradients(x, y, tn.CrossEntropy())
+    assert tracemalloc.get_traced_memory()[1] - start < MB
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_memory_does_not_grow_with_the_steps(make, workers, traced):

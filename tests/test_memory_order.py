@@ -125,3 +125,15 @@ class TestBatchNorm:
         y = layer.forward(LAYOUTS[layout](x), training=True)
         np.testing.assert_array_equal(y, np.broadcast_to([2, -1], y.shape))
         assert np.isfinite(layer.backward(LAYOUTS[layout](np.ones_like(x)))).all()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 2, 0)])
+@pytest.mark.parametrize("mean", [300, 1e4])
+def test_batchnorm_of_many_pixels_far_from_zero_keeps_its_digits(order, mean):
+    """In float32, where a running sum of 100,000 numbers would be off by more than the spread."""
+    x = np.random.default_rng(0).normal(mean, 1, (128, 28, 28, 2)).astype(np.float32)
+    exact = (x - x.mean(axis=(0, 1, 2), dtype=np.float64)) / x.std(axis=(0, 1, 2), dtype=np.float64)
+    layer = tn.BatchNorm()
+    tn.Sequential([layer], input_shape=(28, 28, 2))
+    laid_out = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+    assert np.abs(layer.forward(laid_out, training=True) - exact).max() < 2e-6 * mean

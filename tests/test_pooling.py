@@ -239,7 +239,8 @@ class TestErrors:
 
     @pytest.mark.parametrize("pool", [tn.MaxPool2D, tn.AveragePool2D, *GLOBAL])
     def test_no_image(self, pool):
-        for shape, found in (((28, 28), r"\(batch, 28, 28\)"), ((9,), r"\(batch, 9\)")):
+        mend = r"; put Reshape\(\(28, 28, 1\)\) before it"
+        for shape, found in (((28, 28), rf"\(batch, 28, 28\){mend}"), ((9,), r"\(batch, 9\)$")):
             with pytest.raises(
                 ValueError, match=rf"expected input shape \(batch, height, width, channels\), got {found}"
             ):

@@ -357,3 +357,20 @@ class TestErrors:
         ):
             with pytest.raises(TypeError, match=r"Residual: expected Layer objects such as Conv2D\(64, 3\)"):
                 make()
+
+
+def test_the_gradient_check_of_a_built_block_is_of_its_own_weights():
+    """Weights for which the gradient is wrong are found; drawn anew, they would not be."""
+
+    class Wrong(tn.Dense):
+        def backward(self, dy):
+            super().backward(dy)
+            return dy @ self.W.T * (2 if self.b[0] > 4 else 1)
+
+    block = tn.Residual(Wrong(3), tn.Tanh())
+    tn.Sequential([block], input_shape=(3,), seed=0)
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    assert tn.study.gradcheck(block, x).ok
+    block.layers[0].W[...] = 0.1
+    block.layers[0].b[...] = (5, 0.1, 0.1)
+    assert not tn.study.gradcheck(block, x).ok

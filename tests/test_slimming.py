@@ -152,6 +152,13 @@ def convolutional():
 
 
 class TestWhichUnits:
+    def test_layers_may_be_named_by_number(self):
+        model = tn.Sequential([tn.Dense(6), tn.ReLU(), tn.Dense(2)], input_shape=(3,), seed=0)
+        by_number, by_path = tn.prune_units(model, {0: 0.5}), tn.prune_units(model, {"0": 0.5})
+        np.testing.assert_array_equal(by_number.params, by_path.params)
+        with pytest.raises(ValueError, match="layer 2: expected a Dense or Conv2D whose units reach another"):
+            tn.prune_units(model, {2: 0.5})
+
     def test_of_which_layers(self):
         assert list(unit_scores(perceptron())) == ["1", "3"]  # never the output
         # Not 0, which feeds the residual block, nor 4.2, which ends it.

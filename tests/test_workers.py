@@ -6,6 +6,7 @@ import pickle
 import signal
 import threading
 import time
+import weakref
 
 import hypothesis.strategies as st
 import numpy as np
@@ -284,6 +285,47 @@ class TestFit:
 
         for one, other in zip(weights(1), within(30, lambda: weights(2)), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_model_is_freed_as_soon_as_it_is_dropped(self, workers):
+        """Without waiting for Python's collector of cycles, which knows nothing of how large arrays are."""
+        model = network()
+        fit(model, *data(20), workers=workers)
+        gone = weakref.ref(model)
+        gc.disable()
+        try:
+            del model
+            assert gone() is None
+        finally:
+            gc.enable()
+
+    def test_a_copy_made_in_the_middle_of_a_step_has_its_batches_for_itself(self):
+        model = network()
+        with parallel.Team(model, 2) as team:
+            for layer in team.batchnorms[0]:
+                layer.shard = team.shards[0]
+            copies = [model.copy(), pickle.loads(pickle.dumps(model))]
+            for layer in team.batchnorms[0]:
+                del layer.shard
+        for clone in copies:
+            expected = model.copy().loss_and_gradients(*data(6), tn.CrossEntropy())
+            assert clone.loss_and_gradients(*data(6), tn.CrossEntropy()) == expected
+
+    def test_a_setting_changed_from_a_callback_holds_for_all(self):
+        class Change(tn.Callback):
+            def on_batch_end(self, run):
+                if run.batch == 1:
+                    for _, layer in run.model.walk():
+                        if isinstance(layer, tn.Dropout):
+                            layer.rate = 0.0
+                        if isinstance(layer, tn.BatchNorm):
+                            layer.epsilon = 0.1
+
+        def losses(workers):
+            model = network()
+            return fit(model, *data(48), callbacks=[Change()], workers=workers, epochs=2).history["loss"]
+
+        np.testing.assert_allclose(losses(1), within(30, lambda: losses(2)), rtol=1e-9)
 
     def test_a_loss_that_is_not_finite_is_found_and_named(self):
         model, (x, y) = network("float32"), data(40, np.float32)

@@ -199,7 +199,8 @@ class Sequential:
             augment: a function (x_batch, generator) -> x_batch.
             verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
             workers: threads, each with its part of every batch; None decides from the sizes of the model and the
-                batch. Losses agree to rounding, whatever their number.
+                batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
+                something over the batch sees only its part, so with such layers None takes one.
             steps_per_epoch: batches per epoch, where not all of them.
         Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
         Raises:

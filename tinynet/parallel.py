@@ -113,8 +113,9 @@ def cores() -> int:
 class _TeamShard(Shard):
     """One worker's part of a batch."""
 
-    def __init__(self, team: "Team", index: int) -> None:
-        self.team, self.index, self.is_first = team, index, index == 0
+    def __init__(self, index: int, barrier: threading.Barrier, slots: list[list[Array]]) -> None:
+        self.index, self.is_first = index, index == 0
+        self.barrier, self.slots = barrier, slots  # not the team: that cycle would keep the model in memory
         self.rows, self.all_rows = 1, 1
         self.turn = 0
 
@@ -124,13 +125,16 @@ class _TeamShard(Shard):
     def sum(self, array: Array) -> Array:
         # Two lists in turn: while one worker still reads the first, another may write the second, but never the third.
         self.turn = 1 - self.turn
-        slots = self.team.slots[self.turn]
+        slots = self.slots[self.turn]
         slots[self.index] = array
-        self.team.barrier.wait()
+        self.barrier.wait()
         total: Array = slots[0] + slots[1]
         for part in slots[2:]:
             total += part
         return total
+
+    def __reduce__(self) -> tuple[type[Shard], tuple[()]]:
+        return Shard, ()  # a copy of the model, made meanwhile, has its batches for itself
 
 
 class Team:
@@ -143,7 +147,6 @@ class Team:
     def __init__(self, model: Model, workers: int) -> None:
         self.model, self.workers = model, workers
         self.models = [model, *(model.replica() for _ in range(workers - 1))]
-        self.shards = [_TeamShard(self, index) for index in range(workers)]
         self.batchnorms = [
             [layer for _, layer in member.walk() if isinstance(layer, BatchNorm)] for member in self.models
         ]
@@ -151,7 +154,8 @@ class Team:
             zip(*([layer for _, layer in member.walk()] for member in self.models), strict=True)
         )
         self.barrier = threading.Barrier(workers)
-        self.slots: list[list[Array]] = [[np.empty(0)] * workers, [np.empty(0)] * workers]
+        slots: list[list[Array]] = [[np.empty(0)] * workers, [np.empty(0)] * workers]
+        self.shards = [_TeamShard(index, self.barrier, slots) for index in range(workers)]
 
     def __enter__(self) -> "Team":
         if self.workers > 1:
@@ -167,10 +171,7 @@ class Team:
         """As the model's own; its gradients and outputs are then those of the whole batch."""
         if len(x) < 2 * self.workers or self.workers == 1:
             return self.model.loss_and_gradients(x, y, loss)
-        for layer, *twins in self.layers:
-            for twin in twins:
-                if twin.trainable != layer.trainable:
-                    twin.trainable = layer.trainable
+        self._follow()
         edges = [len(x) * index // self.workers for index in range(self.workers + 1)]
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
         step = self.model.step
@@ -199,6 +200,15 @@ class Team:
             self.model.grads[...] += replica.grads
         self.model.outputs = np.concatenate([member.outputs for member in self.models])
         return sum(values)
+
+    def _follow(self) -> None:
+        """Give the replicas' layers the plain settings that a callback may have changed: ``trainable``, a rate."""
+        for layer, *twins in self.layers:
+            for name, value in vars(layer).items():
+                if isinstance(value, (bool, int, float, str)):
+                    for twin in twins:
+                        if vars(twin).get(name) != value:
+                            setattr(twin, name, value)
 
     def _work(self, index: int, step: int, x: Array, y: Array, loss: Loss, part: slice) -> float:
         member, shard = self.models[index], self.shards[index]

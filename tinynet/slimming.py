@@ -67,8 +67,8 @@ def prune_units(
     Raises: ValueError: if a path names no layer that can be pruned, or the numbers are out of range.
     """
     if isinstance(remove, Mapping):
-        found = _prunable(model, remove)
-        wanted = dict(remove)
+        wanted = {str(path): removal for path, removal in remove.items()}
+        found = _prunable(model, wanted)
     else:
         found = _prunable(model)
         wanted = dict.fromkeys(found, check_number("remove", remove, 0, 1, open_high=True))

@@ -33,7 +33,7 @@ class Layer:
     are views into the model's two flat vectors.
 
     - ``forward`` keeps what ``backward`` needs on ``self`` (``_x``, ``_mask``), if ``training``; without it,
-      it writes nothing to ``self`` and returns a new array, or x itself seen anew (Flatten).
+      it writes nothing to ``self`` and returns a new array, or x itself seen anew (Flatten, Reshape, Dropout).
     - ``backward`` **overwrites** the gradients of the parameters and returns dx, or None if
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
     - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,

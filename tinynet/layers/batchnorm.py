@@ -7,18 +7,20 @@ from tinynet.layers.base import Layer, memory_order
 from tinynet.layers.shard import WHOLE_BATCH, Shard
 from tinynet.types import Array, Shape
 
+_RUN = 256  # rows in a partial sum
+
 
 class BatchNorm(Layer):
     """Batch normalization over the last axis; for images that is the channels.
 
     Forward:   x_hat = (x - mean) / sqrt(var + epsilon)     y = gamma x_hat + beta
-    Backward:  dgamma = sum_n dy x_hat     dbeta = sum_n dy
-               dx = gamma / sqrt(var + epsilon) (dy - dbeta / n - x_hat dgamma / n)
+    Backward:  dgamma = sum dy x_hat     dbeta = sum dy
+               dx = gamma / sqrt(var + epsilon) (dy - dbeta / m - x_hat dgamma / m)
 
-    The sums run over every axis but the last. The two terms taken from dy are the ways in which x acts
-    through mean and var. Training uses the batch's mean and (biased) variance and moves the running ones
-    towards them, running = momentum running + (1 - momentum) batch; otherwise, and when frozen, the
-    running ones are used.
+    The sums run over every axis but the last, and m is how many numbers each sums. The two terms taken from
+    dy are the ways in which x acts through mean and var. Training uses the batch's mean and (biased) variance
+    and moves the running ones towards them, running = momentum running + (1 - momentum) batch; otherwise, and
+    when frozen, the running ones are used.
 
     Shapes: x, y, x_hat (n, ..., features)  gamma, beta, mean, var (features,)
     Cached for backward: x_hat, 1 / sqrt(var + epsilon)
@@ -67,17 +69,17 @@ class BatchNorm(Layer):
         order = memory_order(x)
         x_hat, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("x_hat", "y"))
         rows, rows_hat, rows_y = (feature_rows(array, order) for array in (x, x_hat, y))  # (n, features)
-        n = self.shard.total(len(rows))
-        mean = self.shard.sum(np.add.reduce(rows, axis=0)) / n
+        m = self.shard.total(len(rows))
+        mean = self.shard.sum(sum_of_rows(rows)) / m
         np.subtract(rows, mean, out=rows_hat)
-        var = self.shard.sum(np.einsum("nf,nf->f", rows_hat, rows_hat)) / n
+        var = self.shard.sum(np.einsum("nf,nf->f", rows_hat, rows_hat)) / m
         inv_std = 1 / np.sqrt(var + self.epsilon)
         rows_hat *= inv_std
         np.multiply(rows_hat, self.gamma, out=rows_y)
         rows_y += self.beta
 
         self._x_hat, self._inv_std = x_hat, inv_std
-        if n > 1 and self.shard.is_first:  # a single row has no variance to learn from
+        if m > 1 and self.shard.is_first:  # a single row has no variance to learn from
             for running, batch in ((self.running_mean, mean), (self.running_var, var)):
                 running *= self.momentum
                 running += (1 - self.momentum) * batch
@@ -92,20 +94,28 @@ class BatchNorm(Layer):
         x_hat = self.cached(self._x_hat)
         order = memory_order(x_hat)
         rows, rows_hat = feature_rows(dy, order), feature_rows(x_hat, order)
-        np.add.reduce(rows, axis=0, out=self.dbeta)
+        self.dbeta[...] = sum_of_rows(rows)
         np.einsum("nf,nf->f", rows, rows_hat, out=self.dgamma)
         if not self.needs_input_grad:
             return None
-        n = self.shard.total(len(rows))
+        m = self.shard.total(len(rows))
         dgamma, dbeta = self.shard.sum(np.stack([self.dgamma, self.dbeta]))
         dx = self.buffer("dx", x_hat.shape, dy.dtype, like=x_hat)
         rows_dx = feature_rows(dx, order)
         np.multiply(rows_hat, dgamma, out=rows_dx)
         rows_dx += dbeta
-        rows_dx /= -n
-        rows_dx += rows  # dy - (dbeta + x_hat dgamma) / n
+        rows_dx /= -m
+        rows_dx += rows  # dy - (dbeta + x_hat dgamma) / m
         rows_dx *= self.gamma * inv_std
         return dx
+
+
+def sum_of_rows(rows: Array) -> Array:
+    """The sum of the rows, (features,), by way of partial sums: one running sum of many float32 loses digits."""
+    if len(rows) > _RUN and rows.strides[0] > rows.strides[1]:  # otherwise NumPy sums each feature pairwise
+        rows = np.add.reduceat(rows, np.arange(0, len(rows), _RUN), axis=0)
+    total: Array = np.add.reduce(rows, axis=0)
+    return total
 
 
 def feature_rows(x: Array, order: list[int]) -> Array:

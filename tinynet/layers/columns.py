@@ -43,9 +43,10 @@ class Columns:
         """Write dW unless it is None; return dx if it is needed."""
         c_out, c_in, n = W.shape[3], x.shape[0], x.shape[3]
         W_rows = W.reshape(-1, c_out)  # (kh kw c_in, c_out)
-        dx = memory("dx padded", x.shape)
-        dx.fill(0)
-        for rows, columns in self._blocks(x, memory):
+        dx = memory("dx padded", x.shape) if needs_dx else None
+        if dx is not None:
+            dx.fill(0)
+        for rows, columns in self._blocks(x, memory, gather=dW is not None):
             dy_rows = dy[:, rows].reshape(c_out, -1)  # (c_out, rows across n)
             if dW is not None:
                 is_first = rows.start == 0
@@ -53,22 +54,24 @@ class Columns:
                 np.matmul(columns, dy_rows.T, out=part)
                 if not is_first:
                     dW += part.reshape(dW.shape)
-            if needs_dx:
+            if dx is not None:
                 np.matmul(W_rows, dy_rows, out=columns)
                 self.patches.add(
                     columns.reshape(*W.shape[:2], c_in, -1, self.windows.across.outputs, n), dx, rows
                 )
-        return self.patches.cropped(dx, memory) if needs_dx else None
+        return None if dx is None else self.patches.cropped(dx, memory)
 
-    def _blocks(self, x: Array, memory: Memory) -> Iterator[tuple[slice, Array]]:
-        """Some rows of windows after the other, and their columns."""
+    def _blocks(self, x: Array, memory: Memory, gather: bool = True) -> Iterator[tuple[slice, Array]]:
+        """Some rows of windows after the other, and their columns, or without ``gather`` the place for them."""
         patches = self.patches.view(x)
         *window, outputs, across, n = patches.shape
         height = math.prod(window)  # kh kw c_in
-        rows_at_once = min(outputs, max(1, _BLOCK // (height * across * n)))
+        rows_at_once = min(outputs, max(1, _BLOCK // max(1, height * across * n)))
         block = memory("columns", (height * rows_at_once * across * n,))
         for start in range(0, outputs, rows_at_once):
             rows = slice(start, min(start + rows_at_once, outputs))
-            columns = block[: height * (rows.stop - start) * across * n].reshape(height, -1)
-            np.copyto(columns.reshape(*window, -1, across, n), patches[:, :, :, rows])
+            width = (rows.stop - start) * across * n
+            columns = block[: height * width].reshape(height, width)
+            if gather:
+                np.copyto(columns.reshape(*window, rows.stop - start, across, n), patches[:, :, :, rows])
             yield rows, columns

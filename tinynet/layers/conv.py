@@ -22,7 +22,8 @@ class Conv2D(Layer):
                db[o] = sum_{n, i, j} dy[n, i, j, o]
 
     where s is the stride, and x is 0 in the padding around the image. The sums are in `Columns` or, where
-    they need fewer multiplications, in `Fourier`: the same numbers but for rounding.
+    they need fewer multiplications, in `Fourier`: the same numbers but for rounding. Which, depends on the sizes,
+    that of the batch included. Indices count from the edge of the padding.
 
     Shapes: x (n, h, w, c_in)  y (n, down, across, c_out)  W (kh, kw, c_in, c_out)  b (c_out,)
     Cached for backward: x, padded, or its transform
@@ -90,11 +91,15 @@ class Conv2D(Layer):
 
     def backward(self, dy: Array) -> Array | None:
         kept, method = self.cached(self._kept), self.method(len(dy))
-        dy = np.ascontiguousarray(channel_major(dy))  # (c_out, down, across, n)
+        dy = channel_major(dy)  # (c_out, down, across, n)
+        memory = self.memory(dy.dtype, training=True)
+        if not dy.flags.c_contiguous:
+            ordered = memory("dy", dy.shape)
+            np.copyto(ordered, dy)
+            dy = ordered
         dW = self.dW if self.trainable else None
         if self.trainable and self.use_bias:
             np.add.reduce(dy.reshape(len(dy), -1), axis=1, out=self.db)  # (c_out,)
-        memory = self.memory(dy.dtype, training=True)
         dx = method.backward(dy, kept, self.W, dW, self.needs_input_grad, memory)
         return None if dx is None else channel_major(dx)
 

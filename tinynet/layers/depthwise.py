@@ -87,7 +87,7 @@ class DepthwiseConv2D(Layer):
         dy = dy.reshape(len(x), self.depth_multiplier, *dy.shape[1:])  # (c, m, down, across, n)
         memory = self.memory(dy.dtype, training=True)
         if self.trainable and self.use_bias:
-            np.add.reduce(dy.reshape(len(self.b), -1), axis=1, out=self.db)
+            np.add.reduce(dy, axis=(2, 3, 4), out=self.db.reshape(dy.shape[:2]))
         if self.trainable:
             for (u, v), (down, across), (rows, columns) in self.windows.taps():
                 np.einsum(

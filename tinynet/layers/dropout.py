@@ -44,13 +44,13 @@ class Dropout(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         if not training:
             return x
-        mask = self._mask = self.draw_mask(x.shape, x.dtype)
+        mask = self._mask = self.draw_mask(x.shape, x.dtype, like=x)
         return np.multiply(x, mask, out=self.buffer("y", x.shape, x.dtype, like=x))
 
     def backward(self, dy: Array) -> Array:
         return np.multiply(dy, self.cached(self._mask), out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
-    def draw_mask(self, shape: Shape, dtype: np.dtype[np.generic]) -> Array:
+    def draw_mask(self, shape: Shape, dtype: np.dtype[np.generic], like: Array | None = None) -> Array:
         """The mask of this step, for rows ``first_row`` onwards: 0 or 1 / (1 - rate), shape as given."""
         rows, units = shape[0], math.prod(shape[1:])
         blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks a row, so that any row can be drawn alone
@@ -59,4 +59,6 @@ class Dropout(Layer):
         threshold = min(round(self.rate * _LEVELS), _LEVELS - 1)
         keep_share = 1 - threshold / _LEVELS
         keep = (bits >= threshold).reshape(shape)
-        return np.multiply(keep, np.asarray(1 / keep_share, dtype), out=self.buffer("mask", shape, dtype))
+        return np.multiply(
+            keep, np.asarray(1 / keep_share, dtype), out=self.buffer("mask", shape, dtype, like)
+        )

@@ -31,7 +31,9 @@ class Flatten(Layer):
         if x.flags.c_contiguous:
             return x.reshape(len(x), math.prod(x.shape[1:]))
         # Images from a convolution have the batch innermost in memory; kept there, the copy is one of long runs.
-        return np.moveaxis(x, 0, -1).reshape(-1, len(x)).T
+        y = self.memory(x.dtype, training)("y", (math.prod(x.shape[1:]), len(x)))
+        np.copyto(y.reshape(*x.shape[1:], len(x)), np.moveaxis(x, 0, -1))
+        return y.T
 
     def backward(self, dy: Array) -> Array:
         return dy.reshape(self.cached(self._x_shape))

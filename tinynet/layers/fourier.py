@@ -14,6 +14,9 @@ import numpy as np
 from tinynet.layers.windows import Axis, Windows
 from tinynet.types import Array, Memory
 
+# Elements of the largest array that does not depend on the batch, a transformed kernel or a matrix: 32 MB of float32.
+_LARGEST = 1 << 23
+
 
 class Fourier:
     """y = A ((G W) (B x)), where the product is one for each row ("frequency") of B x and G W.
@@ -25,6 +28,7 @@ class Fourier:
     B and G are the discrete Fourier transform of an image and of a kernel, A its inverse. A frequency's product is
     one of complex numbers, done with three real ones; so the matrices have three rows for each pair of frequencies
     f and -f, see `transforms`. The images are taken as periodic, with a period just long enough to hold the padding.
+    As every number of y is a sum over the whole image, its rounding is relative to the image's largest pixels.
 
     Shapes: x (c_in, pixels, n)  y (c_out, windows, n)  W (kh kw, c_in c_out)  x_hat (products, c_in, n)
         W_hat (products, c_in, c_out)  y_hat (products, c_out, n)
@@ -38,6 +42,8 @@ class Fourier:
         """Multiply-adds of a forward pass for n images; the kernel's transform runs at a third of the usual speed."""
         count, outputs = products(self.windows), math.prod(self.windows.output_shape)
         pixels = self.windows.down.pixels * self.windows.across.pixels
+        if count * max(c_in * c_out, pixels, outputs) > _LARGEST:
+            return math.inf
         image = count * (pixels * c_in + c_in * c_out + outputs * c_out)
         return n * image + 3 * count * self.windows.area * c_in * c_out
 
@@ -92,8 +98,9 @@ def by_channel(spectrum: Array) -> Array:
 @functools.lru_cache(maxsize=64)
 def products(windows: Windows) -> int:
     """How many products of two real numbers an image and a kernel of one channel need."""
-    pairs, alone = _frequencies(windows)
-    return 3 * len(pairs) + len(alone)
+    periods = [_period(axis) for axis in windows]
+    alone = math.prod(2 - period % 2 for period in periods)  # frequencies with f = -f
+    return 3 * (math.prod(periods) - alone) // 2 + alone
 
 
 @functools.lru_cache(maxsize=64)

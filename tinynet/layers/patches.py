@@ -15,8 +15,8 @@ class Patches:
     def padded(self, x: Array, memory: Memory) -> Array:
         """Images with zeros around, as far as the windows reach."""
         inside, shape = self._inside(x.shape)
-        if shape == x.shape:
-            return np.ascontiguousarray(x)
+        if shape == x.shape and x.flags.c_contiguous:
+            return x
         padded = memory("x padded", shape)
         padded.fill(0)
         padded[inside] = x

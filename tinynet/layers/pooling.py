@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from tinynet.checks import batch_shape
 from tinynet.layers.base import Layer
-from tinynet.layers.windows import channel_major, check_padding, check_size, windows
+from tinynet.layers.windows import channel_major, check_images, check_padding, check_size, windows
 from tinynet.types import Array, Shape
 
 
@@ -132,18 +131,7 @@ class AveragePool2D(_Pool2D):
         return channel_major(dx)
 
 
-class _GlobalPool2D(Layer):
-    """What the two pools over whole images share."""
-
-    def build(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 3:
-            raise ValueError(
-                f"expected input shape (batch, height, width, channels), got {batch_shape(input_shape)}"
-            )
-        return input_shape[2:]
-
-
-class GlobalAveragePool2D(_GlobalPool2D):
+class GlobalAveragePool2D(Layer):
     """The mean of each channel.
 
     Forward:   y[n, c] = 1 / (h w) sum_{i, j} x[n, i, j, c]
@@ -154,6 +142,10 @@ class GlobalAveragePool2D(_GlobalPool2D):
     Raises: ValueError: if the input is no image.
     Source: Lin, Chen & Yan 2014.
     """
+
+    def build(self, input_shape: Shape) -> Shape:
+        check_images(input_shape)
+        return input_shape[2:]
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y: Array = np.add.reduce(x, axis=(1, 2)) / math.prod(x.shape[1:3])
@@ -167,7 +159,7 @@ class GlobalAveragePool2D(_GlobalPool2D):
         return channel_major(dx)
 
 
-class GlobalMaxPool2D(_GlobalPool2D):
+class GlobalMaxPool2D(MaxPool2D):
     """The largest pixel of each channel.
 
     Forward:   y[n, c] = max_{i, j} x[n, i, j, c]
@@ -176,25 +168,22 @@ class GlobalMaxPool2D(_GlobalPool2D):
     Of equal pixels the first, row by row, counts as the largest.
 
     Shapes: x (n, h, w, c)  y (n, c)
-    Cached for backward: where the largest pixels are, (c, 1, n)
+    Cached for backward: x, y
     Raises: ValueError: if the input is no image.
     Source: Oquab, Bottou, Laptev & Sivic 2015.
     """
 
-    _largest: Array | None = None
+    def __init__(self) -> None:
+        super().__init__()
+
+    def build(self, input_shape: Shape) -> Shape:
+        check_images(input_shape)
+        image = input_shape[0], input_shape[1]
+        self.windows = windows(input_shape, image, image, "valid", "pool")  # one, of the whole image
+        return input_shape[2:]
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        images = channel_major(x)
-        pixels = images.reshape(len(images), -1, len(x))  # (c, h w, n)
-        largest = np.argmax(pixels, axis=1, keepdims=True)
-        if training:
-            self._largest = largest
-        return np.take_along_axis(pixels, largest, axis=1)[:, 0].T
+        return super().forward(x, training)[:, 0, 0]
 
     def backward(self, dy: Array) -> Array:
-        assert self.input_shape is not None
-        h, w, c = self.input_shape
-        dx = self.buffer("dx", (c, h, w, len(dy)), dy.dtype)
-        dx.fill(0)
-        np.put_along_axis(dx.reshape(c, h * w, -1), self.cached(self._largest), dy.T[:, None], axis=1)
-        return channel_major(dx)
+        return super().backward(dy[:, None, None])

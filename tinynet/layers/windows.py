@@ -75,11 +75,7 @@ def windows(input_shape: Shape, size: Size, strides: Size, padding: str, kind: s
 
     Raises: ValueError: if the input is no image, or smaller than a window.
     """
-    if len(input_shape) != 3:
-        mend = f"; put Reshape({(*input_shape, 1)}) before it" if len(input_shape) == 2 else ""
-        raise ValueError(
-            f"expected input shape (batch, height, width, channels), got {batch_shape(input_shape)}{mend}"
-        )
+    check_images(input_shape)
     size, strides = (value if isinstance(value, tuple) else (value, value) for value in (size, strides))
     axes = []
     for pixels, window, stride in zip(input_shape[:2], size, strides, strict=True):
@@ -95,6 +91,15 @@ def windows(input_shape: Shape, size: Size, strides: Size, padding: str, kind: s
         else:
             axes.append(Axis(pixels, window, stride, 0, 0, (pixels - window) // stride + 1))
     return Windows(*axes)
+
+
+def check_images(input_shape: Shape) -> None:
+    """Raises ValueError unless the shape is (h, w, c)."""
+    if len(input_shape) != 3:
+        mend = f"; put Reshape({(*input_shape, 1)}) before it" if len(input_shape) == 2 else ""
+        raise ValueError(
+            f"expected input shape (batch, height, width, channels), got {batch_shape(input_shape)}{mend}"
+        )
 
 
 def check_size(name: str, value: Any) -> Size:

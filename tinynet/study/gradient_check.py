@@ -18,6 +18,7 @@ from tinynet.checks import batch_shape
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.model import Sequential
+from tinynet.parameters import walk
 from tinynet.types import Array, Shape
 
 
@@ -147,12 +148,15 @@ def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Se
     if isinstance(model_or_layer, Sequential):
         return model_or_layer.copy("float64")
     layer = copy.deepcopy(model_or_layer)
-    names = (*layer.param_specs, *layer.state_names) if layer.output_shape is not None else ()
-    values = {name: getattr(layer, name) for name in names}
+    values = {
+        f"{path}.{name}": getattr(inner, name)
+        for path, inner in (walk([layer]) if layer.output_shape is not None else ())
+        for name in (*inner.param_specs, *inner.state_names)
+    }
     layer.unbuild()
     model = Sequential([layer], input_shape=x.shape[1:], seed=0, dtype="float64")
     for name, value in values.items():
-        setattr(layer, name, value)
+        model.named_weights()[name][...] = value
     if not values:
         # At their initial values parameters hide mistakes: a gamma of 1 may be left out, a bias of 0 too.
         rng = random.generator(seed, random.GRADIENT_CHECK, 1)
