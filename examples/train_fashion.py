@@ -54,6 +54,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="default: the recipe's own, as for the next two")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float, help="the peak of it, where the recipe has a schedule")
+    parser.add_argument(
+        "--train-size", type=int, help="images to train with; default: all that don't validate"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", type=Path, help="where the four files are, or are to be put")
     parser.add_argument("--output", type=Path, help="default: runs/<recipe>")
@@ -65,6 +68,7 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     (x_all, y_all), (x_test, y_test) = data
     recipe = recipes.make(
         name,
+        training_examples=options.train_size,
         seed=options.seed,
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -74,6 +78,7 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     (x_train, y_train), validation = (x_all, y_all), None
     if recipe.validation_size:
         (x_train, y_train), validation = train_validation_split(x_all, y_all, recipe.validation_size)
+    x_train, y_train = x_train[: options.train_size], y_train[: options.train_size]
     folder.mkdir(parents=True, exist_ok=True)
 
     print(f"{recipe.name}: {recipe.title}")

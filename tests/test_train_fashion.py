@@ -85,14 +85,14 @@ class TestMainJob:
         assert f"test accuracy: {model.evaluate(x_test, y_test)['accuracy']:.4f}" in done.stdout
 
     def test_all_recipes_end_with_a_table(self, fashion_mnist, tmp_path):
-        done = run("--recipe", "all", "--epochs", 1, "--batch-size", 256, "--output", tmp_path)
+        done = run("--recipe", "all", "--epochs", 1, "--train-size", 6000, "--output", tmp_path)
         assert done.returncode == 0, done.stderr
         rows = done.stdout.rpartition("test accuracy\n")[2].splitlines()
         assert [row.split()[0] for row in rows] == list(recipes.RECIPES)
         assert {path.name for path in tmp_path.iterdir()} == set(recipes.RECIPES)
         # The one that validates nothing, augments, and is tested with mirror images.
         best = done.stdout.partition("cnn_best: ")[2]
-        assert "60,000 images to train with, 0 to validate" in best
+        assert "6,000 images to train with, 0 to validate" in best
         assert re.search(
             r"together with its mirror image; without that: 0\.\d{4}\ntest accuracy: 0\.\d{4}\n", best
         )
@@ -123,6 +123,7 @@ class TestMainJob:
         ("arguments", "message"),
         [
             (["--epochs", 0], "epochs: expected a positive int"),
+            (["--train-size", -5], "training_examples: expected a positive int, got -5"),
             (["--learning-rate", -1], "learning rate: expected"),
         ],
     )
