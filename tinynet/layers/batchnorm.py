@@ -39,6 +39,7 @@ class BatchNorm(Layer):
     running_var: Array
     _x_hat: Array | None = None
     _inv_std: Array | None = None
+    _order: list[int] | None = None
     shard: Shard = WHOLE_BATCH
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
@@ -64,9 +65,9 @@ class BatchNorm(Layer):
             y += self.beta - self.running_mean * scale
             return y
 
-        if memory_order(x).index(x.ndim - 1) not in (0, x.ndim - 1):
-            x = np.ascontiguousarray(x)  # with the features in between, there is no view in rows
-        order = memory_order(x)
+        order = rows_order(x)
+        if order is None:  # also where the features lie between other axes, and there is no view in rows
+            x = np.ascontiguousarray(x)
         x_hat, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("x_hat", "y"))
         rows, rows_hat, rows_y = (feature_rows(array, order) for array in (x, x_hat, y))  # (n, features)
         m = self.shard.total(len(rows))
@@ -78,7 +79,7 @@ class BatchNorm(Layer):
         np.multiply(rows_hat, self.gamma, out=rows_y)
         rows_y += self.beta
 
-        self._x_hat, self._inv_std = x_hat, inv_std
+        self._x_hat, self._inv_std, self._order = x_hat, inv_std, order
         if m > 1 and self.shard.is_first:  # a single row has no variance to learn from
             for running, batch in ((self.running_mean, mean), (self.running_var, var)):
                 running *= self.momentum
@@ -92,7 +93,7 @@ class BatchNorm(Layer):
             return frozen_dx
 
         x_hat = self.cached(self._x_hat)
-        order = memory_order(x_hat)
+        order = self._order
         rows, rows_hat = feature_rows(dy, order), feature_rows(x_hat, order)
         self.dbeta[...] = sum_of_rows(rows)
         np.einsum("nf,nf->f", rows, rows_hat, out=self.dgamma)
@@ -118,10 +119,20 @@ def sum_of_rows(rows: Array) -> Array:
     return total
 
 
-def feature_rows(x: Array, order: list[int]) -> Array:
+def rows_order(x: Array) -> list[int] | None:
+    """The axes of images whose features are slowest in memory, from slow to fast; None stands for NumPy's own order."""
+    if x.flags.c_contiguous:
+        return None
+    order = memory_order(x)
+    return order if order[0] == x.ndim - 1 else None
+
+
+def feature_rows(x: Array, order: list[int] | None) -> Array:
     """(n, ..., features) as (n ..., features), the rows in the order of memory, so that nothing is copied.
 
-    Args: order: the axes from the slowest in memory to the fastest, of an array laid out as x is.
+    Args: order: what `rows_order` gives for an array laid out as x is.
     """
+    if order is None:
+        return x.reshape(-1, x.shape[-1])
     last = x.ndim - 1
     return x.transpose(*(axis for axis in order if axis != last), last).reshape(-1, x.shape[-1])
