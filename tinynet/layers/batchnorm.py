@@ -23,7 +23,7 @@ class BatchNorm(Layer):
     when frozen, the running ones are used.
 
     Shapes: x, y, x_hat (n, ..., features)  gamma, beta, mean, var (features,)
-    Cached for backward: x_hat, 1 / sqrt(var + epsilon)
+    Cached for backward: x_hat, 1 / sqrt(var + epsilon), the order of axes in memory
     Args:
         momentum: how much of the running statistics a step keeps, in [0, 1].
         epsilon: added to the variance, above 0.

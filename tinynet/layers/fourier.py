@@ -51,13 +51,13 @@ class Fourier:
         """y, and what `backward` needs: x_hat and W_hat."""
         (kh, kw, c_in, c_out), n = W.shape, x.shape[3]
         A, B, G = transforms(self.windows, x.dtype)
-        products = len(G)
-        x_hat = memory("x_hat", (products, c_in, n))
-        W_hat = memory("W_hat", (products, c_in, c_out))
-        y_hat = memory("y_hat", (products, c_out, n))
+        count = len(G)  # of products
+        x_hat = memory("x_hat", (count, c_in, n))
+        W_hat = memory("W_hat", (count, c_in, c_out))
+        y_hat = memory("y_hat", (count, c_out, n))
         y = memory("y", (c_out, *self.windows.output_shape, n))
         np.matmul(B, x.reshape(c_in, -1, n), out=by_channel(x_hat))
-        np.matmul(G, W.reshape(kh * kw, -1), out=W_hat.reshape(products, -1))
+        np.matmul(G, W.reshape(kh * kw, -1), out=W_hat.reshape(count, -1))
         np.matmul(W_hat.transpose(0, 2, 1), x_hat, out=y_hat)
         np.matmul(A, by_channel(y_hat), out=y.reshape(c_out, -1, n))
         return y, (x_hat, W_hat)
