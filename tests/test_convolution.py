@@ -251,7 +251,7 @@ class TestColumns:
             layer = problem.layer("columns")
             with pytest.MonkeyPatch.context() as patch:
                 if at_once is not None:
-                    of_a_row = layer.W[..., 0].size * layer.output_shape[1] * len(problem.x)
+                    of_a_row = (layer.W[..., 0].size + layer.filters) * layer.output_shape[1] * len(problem.x)
                     patch.setattr(columns, "_BLOCK", at_once * of_a_row)
                 y = layer.forward(problem.x, training=True)
                 dy = np.random.default_rng(2).standard_normal(y.shape) if dy is None else dy

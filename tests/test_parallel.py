@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import tinynet as tn
 from tinynet import parallel
@@ -33,11 +34,6 @@ class TestBlasThreads:
             raise KeyError
         assert blas_threads_now() == before
 
-    def test_none_leaves_them_alone(self):
-        before = blas_threads_now()
-        with parallel.blas_threads(None):
-            assert blas_threads_now() == before
-
     def test_a_second_holder_changes_nothing_and_the_last_one_puts_them_back(self):
         before = blas_threads_now()
         first, second = parallel.blas_threads(1), parallel.blas_threads(2)
@@ -63,14 +59,36 @@ class TestBlasThreads:
         assert set(seen) == {1}
         assert blas_threads_now() == before
 
-    def test_the_size_of_the_step_decides(self):
+    def test_the_size_of_the_step_decides(self, monkeypatch):
         assert parallel.blas_threads_for(100_000, 32) == 1
-        assert parallel.blas_threads_for(50_000_000, 1024) is None
+        monkeypatch.setattr(parallel, "cores", lambda: 4)
+        assert parallel.blas_threads_for(100_000, 64) == 2
+        assert parallel.blas_threads_for(50_000_000, 1024) == 4
+
+    def test_it_is_never_raised(self):
+        with threadpoolctl.threadpool_limits(1, "blas"), parallel.blas_threads(2):
+            assert set(blas_threads_now()) == {1}
 
 
 LARGE = 3 * parallel._MANY_ELEMENTS + 1
 
 
+@pytest.mark.parametrize("held", [None, 2])
+def test_work_is_not_halved_where_blas_may_have_the_other_core(held, monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "_held", held)
+    parts = []
+    parallel.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE)
+    assert parts == [(0, LARGE)]
+
+
+@pytest.fixture
+def one_blas_thread():
+    with parallel.blas_threads(1):
+        yield
+
+
+@pytest.mark.usefixtures("one_blas_thread")
 class TestInHalves:
     @pytest.mark.parametrize("size", [0, 1, 1000, LARGE])
     def test_each_element_is_worked_on_once(self, size):
@@ -84,20 +102,20 @@ class TestInHalves:
         assert counts.sum() == size
 
     def test_large_ranges_use_two_threads(self, monkeypatch):
-        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        monkeypatch.setattr(parallel, "cores", lambda: 2)
         threads = set()
         parallel.in_halves(lambda start, stop: threads.add(threading.get_ident()), 0, LARGE)
         assert len(threads) == 2
 
     def test_one_core_is_not_divided(self, monkeypatch):
-        monkeypatch.setattr("os.cpu_count", lambda: 1)
+        monkeypatch.setattr(parallel, "cores", lambda: 1)
         parts = []
         parallel.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE)
         assert parts == [(0, LARGE)]
 
     @pytest.mark.parametrize("failing", [0, 1])
     def test_an_error_in_either_half_is_raised(self, failing, monkeypatch):
-        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        monkeypatch.setattr(parallel, "cores", lambda: 2)
 
         def work(start, stop):
             if (start > 0) == failing:
@@ -107,7 +125,7 @@ class TestInHalves:
             parallel.in_halves(work, 0, LARGE)
 
     def test_the_other_thread_has_the_callers_errstate(self, monkeypatch):
-        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        monkeypatch.setattr(parallel, "cores", lambda: 2)
         values = np.full(LARGE, 3e38, np.float32)
         with np.errstate(over="ignore"):
             parallel.in_halves(lambda start, stop: np.multiply(values[start:stop], 10), 0, LARGE)
@@ -120,7 +138,7 @@ class TestInHalves:
         start, grads = rng.standard_normal((2, LARGE)).astype(np.float32)
         results = []
         for cores in (1, 2):
-            monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+            monkeypatch.setattr(parallel, "cores", lambda cores=cores: cores)
             params, optimizer = start.copy(), make()
             for _ in range(3):
                 optimizer.step(params, grads, decay_size=LARGE // 3)

@@ -25,7 +25,10 @@ from tinynet.types import Array
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-# Below this many multiply-adds a step, waking a second thread costs more than it computes.
+# A BLAS thread is worth having for each so many multiply-adds of a step.
+_MULTIPLY_ADDS_PER_THREAD = 8_000_000
+
+# Below this many multiply-adds a step, dividing the batch between threads costs more than it gains.
 _MANY_MULTIPLY_ADDS = 400_000_000
 
 # Below this many elements, handing half of the work to another thread costs more than it saves.
@@ -39,43 +42,49 @@ _SMALLEST_SHARD = 16
 
 _lock = threading.Lock()
 _holders = 0
+_held: int | None = None  # the number of BLAS threads that is held
 _limit: Any = None
 _executor: ThreadPoolExecutor | None = None
 _controller: "ThreadpoolController | None" = None
 
 
-def blas_threads_for(multiply_adds: int, batch_size: int) -> int | None:
-    """How many BLAS threads a training step should use: 1 for small steps, None (BLAS's own choice) for large.
+def blas_threads_for(multiply_adds: int, batch_size: int) -> int:
+    """How many BLAS threads a training step should use: from 1 for small steps to all cores for large.
 
     Args: multiply_adds: of one example's forward pass; a step costs about three times that, per example.
     """
-    return 1 if 3 * multiply_adds * batch_size < _MANY_MULTIPLY_ADDS else None
+    return max(1, min(cores(), 3 * multiply_adds * batch_size // _MULTIPLY_ADDS_PER_THREAD))
 
 
 @contextmanager
-def blas_threads(count: int | None) -> Iterator[None]:
-    """Hold the number of BLAS threads while a block runs, unless a block elsewhere holds it already."""
-    global _holders, _limit
+def blas_threads(count: int) -> Iterator[None]:
+    """Hold the number of BLAS threads while a block runs, unless a block elsewhere holds it already.
+
+    It is never raised above what it is, as somebody may have asked for that: ``OPENBLAS_NUM_THREADS=1``.
+    """
+    global _held, _holders, _limit
     with _lock:
-        if _holders == 0 and count is not None:
-            _limit = _threadpools().limit(limits=count, user_api="blas")
+        if _holders == 0:
+            _held = min([count, *(pool["num_threads"] for pool in blas_info())])
+            _limit = _threadpools().limit(limits=_held, user_api="blas")
         _holders += 1
     try:
         yield
     finally:
         with _lock:
             _holders -= 1
-            if _holders == 0 and _limit is not None:
+            if _holders == 0:
                 _limit.restore_original_limits()
-                _limit = None
+                _held = _limit = None
 
 
 def in_halves(work: Callable[[int, int], None], start: int, stop: int) -> None:
     """``work(start, stop)``, or for large ranges ``work`` on both halves at once.
 
-    For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes.
+    For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
+    where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
     """
-    if stop - start < _MANY_ELEMENTS or (os.cpu_count() or 1) < 2:
+    if stop - start < _MANY_ELEMENTS or _held != 1 or cores() < 2:
         work(start, stop)
         return
     middle = (start + stop) // 2

@@ -22,11 +22,17 @@ class ReLU(Layer):
     """
 
     _y: Array | None = None
+    _zeros: Array | None = None
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = np.maximum(x, 0, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
-        if training:
-            self._y = y
+        if not training:
+            return np.maximum(x, 0)
+        zeros = self._zeros
+        if zeros is None or zeros.shape != x.shape or zeros.dtype != x.dtype:
+            zeros = self._zeros = np.zeros_like(
+                x
+            )  # with an array, NumPy's maximum is three times as fast as with 0
+        y = self._y = np.maximum(x, zeros, out=self.buffer("y", x.shape, x.dtype, like=x))
         return y
 
     def backward(self, dy: Array) -> Array:

@@ -53,7 +53,8 @@ class Layer:
     def __init__(self) -> None:
         self.param_specs: dict[str, ParamSpec] = {}
         self._buffers: dict[str, Array] = {}  # flat
-        self._buffer_views: dict[str, Array] = {}  # their front parts, in the shape that was last asked for
+        # Their front parts, and what was asked for when they were made: shape, dtype, strides of ``like``.
+        self._buffer_views: dict[str, tuple[Array, tuple[Any, ...]]] = {}
 
     def build(self, input_shape: Shape) -> Shape:
         """Declare the parameters and return the output's shape; both shapes without the batch axis.
@@ -115,21 +116,18 @@ class Layer:
         A smaller last batch gets the front part of the memory that it already has. ``like``: an array of that shape
         whose order of axes in memory is taken over (images between convolutions are not in NumPy's usual order).
         """
-        view = self._buffer_views.get(name)
-        if (
-            view is not None
-            and view.shape == shape
-            and view.dtype == dtype
-            and (like is None or view.strides == like.strides)
-        ):
-            return view
+        wanted = (shape, dtype, None if like is None else like.strides)
+        known = self._buffer_views.get(name)
+        if known is not None and known[1] == wanted:
+            return known[0]
         size = math.prod(shape)
         memory = self._buffers.get(name)
         if memory is None or memory.dtype != dtype or memory.size < size:
             memory = self._buffers[name] = np.empty(size, dtype)
         axes = range(len(shape)) if like is None else memory_order(like)
         ordered = memory[:size].reshape([shape[axis] for axis in axes])
-        view = self._buffer_views[name] = ordered.transpose(np.argsort(axes))
+        view = ordered.transpose(np.argsort(axes))
+        self._buffer_views[name] = view, wanted
         return view
 
     def memory(self, dtype: Any, training: bool) -> Memory:

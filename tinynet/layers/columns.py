@@ -9,8 +9,8 @@ from tinynet.layers.patches import Patches
 from tinynet.layers.windows import Windows
 from tinynet.types import Array, Memory
 
-# Columns are made for a few rows of windows at a time, so that they stay in the second-level cache.
-_BLOCK = 1 << 18
+# Columns are made for a few rows of windows at a time, so that they stay in the second-level cache with their outputs.
+_BLOCK = 1 << 17
 
 
 class Columns:
@@ -33,7 +33,7 @@ class Columns:
         x, c_out = self.patches.padded(x, memory), W.shape[3]
         y = memory("y", (c_out, *self.windows.output_shape, x.shape[3]))
         W_T = W.reshape(-1, c_out).T  # (c_out, kh kw c_in)
-        for rows, columns in self._blocks(x, memory):
+        for rows, columns in self._blocks(x, c_out, memory):
             np.matmul(W_T, columns, out=y[:, rows].reshape(c_out, -1))
         return y, x
 
@@ -46,7 +46,7 @@ class Columns:
         dx = memory("dx padded", x.shape) if needs_dx else None
         if dx is not None:
             dx.fill(0)
-        for rows, columns in self._blocks(x, memory, gather=dW is not None):
+        for rows, columns in self._blocks(x, c_out, memory, gather=dW is not None):
             dy_rows = dy[:, rows].reshape(c_out, -1)  # (c_out, rows across n)
             if dW is not None:
                 is_first = rows.start == 0
@@ -61,12 +61,14 @@ class Columns:
                 )
         return None if dx is None else self.patches.cropped(dx, memory)
 
-    def _blocks(self, x: Array, memory: Memory, gather: bool = True) -> Iterator[tuple[slice, Array]]:
+    def _blocks(
+        self, x: Array, c_out: int, memory: Memory, gather: bool = True
+    ) -> Iterator[tuple[slice, Array]]:
         """Some rows of windows after the other, and their columns, or without ``gather`` the place for them."""
         patches = self.patches.view(x)
         *window, outputs, across, n = patches.shape
         height = math.prod(window)  # kh kw c_in
-        rows_at_once = min(outputs, max(1, _BLOCK // max(1, height * across * n)))
+        rows_at_once = min(outputs, max(1, _BLOCK // max(1, (height + c_out) * across * n)))
         block = memory("columns", (height * rows_at_once * across * n,))
         for start in range(0, outputs, rows_at_once):
             rows = slice(start, min(start + rows_at_once, outputs))

@@ -99,7 +99,7 @@ class Conv2D(Layer):
             dy = ordered
         dW = self.dW if self.trainable else None
         if self.trainable and self.use_bias:
-            np.add.reduce(dy.reshape(len(dy), -1), axis=1, out=self.db)  # (c_out,)
+            np.einsum("op->o", dy.reshape(len(dy), -1), out=self.db)  # (c_out,)
         dx = method.backward(dy, kept, self.W, dW, self.needs_input_grad, memory)
         return None if dx is None else channel_major(dx)
 
