@@ -1,0 +1,186 @@
+"""What the benchmark trains: networks from tinynet's recipes, as plain data that every contender translates.
+
+A case says layers, batch size and optimizer in words and numbers, so that a process that measures another library
+never imports tinynet. The hyper-parameters are the benchmark's own: a constant learning rate and no weight decay,
+which every library can express; batch sizes, layers, dropout and batch-norm's settings are the recipe's.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CASES = ("mlp_sgd", "mlp_adam", "mlp_bn", "cnn")
+WIDTHS = tuple(2**power for power in range(7, 13))  # 128 to 4096
+BATCH_SIZES = tuple(2**power for power in range(4, 11))  # 16 to 1024
+CLASSES = 10
+LOSS_STEPS = (1, 10, 100)  # the steps whose losses are compared
+TOLERANCES = (1e-5, 1e-4, 1e-3)  # relative, for these steps: what float32's rounding may grow to
+
+
+def _rounded(**settings: float) -> dict[str, float]:
+    """The numbers as float32 has them: Keras rounds beta_2 so on one backend, and the others shall train alike."""
+    return {key: float(np.float32(value)) for key, value in settings.items()}
+
+
+SGD = {"name": "SGD", **_rounded(learning_rate=0.01)}
+ADAM = {"name": "Adam", **_rounded(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network and how it is trained.
+
+    Args:
+        layers: a dict each: "kind" (the name of a tinynet layer), its "config", its "path" in the names of weights,
+            and its "input_shape" and "output_shape" without the batch axis.
+        optimizer: "name", "learning_rate" and, for Adam, "beta_1", "beta_2" and "epsilon".
+        multiply_adds: of one example's forward pass.
+        params: how many numbers are trained.
+    """
+
+    name: str
+    title: str
+    layers: list[dict[str, Any]]
+    input_shape: tuple[int, ...]
+    batch_size: int
+    optimizer: dict[str, Any]
+    multiply_adds: int
+    params: int
+
+    def without_dropout(self) -> "Case":
+        """The same case with every dropout rate 0: then all libraries compute the same losses."""
+        layers = [
+            {**layer, "config": {**layer["config"], "rate": 0.0}} if layer["kind"] == "Dropout" else layer
+            for layer in self.layers
+        ]
+        return dataclasses.replace(self, layers=layers)
+
+    def input_scale(self) -> float:
+        """What pixels are multiplied by: the scale of the Rescale layer that each network begins with."""
+        first = self.layers[0]
+        if first["kind"] != "Rescale" or first["config"]["offset"]:
+            raise ValueError(f"{self.name}: expected a network that begins with Rescale(scale)")
+        return float(first["config"]["scale"])
+
+    def hidden_layers(self) -> list[dict[str, Any]]:
+        """The layers between the Rescale at the front and the Softmax or LogSoftmax at the end."""
+        if self.layers[-1]["kind"] not in ("Softmax", "LogSoftmax"):
+            raise ValueError(f"{self.name}: expected a network that ends with Softmax() or LogSoftmax()")
+        self.input_scale()
+        return self.layers[1:-1]
+
+    def kinds(self) -> set[str]:
+        """The kinds of layer between the first and the last."""
+        return {layer["kind"] for layer in self.hidden_layers()}
+
+    def describe_training(self) -> str:
+        """The hyper-parameters in words: "Adam(learning_rate=0.001, ...), batches of 32"."""
+        settings = ", ".join(f"{key}={value:g}" for key, value in self.optimizer.items() if key != "name")
+        return f"{self.optimizer['name']}({settings}), batches of {self.batch_size}"
+
+
+def make(name: str) -> tuple[Case, dict[str, np.ndarray]]:
+    """The case and its initial weights, by the names of `Sequential.named_weights`, from seed 0.
+
+    Args: name: one of ``CASES``, or a scaling case, "width_512" or "batch_64".
+    """
+    import tinynet as tn  # here, as the other libraries' processes import this module
+
+    family, _, size = name.rpartition("_")
+    if family in ("width", "batch"):
+        width, batch_size = (int(size), 64) if family == "width" else (256, int(size))
+        layers = [
+            tn.Rescale(1 / 255),
+            tn.Flatten(),
+            tn.Dense(width),
+            tn.ReLU(),
+            tn.Dense(CLASSES),
+            tn.Softmax(),
+        ]
+        model = tn.Sequential(layers, input_shape=(28, 28), seed=0)
+        title, optimizer = f"784-{width}-{CLASSES}, ReLU", ADAM
+    elif name in CASES:
+        recipe = tn.recipes.make(name, seed=0)
+        model, batch_size = recipe.model, recipe.batch_size
+        title, optimizer = recipe.title, SGD if name == "mlp_sgd" else ADAM
+    else:
+        raise ValueError(f"unknown case {name!r}; known: {', '.join(CASES)}, width_N, batch_N")
+    case = Case(
+        name=name,
+        title=title.partition(", Adam with")[
+            0
+        ],  # what follows is the recipe's schedule, not this benchmark's
+        layers=_describe(model),
+        input_shape=model.input_shape,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        multiply_adds=model.multiply_adds(),
+        params=int(model.params.size),
+    )
+    return case, {path: array.copy() for path, array in model.named_weights().items()}
+
+
+def _describe(model: Any) -> list[dict[str, Any]]:
+    layers, shape = [], model.input_shape
+    for path, layer in model.walk():
+        if layer.children:
+            raise ValueError(f"layer {path}: the benchmark translates plain chains of layers only")
+        layers.append(
+            {
+                "kind": type(layer).__name__,
+                "config": layer.config(),
+                "path": path,
+                "input_shape": list(shape),
+                "output_shape": list(layer.output_shape),
+            }
+        )
+        shape = layer.output_shape
+    return layers
+
+
+def save(folder: Path, case: Case, weights: dict[str, np.ndarray]) -> None:
+    """Write the case and its weights for the processes that measure."""
+    (folder / f"{case.name}.json").write_text(json.dumps(dataclasses.asdict(case)), encoding="utf-8")
+    np.savez(folder / f"{case.name}.npz", **weights)
+
+
+def load(folder: Path, name: str) -> tuple[Case, dict[str, np.ndarray]]:
+    """What `save` wrote."""
+    fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    fields["input_shape"] = tuple(fields["input_shape"])
+    with np.load(folder / f"{name}.npz") as arrays:
+        return Case(**fields), dict(arrays)
+
+
+def save_data(folder: Path, data: dict[str, np.ndarray], batch_sizes: set[int], seed: int = 0) -> None:
+    """Write images and labels as bytes, and for each batch size the fixed batches that losses are compared on."""
+    for name, array in data.items():
+        np.save(folder / f"{name}.npy", array)
+    rng = np.random.default_rng(seed)
+    n = len(data["y_train"])
+    for batch_size in batch_sizes:
+        rows = LOSS_STEPS[-1] * batch_size
+        orders = [rng.permutation(n) for _ in range(math.ceil(rows / n))]
+        np.save(folder / f"batches_{batch_size}.npy", np.concatenate(orders)[:rows].reshape(-1, batch_size))
+
+
+def load_scaled(path: Path, scale: float, dtype: str = "float32", count: int | None = None) -> np.ndarray:
+    """The first ``count`` images (None: all) in this dtype, multiplied by ``scale``.
+
+    The file is read piece by piece, so that no library's peak memory contains the bytes beside the floats.
+    """
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        count = shape[0] if count is None else min(count, shape[0])
+        images = np.empty((count, *shape[1:]), dtype)
+        pixels = math.prod(shape[1:])
+        for start in range(0, count, 1000):
+            part = images[start : start + 1000]
+            bytes_read = np.fromfile(file, np.uint8, len(part) * pixels)
+            np.multiply(bytes_read.reshape(part.shape), images.dtype.type(scale), out=part)
+    return images

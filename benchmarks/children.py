@@ -1,0 +1,87 @@
+"""Starting worker.py: a fresh process for every measurement, and what came of it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WORKER = Path(__file__).with_name("worker.py")
+STEERING = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NPY_", "KMP_", "XLA_", "ONEDNN_", "TF_ENABLE_")
+LAST_LINES = 8  # of a failed process's standard error
+
+
+@dataclass(frozen=True)
+class Children:
+    """How the processes of a run are started.
+
+    Args:
+        folder: the scratch folder.
+        inherit_environment: keep ``OPENBLAS_*`` variables, which otherwise are removed, so that each library picks
+            its own kernels.
+        timeout: seconds after which a process is ended.
+    """
+
+    folder: Path
+    inherit_environment: bool = False
+    timeout: float = 900.0
+
+    def environment(self) -> dict[str, str]:
+        """What the processes find in their environment: the CPU only, whatever else the machine has."""
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if self.inherit_environment or not key.startswith("OPENBLAS_")
+        }
+        return {**kept, "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+
+    def settings(self) -> dict[str, str]:
+        """The variables among these that steer kernels or threads."""
+        return {key: value for key, value in self.environment().items() if key.startswith(STEERING)}
+
+    def run(self, contender: str, case: str, task: str, **options: Any) -> dict[str, Any]:
+        """The worker's result, with times from process start; or {"failed": its last words}.
+
+        Args: options: the worker's, with "_" for "-"; None is left out.
+        """
+        command = [sys.executable, str(WORKER), "--contender", contender, "--case", case, "--task", task]
+        command += ["--folder", str(self.folder), *_as_arguments(options)]
+        started = time.monotonic()  # the clock of the whole system: the worker reads the same
+        try:
+            done = subprocess.run(
+                command,
+                env=self.environment(),
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"not done after {self.timeout:g} seconds"}
+        if done.returncode:
+            return {"failed": _last_words(done.stderr) or f"exit status {done.returncode}"}
+        try:
+            result = json.loads(done.stdout.rstrip().rpartition("\n")[2])
+        except json.JSONDecodeError:
+            return {"failed": f"no result in its output: {_last_words(done.stdout)}"}
+        for event in ("first_step", "first_epoch"):
+            if f"{event}_at" in result:
+                result[f"start_to_{event}"] = result.pop(f"{event}_at") - started
+        return result
+
+
+def _as_arguments(options: dict[str, Any]) -> list[str]:
+    arguments = []
+    for name, value in options.items():
+        if value is not None:
+            values: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+            arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return arguments
+
+
+def _last_words(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-LAST_LINES:])

@@ -1,0 +1,69 @@
+"""tinynet, through `Sequential.fit` with its defaults; images stay bytes, and a Rescale layer scales each batch."""
+
+from typing import Any
+
+import numpy as np
+from cases import Case
+from trainer import EpochEnd, Trainer, spans
+
+import tinynet as tn
+from tinynet import parallel
+from tinynet.run import Run
+
+
+class TinynetTrainer(Trainer):
+    """tinynet."""
+
+    def __init__(self, case: Case, weights: dict[str, np.ndarray], *arguments: Any, **settings: Any) -> None:
+        super().__init__(case, weights, *arguments, **settings)
+        layers = [getattr(tn, layer["kind"]).from_config(layer["config"]) for layer in case.layers]
+        self.model = tn.Sequential(layers, case.input_shape, seed=self.seed, dtype=self.dtype)
+        self.model.set_weights([weights[path] for path in self.model.named_weights()])
+        rates = {key: value for key, value in case.optimizer.items() if key != "name"}
+        self.optimizer = getattr(tn, case.optimizer["name"])(**rates)
+        self.loss = tn.CrossEntropy() if isinstance(layers[-1], tn.Softmax) else tn.NegativeLogLikelihood()
+
+    def load_images(self, part: str, count: int | None) -> np.ndarray:
+        """Bytes, as its users have them."""
+        path = self.folder / f"x_{part}.npy"
+        return np.load(path) if count is None else np.load(path, mmap_mode="r")[:count].copy()
+
+    def fit(self, x: np.ndarray, y: np.ndarray, **settings: Any) -> tn.History:
+        return self.model.fit(
+            x,
+            y,
+            optimizer=self.optimizer,
+            loss=self.loss,
+            batch_size=self.case.batch_size,
+            verbose=0,
+            **settings,
+        )
+
+    def train(self, epochs: int, on_epoch_end: EpochEnd) -> None:
+        self.fit(*self.training_data(), epochs=epochs, callbacks=[_AtEpochEnd(on_epoch_end)])
+
+    def first_step(self) -> None:
+        self.fit(*self.training_data(self.case.batch_size))
+
+    def step_losses(self, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:
+        x, y = self.training_data()
+        losses = {}
+        for start, stop in spans(steps):
+            rows = batches[start:stop].reshape(-1)
+            losses[stop] = self.fit(x[rows], y[rows], shuffle=False).history["loss"][-1]
+        return [losses[step] for step in steps]
+
+    def predict_classes(self, x: np.ndarray) -> np.ndarray:
+        return self.model.predict_classes(x)
+
+    def describe(self) -> dict[str, Any]:
+        workers = parallel.workers_for(self.model, self.case.batch_size)
+        return {"threads": "1 worker" if workers == 1 else f"{workers} workers"}
+
+
+class _AtEpochEnd(tn.Callback):
+    def __init__(self, call: EpochEnd) -> None:
+        self.call = call
+
+    def on_epoch_end(self, run: Run) -> None:
+        run.stop_training = self.call()

@@ -1,0 +1,146 @@
+"""Who is measured: what each contender needs, which cases it can express, and what its fast path is."""
+
+import importlib.metadata
+from dataclasses import dataclass, field
+from typing import Any
+
+LIMIT = "numpy-limit"
+REFERENCE = "tinynet"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A library and how it is used.
+
+    Args:
+        needs: distributions, each a tuple of alternatives, any one of which will do.
+        extra: tinynet's extra that installs them.
+        trainer: "module:class" of its `Trainer`, imported in the processes that measure.
+        options: for the trainer.
+        kinds: the layers it can express; None for all.
+        fast_path: what is done for its speed, in words.
+    """
+
+    name: str
+    title: str
+    trainer: str
+    fast_path: str
+    needs: tuple[tuple[str, ...], ...]
+    extra: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    kinds: frozenset[str] | None = None
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is another library."""
+        return self.name not in (REFERENCE, LIMIT)
+
+    @property
+    def is_keras(self) -> bool:
+        return self.name.startswith("keras")
+
+    @property
+    def library(self) -> str:
+        """The library it belongs to: "keras-jax" for "keras-jax-fast"."""
+        for library in ("keras-tensorflow", "keras-jax", "keras-torch", "torch"):
+            if self.name.startswith(library):
+                return library
+        return self.name
+
+    def can_express(self, kinds: set[str]) -> bool:
+        """Whether it has all these layers."""
+        return self.kinds is None or kinds <= self.kinds
+
+    def installed(self) -> list[str]:
+        """The distributions it needs that are installed."""
+        return [name for alternatives in self.needs for name in alternatives if _is_installed(name)]
+
+    def missing(self) -> str | None:
+        """What is not installed and how to install it; None if nothing is missing."""
+        lacking = [
+            " or ".join(alternatives)
+            for alternatives in self.needs
+            if not any(map(_is_installed, alternatives))
+        ]
+        if not lacking:
+            return None
+        return f"{' and '.join(lacking)} not installed: pip install -e '.[{self.extra}]'"
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+_TENSORFLOW = (("keras",), ("tensorflow-cpu", "tensorflow"))
+_JAX = (("keras",), ("jax",))
+_FAST = {"jit_compile": True, "steps_per_execution": 16}
+_EAGER = "eager; fused optimizer, images preloaded as one tensor, channels_last for images, loss never read"
+_COMPILED = "torch.compile(dynamic=False) of forward and loss; the rest as torch"
+
+
+def _keras(name: str, title: str, backend: str, fast: bool = False) -> Contender:
+    words = "fit with jit_compile=True and steps_per_execution=16" if fast else "fit with its defaults"
+    needs = {"tensorflow": _TENSORFLOW, "jax": _JAX, "torch": (("keras",), ("torch",))}[backend]
+    return Contender(
+        name,
+        title,
+        "contender_keras:KerasTrainer",
+        f"{words}; float32 images in 0..1, no metrics",
+        needs,
+        f"bench-{backend}",
+        {"backend": backend, **(_FAST if fast else {})},
+    )
+
+
+def _torch(name: str, title: str, fast_path: str, **options: Any) -> Contender:
+    needs = (("torch",),)
+    return Contender(name, title, "contender_torch:TorchTrainer", fast_path, needs, "bench-torch", options)
+
+
+CONTENDERS: dict[str, Contender] = {
+    contender.name: contender
+    for contender in (
+        Contender(
+            REFERENCE,
+            "tinynet",
+            "contender_tinynet:TinynetTrainer",
+            "fit with its defaults; images are bytes, scaled batch by batch",
+            (("tinynet",),),
+        ),
+        _keras("keras-tensorflow", "Keras, TensorFlow", "tensorflow"),
+        _keras("keras-tensorflow-fast", "Keras, TensorFlow, XLA", "tensorflow", fast=True),
+        _keras("keras-jax", "Keras, JAX", "jax"),
+        _keras("keras-jax-fast", "Keras, JAX, 16 steps a call", "jax", fast=True),
+        _keras("keras-torch", "Keras, torch", "torch"),
+        _torch("torch", "PyTorch", _EAGER),
+        _torch("torch-1-thread", "PyTorch, 1 thread", f"{_EAGER}; one thread", threads=1),
+        _torch("torch-compile", "PyTorch compiled", _COMPILED, compile=True),
+        _torch(
+            "torch-compile-1-thread",
+            "PyTorch compiled, 1 thread",
+            f"{_COMPILED}; one thread",
+            compile=True,
+            threads=1,
+        ),
+        Contender(
+            "sklearn",
+            "scikit-learn",
+            "contender_sklearn:SklearnTrainer",
+            "MLPClassifier, an epoch a partial_fit; float32 images in 0..1",
+            (("scikit-learn",),),
+            "bench-sklearn",
+            kinds=frozenset({"Flatten", "Dense", "ReLU"}),
+        ),
+        Contender(
+            LIMIT,
+            "the limit",
+            "",
+            "the case's matrix products and nothing else, by NumPy, at its best number of BLAS threads",
+            (("numpy",),),
+        ),
+    )
+}

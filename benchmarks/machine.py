@@ -1,0 +1,96 @@
+"""What a report has to say of the machine and of what is installed on it."""
+
+import datetime
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def describe() -> dict[str, Any]:
+    """Date, CPU, cores, operating system and Python."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    """The processor's name, with the widest vector instructions it says it has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = set(flags[1].split()) if flags else set()
+    widest = next((words for flag, words in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    return ", ".join(filter(None, (name[1] if name else platform.machine(), widest)))
+
+
+def closure(distributions: Iterable[str]) -> dict[str, str]:
+    """The installed distributions that these need, themselves included: version by name.
+
+    Requirements whose markers do not hold here, and those of extras, are left out; what is not installed, too.
+    """
+    found: dict[str, str] = {}
+    waiting = list(distributions)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found[name] = distribution.version
+        for text in distribution.requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return dict(sorted(found.items()))
+
+
+def installed_megabytes(distributions: Iterable[str]) -> float:
+    """The size of the files of these distributions, in MB of 10^6 bytes.
+
+    A package that is installed in place, as by ``pip install -e``, counts with its own files where they are.
+    """
+    paths: set[Path] = set()
+    for name in distributions:
+        distribution = importlib.metadata.distribution(name)
+        listed = {Path(str(distribution.locate_file(file))) for file in distribution.files or ()}
+        paths |= listed or _package_files(name)
+        if any(path.name.startswith("__editable__") for path in listed):
+            paths |= _package_files(name)
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def _package_files(name: str) -> set[Path]:
+    """The files of the package of that name, but for compiled ones."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return set()
+    return {
+        path
+        for folder in spec.submodule_search_locations
+        for path in Path(folder).rglob("*")
+        if "__pycache__" not in path.parts
+    }

@@ -1,0 +1,352 @@
+"""results.json as a page that people read, results.md, and its plots.
+
+python benchmarks/report.py benchmarks/results/2026-11-21     # write both anew
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import charts
+import summary
+from cases import LOSS_STEPS, TOLERANCES
+from contenders import LIMIT, REFERENCE
+from summary import Results, Spread
+
+METHOD = """\
+Every figure is of a fresh process, and contenders take turns (A B C A B C). All start from the same weights and train
+on the same images, with the same batch size, optimizer and hyper-parameters. tinynet gets bytes and scales each
+batch, as its users have it; the others get float32 images, scaled to 0..1 before the first epoch. tinynet computes the
+training accuracy on the way, the others compute no metrics. Libraries run on the CPU only.
+
+- **s/epoch**: the median over all epochs but the first of each process, and the range.
+- **CPU s**: seconds of all cores together, per epoch; the median.
+- **first step**, **first epoch**: from the start of the process, so with imports, building and compiling, in seconds;
+  the median. The process of the first step loads one batch, that of the first epoch loads all images.
+- **peak MB**: the most memory that a process had up to the end of its last epoch, the images included; the median.
+- **installed MB**: the files of all distributions that it needs, those that they need included.
+- **the limit**: the case's matrix products, forward and both backward, without the first layer's dx, and nothing else,
+  run back to back by NumPy at its best number of BLAS threads.
+- torch.compile's cache of compiled code is new in each run: its first process compiles, the others find it.
+"""
+
+EQUIVALENCE = """\
+Losses of steps {steps}, from the same weights on the same batches, dropout off. A contender agrees if its losses
+are within {tolerances} (relative) of tinynet's in float64, and in float32 too, but for steps marked \\*. There,
+rounding alone moves tinynet's own float32 loss away from its float64 loss by more than a tenth of the tolerance:
+networks with ReLU and max-pooling amplify a rounding error whenever it decides a comparison, so two correct programs
+differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in the formula, and is given the
+epsilon that means the same, in what is compared and in what is timed.
+"""
+
+
+def write(results: Results, folder: Path) -> None:
+    """results.md and the plots for what has been measured so far."""
+    pictures = charts.draw(results, folder)
+    (folder / "results.md").write_text(page(results, pictures), encoding="utf-8")
+
+
+def page(results: Results, pictures: Iterable[str] = ()) -> str:
+    """The whole report, in Markdown."""
+    pictures = set(pictures)
+    parts = [_header(results), _contenders(results), "## How it is measured\n\n" + METHOD, _cases(results)]
+    if results["equivalence"]:
+        parts.append(_equivalence(results))
+    if results["time"]:
+        parts.append(_ratios(results))
+        parts.append("## Times\n")
+        if "epochs.png" in pictures:
+            parts.append("![Seconds per epoch of every contender in every case](epochs.png)\n")
+        parts += [_times(results, case) for case in results["time"]]
+    if results["accuracy"]:
+        parts.append(_accuracy(results))
+    if results["scaling"]:
+        parts.append(_scaling(results, "scaling.png" in pictures))
+    return "\n".join(parts)
+
+
+def table(head: list[str], rows: Iterable[list[str]], align: str = "") -> str:
+    """A Markdown table; ``align`` has "l" or "r" for each column, by default "l" and then "r" for numbers."""
+    align = align or "l".ljust(len(head), "r")
+    lines = [head, ["---" if side == "l" else "---:" for side in align], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or whole numbers from 100 on; a dash for None."""
+    if value is None:
+        return "-"
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
+
+
+def median(spread: Spread | None) -> str:
+    return number(None if spread is None else spread.median)
+
+
+def median_and_range(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    return f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
+
+
+# -- sections -----------------------------------------------------------------------------------------------
+
+
+def _header(results: Results) -> str:
+    machine, settings = results["machine"], results["settings"]
+    kept = "kept" if settings["inherit_environment"] else "removed, so that each library picks its kernels"
+    lines = [
+        "# tinynet and others\n",
+        f"{machine['date']}: {machine['cores']} cores of {machine['cpu']}; {machine['system']}; "
+        f"Python {machine['python']}. {settings['images']:,} training images, {settings['repeats']} processes for each "
+        f"figure, {settings['epochs']} epochs in each. `OPENBLAS_*` variables {kept}. "
+        f"{_settings(settings['environment'])}\n",
+    ]
+    lines += [f"- `{name}` is left out: {why}" for name, why in results["left_out"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(variables: dict[str, str]) -> str:
+    """What the processes found in their environment that steers kernels or threads."""
+    if not variables:
+        return "No other variable that steers kernels or threads is set."
+    return f"Set: {', '.join(f'`{key}={value}`' for key, value in sorted(variables.items()))}."
+
+
+def _contenders(results: Results) -> str:
+    rows = []
+    for name, about in results["contenders"].items():
+        versions = ", ".join(f"{key} {version}" for key, version in about["versions"].items())
+        rows.append([f"`{name}`", about["fast_path"], versions, *_environment(results, name)])
+    return "## Contenders\n\n" + table(["", "how", "versions", "BLAS and kernels", "threads"], rows, "lllll")
+
+
+def _environment(results: Results, name: str) -> tuple[str, str]:
+    """Kernels and threads while it trained: what the library says, and what is loaded in its process."""
+    found = [
+        (case, run["environment"])
+        for case in results["time"]
+        for run in summary.runs(results, "time", case, name)[:1]
+    ]
+    if not found:
+        return "-", "-"
+    last = found[-1][1]
+    kernels = [last["kernels"]] if "kernels" in last else []
+    if (
+        "kernels" not in last
+    ):  # else BLAS that is loaded by the way, such as NumPy's, is not what it computes with
+        kernels += sorted({_pool(pool) for pool in last["pools"] if pool["user_api"] == "blas"})
+    threads = {case: _threads(environment) for case, environment in found}
+    if len(set(threads.values())) == 1:
+        return ", ".join(kernels), next(iter(threads.values()))
+    return ", ".join(kernels), "; ".join(f"`{case}`: {words}" for case, words in threads.items())
+
+
+def _pool(pool: dict[str, Any]) -> str:
+    return " ".join(str(pool[key]) for key in ("internal_api", "version", "architecture") if key in pool)
+
+
+def _threads(environment: dict[str, Any]) -> str:
+    words = [environment["threads"]] if "threads" in environment else []
+    if "kernels" not in environment:
+        counts = sorted({pool["num_threads"] for pool in environment["pools"] if pool["user_api"] == "blas"})
+        words += [f"{'/'.join(map(str, counts))} BLAS"] if counts else []
+    return ", ".join(words) or "-"
+
+
+def _cases(results: Results) -> str:
+    rows = [
+        [f"`{name}`", case["title"], case["training"], f"{case['params']:,}", f"{case['multiply_adds']:,}"]
+        for name, case in results["cases"].items()
+    ]
+    head = ["case", "network", "training", "parameters", "multiply-adds, one image forward"]
+    return "## Cases\n\nConstant learning rates, no weight decay, no schedule.\n\n" + table(
+        head, rows, "lllrr"
+    )
+
+
+def _equivalence(results: Results) -> str:
+    tolerances = ", ".join(f"{value:.0e}".replace("e-0", "e-") for value in TOLERANCES)
+    lines = [
+        "## The same training\n",
+        EQUIVALENCE.format(steps=", ".join(map(str, LOSS_STEPS)), tolerances=tolerances),
+    ]
+    for case, found in results["equivalence"].items():
+        noise = summary.rounding(results, case)
+        rows = [_losses_row(name, entry) for name, entry in found.items()]
+        if noise is not None:
+            rows.insert(0, ["*tinynet's float32 against its float64*", "", _small(noise), "", ""])
+        head = ["contender", "losses", "differences in float32", "differences in float64", ""]
+        lines += [f"### `{case}`\n", table(head, rows, "lrrrl")]
+    return "\n".join(lines)
+
+
+def _losses_row(name: str, entry: dict[str, Any]) -> list[str]:
+    if "failed" in entry:
+        return [f"`{name}`", "", "", "", f"FAILED: {_one_line(entry['failed'])}"]
+    losses = ", ".join(f"{value:.6f}" for value in entry["float32"])
+    if "differences" not in entry:
+        return [f"`{name}`", losses, "-", "-", "nothing to compare with"]
+    marks = ["\\*" if noisy else "" for noisy in entry["decided_by_float64"]]
+    single, double = _small(entry["differences"]["float32"], marks), _small(entry["differences"]["float64"])
+    verdict = "reference" if name == REFERENCE else "agrees" if entry["agrees"] else "**DIFFERS, not timed**"
+    return [f"`{name}`", losses, single, double, verdict]
+
+
+def _small(values: list[float], marks: Iterable[str] = ("", "", "")) -> str:
+    """Differences as powers of ten, "0, 3e-8, 6e-3*"."""
+    cells = [f"{value:.0e}".replace("e-0", "e-") if value else "0" for value in values]
+    return ", ".join(cell + mark for cell, mark in zip(cells, marks, strict=True))
+
+
+def _times(results: Results, case: str) -> str:
+    names = [name for name in results["time"][case] if name != LIMIT]
+    for name in results["equivalence"].get(case, {}):  # those whose losses differ have a row that says so
+        if name not in names and name in results["contenders"]:
+            names.append(name)
+    ours = summary.epoch_seconds(results, case, REFERENCE)
+
+    def order(name: str) -> float:
+        found = summary.epoch_seconds(results, case, name)
+        return float("inf") if found is None else found.median
+
+    rows = []
+    for name in sorted(names, key=order):
+        seconds = summary.epoch_seconds(results, case, name)
+        first = f"**`{name}`**" if name == REFERENCE else f"`{name}`"
+        failed = summary.failure(results, case, name)
+        if failed is not None:
+            first += f", FAILED: {_one_line(failed)}"
+        elif not summary.may_be_timed(results, case, name):
+            broken = "failed" in results["equivalence"][case].get(name, {})
+            first += (
+                ", not timed: comparing its losses failed" if broken else ", not timed: its losses differ"
+            )
+        rows.append(
+            [
+                first,
+                median_and_range(seconds),
+                number(seconds.median / ours.median if seconds and ours else None),
+                number(summary.times_the_limit(results, case, name)),
+                median(summary.epoch_seconds(results, case, name, "cpu_seconds")),
+                *(
+                    median(summary.figure(results, case, name, key))
+                    for key in ("start_to_first_step", "start_to_first_epoch", "peak_memory_mb")
+                ),
+                number(results["contenders"][name]["installed_mb"]),
+                _accuracy_cell(summary.figure(results, case, name, "accuracy")),
+            ]
+        )
+    found = summary.limit(results, case)
+    if found is not None:
+        cpu = summary.epoch_seconds(results, case, LIMIT, "cpu_seconds")
+        share = number(found[1].median / ours.median) if ours else "-"
+        blank = ["", "", "", "", ""]
+        rows.append([f"the limit ({found[0]})", median_and_range(found[1]), share, "1", median(cpu), *blank])
+    epochs = results["settings"]["epochs"]
+    head = ["contender", "s/epoch", "times tinynet", "times the limit", "CPU s", "first step", "first epoch"]
+    head += ["peak MB", "installed MB", f"test accuracy after {epochs} epochs"]
+    return f"### `{case}`\n\n" + table(head, rows)
+
+
+def _accuracy_cell(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    low, high = f"{spread.low:.4f}", f"{spread.high:.4f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _ratios(results: Results) -> str:
+    """The summary: the best peer's figure over tinynet's."""
+    columns = {
+        "s/epoch": ("seconds", False),
+        "first epoch, best Keras": ("start_to_first_epoch", True),
+        "first step, best Keras": ("start_to_first_step", True),
+        "peak memory, leanest": ("peak_memory_mb", False),
+    }
+    rows = []
+    for case in results["time"]:
+        cells = []
+        for key, keras_only in columns.values():
+            found = summary.ratio(results, case, key, keras_only)
+            cells.append("-" if found is None else f"{found.value:.2f} (`{found.peer}`)")
+        multiple = number(summary.times_the_limit(results, case, REFERENCE))
+        rows.append([f"`{case}`", *cells, multiple])
+    text = "The best peer's median over tinynet's: above 1, tinynet is ahead; below 1, it is behind.\n\n"
+    return "## Summary\n\n" + text + table(["case", *columns, "tinynet, times the limit"], rows)
+
+
+def _accuracy(results: Results) -> str:
+    lines = [
+        "## Time to accuracy\n",
+        "Training seconds until the test images were first classified this well at the end of an epoch, testing left "
+        "out, loading and compiling included, imports not; the median of processes with a seed "
+        "each. tinynet and the peer with the fastest epochs. A dash was not reached.\n",
+    ]
+    rows = []
+    targets = results["settings"]["targets"]
+    for case, by_name in results["accuracy"].items():
+        for name in by_name:
+            ours = results["cases"][case]["targets"]
+            cells = [
+                _reached_cell(summary.reached(results, case, name, target)) if target in ours else ""
+                for target in targets
+            ]
+            rows.append([f"`{case}`, `{name}`", *cells])
+    return "\n".join(lines) + "\n" + table(["", *(f"{target:.0%}" for target in targets)], rows)
+
+
+def _reached_cell(runs: list[dict[str, float] | None]) -> str:
+    seconds = [run["seconds"] for run in runs if run is not None]
+    if not seconds:
+        return "-"
+    epochs = sorted({int(run["epoch"]) for run in runs if run is not None})
+    span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    count = "" if len(seconds) == len(runs) else f", {len(seconds)} of {len(runs)} runs"
+    middle = summary.spread(seconds)
+    return f"{median(middle)} s (epoch {span}{count})"
+
+
+def _scaling(results: Results, has_picture: bool) -> str:
+    images = results["settings"]["scaling_images"]
+    lines = [
+        "## Scaling\n",
+        f"784-width-10 with batches of 64, and 784-256-10; ReLU, Adam. Seconds per 60,000 images, from epochs of "
+        f"{min(images, results['settings']['images']):,} images, the first left out; one process a point.\n",
+    ]
+    if has_picture:
+        lines.append("![Seconds per epoch against hidden width and against batch size](scaling.png)\n")
+    for family, title in (("width", "hidden width"), ("batch", "batch size")):
+        points = {
+            name: summary.scaling_seconds(results, family, name)
+            for name in results["scaling"].get(family, {})
+        }
+        sizes = sorted({size for seconds in points.values() for size in seconds})
+        rows = [
+            [f"`{name}`", *(number(seconds.get(size)) for size in sizes)] for name, seconds in points.items()
+        ]
+        if rows:
+            lines.append(table([title, *map(str, sizes)], rows))
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    """The last line of an error, safe inside a table."""
+    return text.strip().splitlines()[-1].replace("|", "\\|")[:200]
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    write(json.loads((folder / "results.json").read_text(encoding="utf-8")), folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""What is computed from results.json: whose losses agree, medians and ranges, the best peer, ratios."""
+
+import statistics
+from typing import Any, NamedTuple
+
+from cases import TOLERANCES
+from contenders import CONTENDERS, LIMIT, REFERENCE
+
+Results = dict[str, Any]
+
+# Where rounding alone moves the reference's float32 loss by more than this share of the tolerance, float32 can't tell
+# two libraries apart from two roundings, and float64 decides.
+ROUNDING_SHARE = 0.1
+
+
+class Spread(NamedTuple):
+    """The median of some measurements, and their range."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: list[float]) -> Spread | None:
+    """None if there are none."""
+    return Spread(statistics.median(values), min(values), max(values)) if values else None
+
+
+# -- equivalence ------------------------------------------------------------------------------------------
+
+
+def differences(losses: list[float], reference: list[float]) -> list[float]:
+    """Relative, step by step."""
+    return [abs(loss - other) / abs(other) for loss, other in zip(losses, reference, strict=True)]
+
+
+def rounding(results: Results, case: str) -> list[float] | None:
+    """How far tinynet's own losses in float32 are from those in float64; None if there are none."""
+    reference = results["equivalence"].get(case, {}).get(REFERENCE, {})
+    if "float32" not in reference or "float64" not in reference:
+        return None
+    return differences(reference["float32"], reference["float64"])
+
+
+def compare(results: Results, case: str, name: str) -> dict[str, Any]:
+    """How a contender's losses compare with tinynet's: the differences in both dtypes, and for each step a verdict.
+
+    The float64 losses must be within the tolerances. So must those of float32, but at steps where float32's rounding
+    is too large to judge by. NaN agrees with nothing.
+    """
+    found, reference = results["equivalence"][case][name], results["equivalence"][case].get(REFERENCE, {})
+    noise = rounding(results, case)
+    if noise is None or "float32" not in found or "float64" not in found:
+        return {"agrees": False, "decided_by_float64": []}
+    by_dtype = {dtype: differences(found[dtype], reference[dtype]) for dtype in ("float32", "float64")}
+    noisy = [level > ROUNDING_SHARE * tolerance for level, tolerance in zip(noise, TOLERANCES, strict=True)]
+    agrees = all(
+        by_dtype["float64"][step] <= tolerance and (noisy[step] or by_dtype["float32"][step] <= tolerance)
+        for step, tolerance in enumerate(TOLERANCES)
+    )
+    return {"differences": by_dtype, "decided_by_float64": noisy, "agrees": agrees}
+
+
+def may_be_timed(results: Results, case: str, name: str) -> bool:
+    """Whether losses agree, or were not compared in this run."""
+    compared = results["equivalence"].get(case)
+    if not compared or name in (REFERENCE, LIMIT):
+        return True
+    return name in compared and compare(results, case, name)["agrees"]
+
+
+# -- times ------------------------------------------------------------------------------------------------
+
+
+def runs(results: Results, part: str, case: str, name: str) -> list[dict[str, Any]]:
+    """The processes that gave a result; none of a contender whose losses differ."""
+    if not may_be_timed(results, case, name):
+        return []
+    return [run for run in results[part].get(case, {}).get(name, []) if "failed" not in run]
+
+
+def failure(results: Results, case: str, name: str) -> str | None:
+    """The last words of the first process that failed; None if none did."""
+    all_runs = [
+        *results["time"].get(case, {}).get(name, []),
+        *results["first_step"].get(case, {}).get(name, []),
+    ]
+    return next((run["failed"] for run in all_runs if "failed" in run), None)
+
+
+def limit(results: Results, case: str, key: str = "seconds") -> tuple[str, Spread] | None:
+    """The fastest way of running the case's matrix products, and its seconds (or "cpu_seconds") per epoch."""
+    ways: dict[str, dict[str, list[float]]] = {}
+    for run in runs(results, "time", case, LIMIT):
+        for way, measured in run["ways"].items():
+            entry = ways.setdefault(way, {"seconds": [], "cpu_seconds": []})
+            for name in entry:
+                entry[name] += measured[name]
+    if not ways:
+        return None
+    best = min(ways, key=lambda way: statistics.median(ways[way]["seconds"]))
+    found = spread(ways[best][key])
+    assert found is not None
+    return best, found
+
+
+def epoch_seconds(results: Results, case: str, name: str, key: str = "seconds") -> Spread | None:
+    """Of all epochs but the first, of all processes; ``key`` may be "cpu_seconds"."""
+    if name == LIMIT:
+        found = limit(results, case, key)
+        return None if found is None else found[1]
+    return spread([value for run in runs(results, "time", case, name) for value in run[key]])
+
+
+def figure(results: Results, case: str, name: str, key: str) -> Spread | None:
+    """One figure a process: "start_to_first_epoch", "start_to_first_step", "peak_memory_mb", "accuracy"."""
+    part = "first_step" if key == "start_to_first_step" else "time"
+    return spread([run[key] for run in runs(results, part, case, name) if key in run])
+
+
+def peers(results: Results, keras_only: bool = False) -> list[str]:
+    """The other libraries of this run."""
+    known = [CONTENDERS[name] for name in results["contenders"]]
+    return [c.name for c in known if c.is_peer and (c.is_keras or not keras_only)]
+
+
+def best_peer(results: Results, case: str) -> str | None:
+    """The peer with the lowest median seconds per epoch."""
+    times = {name: epoch_seconds(results, case, name) for name in peers(results)}
+    timed = {name: found.median for name, found in times.items() if found is not None}
+    return min(timed, key=timed.__getitem__, default=None)
+
+
+class Ratio(NamedTuple):
+    """The best peer's figure over tinynet's: above 1, tinynet is ahead."""
+
+    value: float
+    peer: str
+
+
+def ratio(results: Results, case: str, key: str, keras_only: bool = False) -> Ratio | None:
+    """Of "seconds", or of a key of `figure`; None where either is missing."""
+
+    def median(name: str) -> float | None:
+        find = epoch_seconds if key == "seconds" else figure
+        found = find(results, case, name, key)
+        return None if found is None else found.median
+
+    ours = median(REFERENCE)
+    theirs = {name: value for name in peers(results, keras_only) if (value := median(name)) is not None}
+    if ours is None or not theirs:
+        return None
+    peer = min(theirs, key=theirs.__getitem__)
+    return Ratio(theirs[peer] / ours, peer)
+
+
+def times_the_limit(results: Results, case: str, name: str) -> float | None:
+    """A contender's median seconds per epoch as a multiple of the limit's."""
+    ours, floor = epoch_seconds(results, case, name), limit(results, case)
+    return None if ours is None or floor is None else ours.median / floor[1].median
+
+
+def scaling_seconds(results: Results, family: str, name: str) -> dict[int, float]:
+    """Median seconds per 60,000 images, by width or batch size."""
+    points = results["scaling"].get(family, {}).get(name, {})
+    return {
+        int(size): statistics.median(run["seconds"]) * 60_000 / run["images"]
+        for size, run in points.items()
+        if "failed" not in run
+    }
+
+
+def reached(results: Results, case: str, name: str, target: float) -> list[dict[str, float] | None]:
+    """Seconds and epoch at which each process reached a test accuracy; None where it did not."""
+    done = runs(results, "accuracy", case, name)
+    return [run["reached"].get(str(target)) for run in done]

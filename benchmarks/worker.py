@@ -1,0 +1,168 @@
+"""One measurement in a process of its own: run.py starts this, and reads the JSON in its last line of output.
+
+    python benchmarks/worker.py --contender torch --case mlp_sgd --folder SCRATCH --task epochs --epochs 3
+
+The folder holds what `cases.save` and `cases.save_data` wrote. Nothing is imported at the top but what is needed to
+find the trainer: imports belong to the times from process start.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cases
+import contenders
+import limit
+import numpy as np
+
+
+class Clock:
+    """Seconds and CPU seconds of each epoch; what happens between `stop` and `start` does not count."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        self._started, self._started_cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        self.seconds.append(time.perf_counter() - self._started)
+        self.cpu_seconds.append(time.process_time() - self._started_cpu)
+
+
+def measure_epochs(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Train for some epochs: the first apart, as it holds loading, building and compiling; then accuracy."""
+    result: dict[str, Any] = {}
+    clock = Clock()
+
+    def on_epoch_end() -> bool:
+        clock.stop()
+        if len(clock.seconds) == 1:
+            result["first_epoch_at"] = time.monotonic()
+        if len(clock.seconds) == options.epochs:  # while the library still holds its threads as it trains
+            result["peak_memory_mb"] = peak_memory_mb()
+            result["environment"] = environment(trainer)
+        clock.start()
+        return False
+
+    trainer.train(options.epochs, on_epoch_end)
+    result["seconds"], result["cpu_seconds"] = clock.seconds[1:], clock.cpu_seconds[1:]
+    result["accuracy"] = trainer.accuracy()
+    return result
+
+
+def measure_first_step(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Train on one batch."""
+    trainer.first_step()
+    return {"first_step_at": time.monotonic()}
+
+
+def measure_losses(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The losses of some steps on batches that are the same for every contender."""
+    batches = np.load(options.folder / f"batches_{trainer.case.batch_size}.npy")
+    return {"losses": trainer.step_losses(batches, cases.LOSS_STEPS)}
+
+
+def measure_time_to_accuracy(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Train until all targets are met: for each the training seconds and the epoch; testing does not count."""
+    clock, accuracies = Clock(), []
+    reached: dict[str, dict[str, float]] = {}
+
+    def on_epoch_end() -> bool:
+        clock.stop()
+        accuracies.append(trainer.accuracy())
+        for target in options.targets:
+            if accuracies[-1] >= target and str(target) not in reached:
+                reached[str(target)] = {"seconds": sum(clock.seconds), "epoch": len(accuracies)}
+        clock.start()
+        return len(reached) == len(options.targets)
+
+    trainer.train(options.epochs, on_epoch_end)
+    return {"reached": reached, "accuracies": accuracies, "seconds": clock.seconds}
+
+
+def measure_limit(case: cases.Case, options: argparse.Namespace) -> dict[str, Any]:
+    """The matrix products of the case, epoch by epoch; no process-start or memory figures, as it trains nothing."""
+    images = options.images or len(np.load(options.folder / "y_train.npy", mmap_mode="r"))
+    ways = limit.summarise(list(limit.measure(case, images, max(options.epochs - 1, 1))))
+    return {**ways, "environment": environment(None)}
+
+
+TASKS = {
+    "epochs": measure_epochs,
+    "first-step": measure_first_step,
+    "losses": measure_losses,
+    "accuracy": measure_time_to_accuracy,
+}
+
+
+def environment(trainer: Any) -> dict[str, Any]:
+    """The BLAS libraries and thread pools of this process, and what the library says of itself."""
+    from threadpoolctl import threadpool_info
+
+    keys = ("user_api", "internal_api", "version", "num_threads", "architecture", "threading_layer")
+    pools = [{key: pool[key] for key in keys if pool.get(key)} for pool in threadpool_info()]
+    return {"pools": pools, **({} if trainer is None else trainer.describe())}
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has had, in MB of 10^6 bytes.
+
+    On Linux from /proc, as getrusage may report what the parent had when it started this process.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kilobytes) * 1024 / 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--contender", required=True, choices=list(contenders.CONTENDERS))
+    parser.add_argument("--case", required=True)
+    parser.add_argument("--folder", required=True, type=Path)
+    parser.add_argument("--task", required=True, choices=list(TASKS))
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    parser.add_argument("--images", type=int, help="train on so many; default: all")
+    parser.add_argument("--targets", type=float, nargs="*", default=[])
+    options = parser.parse_args()
+
+    contender = contenders.CONTENDERS[options.contender]
+    case, weights = cases.load(options.folder, options.case)
+    if contender.name == contenders.LIMIT:
+        result = measure_limit(case, options)
+    else:
+        if options.task == "losses":
+            case = case.without_dropout()
+        module, _, trainer_class = contender.trainer.partition(":")
+        trainer = getattr(importlib.import_module(module), trainer_class)(
+            case,
+            weights,
+            options.folder,
+            seed=options.seed,
+            images=options.images,
+            dtype=options.dtype,
+            options=contender.options,
+        )
+        result = TASKS[options.task](trainer, options)
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
