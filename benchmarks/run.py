@@ -17,6 +17,7 @@ What is not installed is left out: pip install -e '.[bench-tensorflow]', '.[benc
 import argparse
 import datetime
 import json
+import math
 import sys
 import tempfile
 import time
@@ -52,7 +53,6 @@ TARGETS = (0.88, 0.90)
 TARGETS_OF_IMAGES = (0.91, 0.92)  # for convolutional networks, beside those
 MOST_EPOCHS = 30
 MOST_EPOCHS_OF_IMAGES = 15
-ACCURACY_REPEATS = 3  # at most, with a seed each
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -64,13 +64,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--repeats", type=int, default=5, help="processes for each figure (5)")
     parser.add_argument("--epochs", type=int, default=3, help="of each process, the first apart (3)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=math.inf,
+        metavar="TIMES",
+        help="measure epochs only once where the first process took so many times as long as the fastest one",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="processes for each time to an accuracy, a seed each (3)"
+    )
     parser.add_argument("--output", type=Path, help="folder; default: benchmarks/results/DATE")
     parser.add_argument("--inherit-env", action="store_true", help="keep OPENBLAS_* variables")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for a process (900)")
     parser.add_argument("--data-dir", help="where Fashion-MNIST is")
     parser.add_argument("--train-size", type=int, help="train on fewer images, to try things out")
     options = parser.parse_args(arguments)
-    for name in ("repeats", "epochs"):
+    for name in ("repeats", "epochs", "seeds"):
         check_positive_int(name, getattr(options, name))
     if options.epochs < 2:
         parser.error("--epochs: expected at least 2, as the first is not among those that are timed")
@@ -193,9 +203,21 @@ class Benchmark:
                             continue
                         if any("failed" in run for run in runs[contender.name]):
                             continue
+                        if repeat and task == "epochs" and self.is_slow(case, contender.name):
+                            continue
                         result = self.child(contender, case, task, epochs=self.options.epochs, seed=repeat)
                         runs[contender.name].append(result)
                         self.write()
+
+    def is_slow(self, case: str, name: str) -> bool:
+        """Whether a contender is too slow to be measured more than once."""
+        if name == LIMIT:
+            return False
+        fastest = summary.epoch_seconds(
+            self.results, case, summary.best_peer(self.results, case) or REFERENCE
+        )
+        found = summary.epoch_seconds(self.results, case, name)
+        return bool(fastest and found and found.median > self.options.patience * fastest.median)
 
     def accuracy(self) -> None:
         """For tinynet and the fastest peer of this run; without times, of all that are chosen."""
@@ -207,9 +229,9 @@ class Benchmark:
             targets = self.results["cases"][case]["targets"]
             epochs = MOST_EPOCHS_OF_IMAGES if "Conv2D" in self.cases[case].kinds() else MOST_EPOCHS
             runs = self.results["accuracy"][case] = {contender.name: [] for contender in able}
-            for repeat in range(min(self.options.repeats, ACCURACY_REPEATS)):
+            for seed in range(self.options.seeds):
                 for contender in able:
-                    settings = {"epochs": epochs, "targets": targets, "seed": repeat}
+                    settings = {"epochs": epochs, "targets": targets, "seed": seed}
                     runs[contender.name].append(self.child(contender, case, "accuracy", **settings))
                     self.write()
 
