@@ -218,9 +218,6 @@ def _times(results: Results, case: str) -> str:
     for name in sorted(names, key=order):
         seconds = summary.epoch_seconds(results, case, name)
         first = f"**`{name}`**" if name == REFERENCE else f"`{name}`"
-        processes = len(results["time"][case].get(name, []))
-        if 0 < processes < results["settings"]["repeats"]:
-            first += f" ({processes} process{'es' if processes > 1 else ''})"
         failed = summary.failure(results, case, name)
         if failed is not None:
             first += f", FAILED: {_one_line(failed)}"
@@ -229,6 +226,8 @@ def _times(results: Results, case: str) -> str:
             first += (
                 ", not timed: comparing its losses failed" if broken else ", not timed: its losses differ"
             )
+        elif 0 < (processes := len(results["time"][case].get(name, []))) < results["settings"]["repeats"]:
+            first += f" ({processes} process{'es' if processes > 1 else ''})"
         rows.append(
             [
                 first,

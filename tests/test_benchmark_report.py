@@ -188,6 +188,10 @@ class TestPage:
         results["time"]["mlp_sgd"]["torch"] = [{"failed": "Traceback\n  ...\nValueError: a | b"}]
         assert "| `torch`, FAILED: ValueError: a \\| b |" in report.page(results)
 
+    def test_a_slow_contender_that_was_measured_once_says_so(self, results):
+        results["time"]["mlp_sgd"]["torch"] = [process([9.0, 9.1])]
+        assert "| `torch` (1 process) | 9.050 (9.000 to 9.100) |" in report.page(results)
+
     def test_a_run_that_has_only_begun_has_a_page(self, results):
         for part in ("equivalence", "time", "first_step", "accuracy", "scaling"):
             results[part] = {}

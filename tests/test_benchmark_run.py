@@ -93,7 +93,7 @@ def test_it_compares_losses_in_both_dtypes(finished):
 
 def test_accuracy_and_scaling_are_measured(finished):
     results, _, _ = finished
-    assert [len(process["accuracies"]) for process in results["accuracy"]["mlp_adam"]["tinynet"]] == [2, 2]
+    assert [len(process["accuracies"]) for process in results["accuracy"]["mlp_adam"]["tinynet"]] == [2, 2, 2]
     assert set(results["scaling"]["width"]["tinynet"]) == {"8", "16"}
     assert results["scaling"]["batch"]["tinynet"]["64"]["images"] == 500
 
@@ -109,6 +109,19 @@ def test_a_contender_that_fails_tells_its_last_words(tmp_path, monkeypatch):
     cases.save(tmp_path, case, weights)
     result = children.Children(tmp_path).run("sklearn", "no_such_case", "epochs")
     assert "no_such_case.json" in result["failed"]
+
+
+def test_with_patience_a_slow_contender_is_measured_once(tmp_path):
+    benchmark = run.Benchmark(run.parse(["--patience", "2"]), tmp_path, tmp_path)
+    seconds = {"tinynet": 9.0, "torch": 1.0, "sklearn": 2.0, "keras-jax": 2.1, "numpy-limit": None}
+    benchmark.results["contenders"] = dict.fromkeys(seconds)
+    benchmark.results["time"]["mlp_adam"] = {
+        name: [{"seconds": [value]}] for name, value in seconds.items() if value
+    }
+    slow = [name for name in seconds if benchmark.is_slow("mlp_adam", name)]
+    assert slow == ["tinynet", "keras-jax"]
+    benchmark.options.patience = run.parse([]).patience
+    assert not any(benchmark.is_slow("mlp_adam", name) for name in seconds)
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
