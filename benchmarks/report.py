@@ -35,10 +35,10 @@ training accuracy on the way, the others compute no metrics. Libraries run on th
 EQUIVALENCE = """\
 Losses of steps {steps}, from the same weights on the same batches, dropout off. A contender agrees if its losses
 are within {tolerances} (relative) of tinynet's in float64, and in float32 too, but for steps marked \\*. There,
-rounding alone moves tinynet's own float32 loss away from its float64 loss by more than a tenth of the tolerance:
-networks with ReLU and max-pooling amplify a rounding error whenever it decides a comparison, so two correct programs
-differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in the formula, and is given the
-epsilon that means the same, in what is compared and in what is timed.
+rounding alone moves float32 losses by more than a tenth of the tolerance away from the same library's in float64 (the
+median over the contenders): networks with ReLU and max-pooling amplify a rounding error whenever it decides a
+comparison, so two correct programs differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in
+the formula, and is given the epsilon that means the same, in what is compared and in what is timed.
 """
 
 
@@ -179,7 +179,7 @@ def _equivalence(results: Results) -> str:
         noise = summary.rounding(results, case)
         rows = [_losses_row(name, entry) for name, entry in found.items()]
         if noise is not None:
-            rows.insert(0, ["*tinynet's float32 against its float64*", "", _small(noise), "", ""])
+            rows.insert(0, ["*median of float32 against own float64*", "", _small(noise), "", ""])
         head = ["contender", "losses", "differences in float32", "differences in float64", ""]
         lines += [f"### `{case}`\n", table(head, rows, "lrrrl")]
     return "\n".join(lines)

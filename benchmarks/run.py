@@ -74,7 +74,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=int, default=3, help="processes for each time to an accuracy, a seed each (3)"
     )
-    parser.add_argument("--output", type=Path, help="folder; default: benchmarks/results/DATE")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder; default: benchmarks/results/DATE. Results that are there already stay, but for the parts and "
+        "cases that are measured now",
+    )
     parser.add_argument("--inherit-env", action="store_true", help="keep OPENBLAS_* variables")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for a process (900)")
     parser.add_argument("--data-dir", help="where Fashion-MNIST is")
@@ -114,6 +119,26 @@ class Benchmark:
             "accuracy": {},
             "scaling": {},
         }
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Take over what an earlier run left in the folder; raises SystemExit if it can't stand beside this one's."""
+        path = self.folder / "results.json"
+        if not path.exists():
+            return
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        for part, same in (
+            ("machine", ("cpu", "cores", "python")),
+            ("settings", tuple(self.results["settings"])),
+        ):
+            for key in same:
+                found, expected = earlier[part].get(key), self.results[part][key]
+                if found != expected:
+                    raise SystemExit(
+                        f"{path} was measured with {key}={found!r}, and this run has {expected!r}; "
+                        "give another --output"
+                    )
+        self.results = earlier
 
     def prepare(self) -> None:
         """Find the contenders, and write images, weights and batch orders for the processes."""
@@ -135,7 +160,8 @@ class Benchmark:
                 print(f"{name} is left out: {lacking}", flush=True)
         (x_train, y_train), (x_test, y_test) = fashion_mnist.load(options.data_dir, archive=True)
         size = min(options.train_size or len(x_train), len(x_train))
-        self.results["settings"]["images"] = size
+        if self.results["settings"].setdefault("images", size) != size:
+            raise SystemExit(f"{self.folder}: holds results of another --train-size; give another --output")
         for name in options.cases:
             case, weights = cases.make(name)
             self.cases[name] = case

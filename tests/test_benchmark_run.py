@@ -124,6 +124,16 @@ def test_with_patience_a_slow_contender_is_measured_once(tmp_path):
     assert not any(benchmark.is_slow("mlp_adam", name) for name in seconds)
 
 
+def test_a_run_goes_on_where_another_ended(tmp_path):
+    first = run.Benchmark(run.parse(["--epochs", "4"]), tmp_path, tmp_path)
+    first.results["time"]["mlp_sgd"] = {"torch": [{"seconds": [1.0]}]}
+    first.write()
+    second = run.Benchmark(run.parse(["--epochs", "4", "--cases", "cnn"]), tmp_path, tmp_path)
+    assert second.results == json.loads(json.dumps(first.results))
+    with pytest.raises(SystemExit, match="measured with epochs=4, and this run has 3; give another --output"):
+        run.Benchmark(run.parse([]), tmp_path, tmp_path)
+
+
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
     result = children.Children(tmp_path, timeout=0.001).run("tinynet", "mlp_adam", "epochs")
     assert result == {"failed": "not done after 0.001 seconds"}
