@@ -11,7 +11,22 @@ from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
-STEERING = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NPY_", "KMP_", "XLA_", "ONEDNN_", "TF_ENABLE_")
+STEERING = (
+    *("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "GOTO_", "BLIS_", "VECLIB_", "NPY_", "KMP_", "ONEDNN_", "DNNL_"),
+    *(
+        "XLA_",
+        "JAX_",
+        "TF_ENABLE_",
+        "TF_NUM_",
+        "TF_XLA_",
+        "TORCH",
+        "ATEN_",
+        "KERAS_",
+        "MALLOC_",
+        "LD_PRELOAD",
+    ),
+)
+CPU_ONLY = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 LAST_LINES = 8  # of a failed process's standard error
 
 
@@ -37,11 +52,15 @@ class Children:
             for key, value in os.environ.items()
             if self.inherit_environment or not key.startswith("OPENBLAS_")
         }
-        return {**kept, "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        return {**kept, **CPU_ONLY}
 
     def settings(self) -> dict[str, str]:
         """The variables among these that steer kernels or threads."""
-        return {key: value for key, value in self.environment().items() if key.startswith(STEERING)}
+        return {
+            key: value
+            for key, value in self.environment().items()
+            if key.startswith(STEERING) and key not in CPU_ONLY
+        }
 
     def run(self, contender: str, case: str, task: str, **options: Any) -> dict[str, Any]:
         """The worker's result, with times from process start; or {"failed": its last words}.

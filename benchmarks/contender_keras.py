@@ -1,10 +1,15 @@
 """Keras 3 through `Model.fit`, on the backend that the options name; float32 images in 0..1.
 
+The other backends, and scikit-learn, which Keras imports where it finds them, are hidden, as if only this backend's
+extra were installed: else JAX's first step would wait for TensorFlow.
+
 Options: backend ("tensorflow", "jax", "torch"); jit_compile and steps_per_execution as `compile` takes them. No
 metrics are computed, which spares Keras what tinynet's training accuracy costs.
 """
 
 import os
+import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,11 +27,13 @@ class KerasTrainer(Trainer):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         if self.dtype == "float64":
             os.environ["JAX_ENABLE_X64"] = "1"
+        for other in {"tensorflow", "jax", "torch", "sklearn"} - {self.options["backend"]}:
+            sys.modules[other] = None  # type: ignore[assignment] # importing it fails
         import keras
 
         self.keras = keras
         keras.config.set_floatx(self.dtype)
-        keras.utils.set_random_seed(self.seed)
+        self._seed()
         self.model = keras.Sequential([keras.layers.Input(case.input_shape)])
         for layer in case.hidden_layers():
             self.model.add(self._layer(layer["kind"], layer["config"]))
@@ -41,6 +48,19 @@ class KerasTrainer(Trainer):
             jit_compile=self.options.get("jit_compile", "auto"),
             steps_per_execution=self.options.get("steps_per_execution", 1),
         )
+
+    def _seed(self) -> None:
+        """As `keras.utils.set_random_seed`, which would also import TensorFlow, whatever the backend."""
+        random.seed(self.seed)
+        np.random.seed(self.seed)  # noqa: NPY002 (Keras shuffles with it)
+        if self.options["backend"] == "tensorflow":
+            import tensorflow
+
+            tensorflow.random.set_seed(self.seed)
+        if self.options["backend"] == "torch":
+            import torch
+
+            torch.manual_seed(self.seed)
 
     def _layer(self, kind: str, config: dict[str, Any]) -> Any:
         layers = self.keras.layers

@@ -34,7 +34,7 @@ class SklearnTrainer(Trainer):
             raise ValueError(f"MLPClassifier has no {', '.join(sorted(extra))}")
         dense = [layer for layer in case.hidden_layers() if layer["kind"] == "Dense"]
         optimizer = {
-            "SGD": {"solver": "sgd", "momentum": 0.0},
+            "SGD": {"solver": "sgd", "momentum": 0.0, "nesterovs_momentum": False},
             "Adam": {"solver": "adam"}
             | {key: value for key, value in case.optimizer.items() if key in ("beta_1", "beta_2", "epsilon")},
         }[case.optimizer["name"]]
@@ -43,7 +43,7 @@ class SklearnTrainer(Trainer):
             alpha=0.0,
             batch_size=case.batch_size,
             learning_rate_init=case.optimizer["learning_rate"],
-            random_state=self.seed,
+            random_state=np.random.RandomState(self.seed),  # an int would shuffle each epoch alike
             **optimizer,
         )
         self.model.initial_layers = [

@@ -77,22 +77,23 @@ def _is_installed(distribution: str) -> bool:
 
 _TENSORFLOW = (("keras",), ("tensorflow-cpu", "tensorflow"))
 _JAX = (("keras",), ("jax",))
-_FAST = {"jit_compile": True, "steps_per_execution": 16}
+_STEPS = {"steps_per_execution": 16}
+_XLA = {"jit_compile": True}
 _EAGER = "eager; fused optimizer, images preloaded as one tensor, channels_last for images, loss never read"
 _COMPILED = "torch.compile(dynamic=False) of forward and loss; the rest as torch"
 
 
-def _keras(name: str, title: str, backend: str, fast: bool = False) -> Contender:
-    words = "fit with jit_compile=True and steps_per_execution=16" if fast else "fit with its defaults"
+def _keras(name: str, title: str, backend: str, **options: Any) -> Contender:
+    words = " and ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
     needs = {"tensorflow": _TENSORFLOW, "jax": _JAX, "torch": (("keras",), ("torch",))}[backend]
     return Contender(
         name,
         title,
         "contender_keras:KerasTrainer",
-        f"{words}; float32 images in 0..1, no metrics",
+        f"fit with {words}; float32 images in 0..1, no metrics",
         needs,
         f"bench-{backend}",
-        {"backend": backend, **(_FAST if fast else {})},
+        {"backend": backend, **options},
     )
 
 
@@ -112,10 +113,12 @@ CONTENDERS: dict[str, Contender] = {
             (("tinynet",),),
         ),
         _keras("keras-tensorflow", "Keras, TensorFlow", "tensorflow"),
-        _keras("keras-tensorflow-fast", "Keras, TensorFlow, XLA", "tensorflow", fast=True),
+        _keras("keras-tensorflow-steps", "Keras, TensorFlow, 16 steps a call", "tensorflow", **_STEPS),
+        _keras("keras-tensorflow-fast", "Keras, TensorFlow, XLA, 16 steps", "tensorflow", **_XLA, **_STEPS),
         _keras("keras-jax", "Keras, JAX", "jax"),
-        _keras("keras-jax-fast", "Keras, JAX, 16 steps a call", "jax", fast=True),
+        _keras("keras-jax-fast", "Keras, JAX, 16 steps a call", "jax", **_XLA, **_STEPS),
         _keras("keras-torch", "Keras, torch", "torch"),
+        _keras("keras-torch-compile", "Keras, torch, compiled", "torch", **_XLA),
         _torch("torch", "PyTorch", _EAGER),
         _torch("torch-1-thread", "PyTorch, 1 thread", f"{_EAGER}; one thread", threads=1),
         _torch("torch-compile", "PyTorch compiled", _COMPILED, compile=True),

@@ -205,7 +205,7 @@ class Benchmark:
             if all(contender.name != REFERENCE for contender in trainers):
                 trainers.insert(0, CONTENDERS[REFERENCE])
             trainers.sort(key=lambda contender: contender.name != REFERENCE)  # first: the others refer to it
-            found = self.results["equivalence"][case] = {}
+            found = self.results["equivalence"].setdefault(case, {})
             for contender in trainers:
                 entry: dict[str, Any] = {}
                 for dtype in ("float32", "float64"):
@@ -213,7 +213,7 @@ class Benchmark:
                     entry |= {dtype: result["losses"]} if "losses" in result else result
                 found[contender.name] = entry
                 self.write()
-            for name, entry in found.items():
+            for name, entry in found.items():  # all, as the median of their rounding takes part
                 entry |= summary.compare(self.results, case, name)
                 if not entry["agrees"]:
                     print(f"{case}: the losses of {name} differ from tinynet's; it is not timed", flush=True)
@@ -280,9 +280,11 @@ class Benchmark:
                     self.write()
 
     def write(self) -> None:
-        """results.json as far as the run has come."""
-        text = json.dumps(self.results, indent=1)
-        (self.folder / "results.json").write_text(text + "\n", encoding="utf-8")
+        """results.json as far as the run has come; whole, whenever the run is ended."""
+        path = self.folder / "results.json"
+        written = path.with_suffix(".part")
+        written.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
+        written.replace(path)
 
     def run(self) -> None:
         self.prepare()
@@ -318,7 +320,11 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             benchmark.run()
         except KeyboardInterrupt:
+            if "images" not in benchmark.results["settings"]:
+                print("interrupted before anything was measured", file=sys.stderr)
+                return 130
             print("interrupted; what was measured is in the report", file=sys.stderr)
+            benchmark.write()
             report.write(benchmark.results, folder)
             return 130
     print(f"wrote {folder / 'results.md'}, and results.json and plots beside it")

@@ -7,6 +7,7 @@ find the trainer: imports belong to the times from process start.
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
@@ -108,7 +109,11 @@ def environment(trainer: Any) -> dict[str, Any]:
 
     keys = ("user_api", "internal_api", "version", "num_threads", "architecture", "threading_layer")
     pools = [{key: pool[key] for key in keys if pool.get(key)} for pool in threadpool_info()]
-    return {"pools": pools, **({} if trainer is None else trainer.describe())}
+    found: dict[str, Any] = {"pools": pools, **({} if trainer is None else trainer.describe())}
+    with contextlib.suppress(OSError):  # Linux only
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        found["os_threads"] = int(status.partition("\nThreads:")[2].split()[0])
+    return found
 
 
 def peak_memory_mb() -> float:

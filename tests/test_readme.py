@@ -112,3 +112,14 @@ def test_every_backward_is_directly_below_its_forward():
 def test_the_table_names_every_recipe():
     for name in tn.recipes.RECIPES:
         assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+
+
+def test_the_benchmarks_figures_are_those_of_the_results():
+    """The rows of the section's tables stand word by word in a report that is committed."""
+    section = README.partition("## How fast")[2].partition("\n## ")[0]
+    (report,) = re.findall(r"\]\((benchmarks/results/[^)]+\.md)\)", section)
+    text = (ROOT / report).read_text(encoding="utf-8")
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) >= 6
+    for row in rows:
+        assert row in text, row
