@@ -201,7 +201,8 @@ class Benchmark:
 
     def equivalence(self) -> None:
         for case in self.cases:
-            trainers = [contender for contender in self.able(case) if contender.name != LIMIT]
+            kinds = self.cases[case].kinds()
+            trainers = [c for c in self.contenders if c.name != LIMIT and c.can_express(kinds)]
             if all(contender.name != REFERENCE for contender in trainers):
                 trainers.insert(0, CONTENDERS[REFERENCE])
             trainers.sort(key=lambda contender: contender.name != REFERENCE)  # first: the others refer to it

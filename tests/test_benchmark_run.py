@@ -134,6 +134,36 @@ def test_a_run_goes_on_where_another_ended(tmp_path):
         run.Benchmark(run.parse([]), tmp_path, tmp_path)
 
 
+def test_a_contender_that_joins_later_is_compared_before_it_is_timed(tmp_path, monkeypatch):
+    class Told:
+        """In place of processes: what they were asked, and the losses that each is to have."""
+
+        folder, asked = tmp_path, []
+
+        def run(self, name, case, task, **options):
+            self.asked.append((task, name, options.get("seed")))
+            if task == "losses":
+                return {"losses": [1.0, 1.0, 1.0 if name != "sklearn" else 2.0]}
+            return {"failed": "broken"} if name == "keras-jax" else {"seconds": [1.0]}
+
+    first = run.Benchmark(run.parse(["--repeats", "2"]), tmp_path, tmp_path)
+    names = ("tinynet", "torch", "sklearn", "keras-jax")
+    first.cases = {"mlp_sgd": cases.make("mlp_sgd")[0]}
+    first.results["contenders"] = dict.fromkeys(names)
+    first.children = Told()
+    for joined in (2, 4):
+        first.contenders = [run.CONTENDERS[name] for name in names[:joined]]
+        Told.asked.clear()
+        first.equivalence()
+        assert [name for _, name, _ in Told.asked[::2]] == list(names[:joined])
+    assert list(first.results["equivalence"]["mlp_sgd"]) == list(names)
+    Told.asked.clear()
+    first.time()
+    taking_turns = [("epochs", "tinynet", 0), ("epochs", "torch", 0), ("epochs", "keras-jax", 0)]
+    taking_turns += [("epochs", "tinynet", 1), ("epochs", "torch", 1)]  # what failed is not tried again
+    assert [call for call in Told.asked if call[0] == "epochs"] == taking_turns
+
+
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
     result = children.Children(tmp_path, timeout=0.001).run("tinynet", "mlp_adam", "epochs")
     assert result == {"failed": "not done after 0.001 seconds"}
