@@ -237,8 +237,8 @@ class Benchmark:
                         self.write()
 
     def is_slow(self, case: str, name: str) -> bool:
-        """Whether a contender is too slow to be measured more than once."""
-        if name == LIMIT:
+        """Whether a peer is too slow to be measured more than once."""
+        if name in (LIMIT, REFERENCE):
             return False
         fastest = summary.epoch_seconds(
             self.results, case, summary.best_peer(self.results, case) or REFERENCE

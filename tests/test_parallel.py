@@ -69,13 +69,27 @@ class TestBlasThreads:
         with threadpoolctl.threadpool_limits(1, "blas"), parallel.blas_threads(2):
             assert set(blas_threads_now()) == {1}
 
+    def test_who_asked_for_one_thread_gets_one(self, monkeypatch):
+        monkeypatch.setattr(parallel, "cores", lambda: 2)
+        model = tn.recipes.make("cnn", seed=0).model
+        with threadpoolctl.threadpool_limits(1, "blas"):
+            assert parallel.threads_allowed() == 1
+            assert parallel.workers_for(model, 64) == 1
+            with parallel.blas_threads(1):  # as in fit
+                assert parallel.threads_allowed() == 1
+        with threadpoolctl.threadpool_limits(2, "blas"):
+            allowed = min(blas_threads_now())  # 1 where BLAS is built for one
+            with parallel.blas_threads(1):  # what we hold is not what was asked for
+                assert parallel.threads_allowed() == allowed
+                assert parallel.workers_for(model, 64) == allowed
+
 
 LARGE = 3 * parallel._MANY_ELEMENTS + 1
 
 
 @pytest.mark.parametrize("held", [None, 2])
 def test_work_is_not_halved_where_blas_may_have_the_other_core(held, monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "threads_allowed", lambda: 2)
     monkeypatch.setattr(parallel, "_held", held)
     parts = []
     parallel.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE)
@@ -86,6 +100,16 @@ def test_work_is_not_halved_where_blas_may_have_the_other_core(held, monkeypatch
 def one_blas_thread():
     with parallel.blas_threads(1):
         yield
+
+
+def _holds_and_lets_go():
+    """In a child that was forked while its parent held one BLAS thread."""
+    assert parallel._holders == 0
+    before = blas_threads_now()
+    with parallel.blas_threads(1):
+        assert parallel._held == 1
+    assert blas_threads_now() == before
+    assert (parallel._holders, parallel._held) == (0, None)
 
 
 @pytest.mark.usefixtures("one_blas_thread")
@@ -102,20 +126,20 @@ class TestInHalves:
         assert counts.sum() == size
 
     def test_large_ranges_use_two_threads(self, monkeypatch):
-        monkeypatch.setattr(parallel, "cores", lambda: 2)
+        monkeypatch.setattr(parallel, "threads_allowed", lambda: 2)
         threads = set()
         parallel.in_halves(lambda start, stop: threads.add(threading.get_ident()), 0, LARGE)
         assert len(threads) == 2
 
     def test_one_core_is_not_divided(self, monkeypatch):
-        monkeypatch.setattr(parallel, "cores", lambda: 1)
+        monkeypatch.setattr(parallel, "threads_allowed", lambda: 1)
         parts = []
         parallel.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE)
         assert parts == [(0, LARGE)]
 
     @pytest.mark.parametrize("failing", [0, 1])
     def test_an_error_in_either_half_is_raised(self, failing, monkeypatch):
-        monkeypatch.setattr(parallel, "cores", lambda: 2)
+        monkeypatch.setattr(parallel, "threads_allowed", lambda: 2)
 
         def work(start, stop):
             if (start > 0) == failing:
@@ -125,7 +149,7 @@ class TestInHalves:
             parallel.in_halves(work, 0, LARGE)
 
     def test_the_other_thread_has_the_callers_errstate(self, monkeypatch):
-        monkeypatch.setattr(parallel, "cores", lambda: 2)
+        monkeypatch.setattr(parallel, "threads_allowed", lambda: 2)
         values = np.full(LARGE, 3e38, np.float32)
         with np.errstate(over="ignore"):
             parallel.in_halves(lambda start, stop: np.multiply(values[start:stop], 10), 0, LARGE)
@@ -138,12 +162,22 @@ class TestInHalves:
         start, grads = rng.standard_normal((2, LARGE)).astype(np.float32)
         results = []
         for cores in (1, 2):
-            monkeypatch.setattr(parallel, "cores", lambda cores=cores: cores)
+            monkeypatch.setattr(parallel, "threads_allowed", lambda cores=cores: cores)
             params, optimizer = start.copy(), make()
             for _ in range(3):
                 optimizer.step(params, grads, decay_size=LARGE // 3)
             results.append(params)
         np.testing.assert_array_equal(*results)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't fork")
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+    def test_a_forked_child_holds_nothing(self):
+        context = multiprocessing.get_context("fork")
+        with parallel.blas_threads(1):
+            process = context.Process(target=_holds_and_lets_go)
+            process.start()
+            process.join(30)
+        assert process.exitcode == 0
 
     @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't fork")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")

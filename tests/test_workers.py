@@ -513,7 +513,7 @@ class TestInterrupts:
 class TestHowMany:
     @pytest.fixture(autouse=True)
     def four_cores(self, monkeypatch):
-        monkeypatch.setattr(parallel, "cores", lambda: 4)
+        monkeypatch.setattr(parallel, "threads_allowed", lambda: 4)
 
     def cnn(self, *extra):
         layers = [tn.Conv2D(32, 3), tn.ReLU(), *extra, tn.Conv2D(32, 3), tn.GlobalMaxPool2D(), tn.Dense(10)]
@@ -526,7 +526,7 @@ class TestHowMany:
         assert parallel.workers_for(self.cnn(), batch_size) == workers
 
     def test_one_core_is_one_worker(self, monkeypatch):
-        monkeypatch.setattr(parallel, "cores", lambda: 1)
+        monkeypatch.setattr(parallel, "threads_allowed", lambda: 1)
         assert parallel.workers_for(self.cnn(), 256) == 1
 
     def test_a_small_step_is_not_divided(self):

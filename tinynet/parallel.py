@@ -43,6 +43,7 @@ _SMALLEST_SHARD = 16
 _lock = threading.Lock()
 _holders = 0
 _held: int | None = None  # the number of BLAS threads that is held
+_found = 1  # and what it was before
 _limit: Any = None
 _executor: ThreadPoolExecutor | None = None
 _controller: "ThreadpoolController | None" = None
@@ -62,18 +63,19 @@ def blas_threads(count: int) -> Iterator[None]:
 
     It is never raised above what it is, as somebody may have asked for that: ``OPENBLAS_NUM_THREADS=1``.
     """
-    global _held, _holders, _limit
+    global _held, _found, _holders, _limit
     with _lock:
         if _holders == 0:
-            _held = min([count, *(pool["num_threads"] for pool in blas_info())])
+            _found = _blas_threads_now()
+            _held = min(count, _found)
             _limit = _threadpools().limit(limits=_held, user_api="blas")
         _holders += 1
     try:
         yield
     finally:
         with _lock:
-            _holders -= 1
-            if _holders == 0:
+            _holders = max(0, _holders - 1)
+            if _holders == 0 and _limit is not None:
                 _limit.restore_original_limits()
                 _held = _limit = None
 
@@ -84,7 +86,7 @@ def in_halves(work: Callable[[int, int], None], start: int, stop: int) -> None:
     For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
     where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
     """
-    if stop - start < _MANY_ELEMENTS or _held != 1 or cores() < 2:
+    if stop - start < _MANY_ELEMENTS or _held != 1 or threads_allowed() < 2:
         work(start, stop)
         return
     middle = (start + stop) // 2
@@ -109,7 +111,7 @@ def workers_for(model: Model, batch_size: int) -> int:
         or not all(type(layer).__module__.startswith("tinynet.layers.") for _, layer in model.walk())
     ):
         return 1
-    return max(1, min(cores(), batch_size // _SMALLEST_SHARD))
+    return max(1, min(threads_allowed(), batch_size // _SMALLEST_SHARD))
 
 
 def cores() -> int:
@@ -117,6 +119,18 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_allowed() -> int:
+    """How many threads this process may compute with: as many as it has cores, or BLAS was told to use."""
+    with _lock:
+        return min(cores(), _found if _holders else _blas_threads_now())
+
+
+def _blas_threads_now() -> int:
+    """The number of BLAS threads as it is; that of cores where BLAS has none that could be set."""
+    pools = [pool for pool in blas_info() if pool.get("threading_layer") != "disabled"]
+    return min([pool["num_threads"] for pool in pools], default=cores())
 
 
 class _TeamShard(Shard):
@@ -249,11 +263,9 @@ def _helper() -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    global _executor, _lock
-    _executor, _lock = (
-        None,
-        threading.Lock(),
-    )  # the child has neither the helper's thread nor who held the lock
+    # The child has neither the helper's thread, nor who held the lock, nor the runs that held BLAS.
+    global _executor, _held, _holders, _limit, _lock
+    _executor, _held, _holders, _limit, _lock = None, None, 0, None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
