@@ -13,7 +13,7 @@ import charts
 import summary
 from cases import LOSS_STEPS, TOLERANCES
 from children import STEERING
-from contenders import LIMIT, REFERENCE
+from contenders import CONTENDERS, LIMIT, REFERENCE
 from summary import Results, Spread
 
 METHOD = """\
@@ -128,7 +128,8 @@ def _settings(variables: dict[str, str]) -> str:
 
 def _contenders(results: Results) -> str:
     rows = []
-    for name, about in results["contenders"].items():
+    order = list(CONTENDERS)  # and not that in which runs of a few contenders came
+    for name, about in sorted(results["contenders"].items(), key=lambda item: order.index(item[0])):
         versions = ", ".join(f"{key} {version}" for key, version in about["versions"].items())
         rows.append([f"`{name}`", about["fast_path"], versions, *_environment(results, name)])
     return "## Contenders\n\n" + table(["", "how", "versions", "BLAS and kernels", "threads"], rows, "lllll")
@@ -239,6 +240,8 @@ def _times(results: Results, case: str) -> str:
             )
         elif 0 < (processes := len(results["time"][case].get(name, []))) < results["settings"]["repeats"]:
             first += f" ({processes} process{'es' if processes > 1 else ''})"
+        elif not processes:
+            first += ", compared but not timed"
         rows.append(
             [
                 first,
