@@ -3,7 +3,6 @@
 import datetime
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 from collections.abc import Iterable
@@ -12,6 +11,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tinynet.parallel import cores
 
 
 def describe() -> dict[str, Any]:
@@ -23,13 +24,6 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
     }
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_model() -> str:

@@ -29,9 +29,8 @@ class ReLU(Layer):
             return np.maximum(x, 0)
         zeros = self._zeros
         if zeros is None or zeros.shape != x.shape or zeros.dtype != x.dtype:
-            zeros = self._zeros = np.zeros_like(
-                x
-            )  # with an array, NumPy's maximum is three times as fast as with 0
+            zeros = self._zeros = np.zeros_like(x)
+        # With an array, NumPy's maximum is three times as fast as with the number 0.
         y = self._y = np.maximum(x, zeros, out=self.buffer("y", x.shape, x.dtype, like=x))
         return y
 
