@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from cases import Case
-from trainer import EpochEnd, Trainer, spans
+from trainer import EpochEnd, Trainer, losses_through_fit
 
 
 class KerasTrainer(Trainer):
@@ -108,12 +108,7 @@ class KerasTrainer(Trainer):
         self.keras.ops.convert_to_numpy(self.model.trainable_variables[-1])
 
     def step_losses(self, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:
-        x, y = self.training_data()
-        losses = {}
-        for start, stop in spans(steps):
-            rows = batches[start:stop].reshape(-1)
-            losses[stop] = self.fit(x[rows], y[rows], shuffle=False).history["loss"][-1]
-        return [float(losses[step]) for step in steps]
+        return losses_through_fit(self, batches, steps)
 
     def predict_classes(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(self.model.predict(x, batch_size=1000, verbose=0)).argmax(axis=1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from cases import Case
-from trainer import EpochEnd, Trainer, spans
+from trainer import EpochEnd, Trainer, losses_through_fit
 
 import tinynet as tn
 from tinynet import parallel
@@ -46,12 +46,7 @@ class TinynetTrainer(Trainer):
         self.fit(*self.training_data(self.case.batch_size))
 
     def step_losses(self, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:
-        x, y = self.training_data()
-        losses = {}
-        for start, stop in spans(steps):
-            rows = batches[start:stop].reshape(-1)
-            losses[stop] = self.fit(x[rows], y[rows], shuffle=False).history["loss"][-1]
-        return [losses[step] for step in steps]
+        return losses_through_fit(self, batches, steps)
 
     def predict_classes(self, x: np.ndarray) -> np.ndarray:
         return self.model.predict_classes(x)

@@ -87,3 +87,13 @@ def spans(steps: tuple[int, ...]) -> list[tuple[int, int]]:
     """The steps cut so that each one of interest is alone: (1, 10) gives (0, 1), (1, 9), (9, 10)."""
     edges = sorted({0, *(step - 1 for step in steps), *steps})
     return list(itertools.pairwise(edges))
+
+
+def losses_through_fit(trainer: Any, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:
+    """`Trainer.step_losses` for a library whose ``fit`` takes ``shuffle`` and returns a history, Keras or tinynet."""
+    x, y = trainer.training_data()
+    losses = {}
+    for start, stop in spans(steps):
+        rows = batches[start:stop].reshape(-1)
+        losses[stop] = float(trainer.fit(x[rows], y[rows], shuffle=False).history["loss"][-1])
+    return [losses[step] for step in steps]
