@@ -44,11 +44,18 @@ def step_through(
 
 def events(step: Trace) -> list[Event]:
     """The frames of a step that was made."""
-    layers = list(step.walk())
+    layers = list(_in_order(step.layers))
     found = [_forward(layer) for layer in layers]
     found.append(_loss(step))
     found += [_backward(layer) for layer in reversed(layers) if layer.dy is not None]
     return [*found, _update(step)]
+
+
+def _in_order(records: list[LayerTrace]) -> Iterator[LayerTrace]:
+    """A layer made of layers does its own work, the sum, when theirs is done."""
+    for record in records:
+        yield from _in_order(record.children)
+        yield record
 
 
 def docstring_formulas(layer_class: type, heading: str) -> list[str]:

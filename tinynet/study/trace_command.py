@@ -1,0 +1,88 @@
+"""python -m tinynet trace: one training step on real images as a page."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinynet import random, recipes
+from tinynet.checks import check_positive_int
+from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
+from tinynet.layers import LogSoftmax, Softmax
+from tinynet.model import Sequential, load_model
+from tinynet.optimizers import Adam, Optimizer
+from tinynet.storage import ModelFileError
+from tinynet.study.tracing import trace
+
+IMAGES_OF_CONVOLUTIONS = 16  # an array of theirs is as large as a dense layer's of 300 images
+
+
+def add_command(commands: Any) -> None:
+    """Add ``trace`` to the command line's subparsers."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "trace", help="one training step on real images, every number of it, as a page"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--recipe", choices=list(recipes.RECIPES), help="a new network (default: mlp_adam)")
+    which.add_argument("--model", type=Path, metavar="FILE", help="a saved model, with a new Adam")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help=f"images (32; {IMAGES_OF_CONVOLUTIONS} for convolutions)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)")
+    parser.add_argument("--text", action="store_true", help="print the step on the terminal as well")
+    parser.add_argument("--seed", type=int, default=0, help="draws the weights and the images (0)")
+    parser.add_argument("--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page; 0, or 1 after an error that is explained on the standard error."""
+    from tinynet.datasets import fashion_mnist
+
+    started = time.perf_counter()
+    try:
+        seed = random.check_seed(options.seed)
+        model, optimizer, loss = prepare(options.recipe, options.model, seed)
+        (x, y), _ = fashion_mnist.load(options.data_dir, archive=True)
+        n = check_positive_int("--batch-size", options.batch_size or default_batch_size(model))
+        rows = np.sort(random.generator(seed, random.SHUFFLE).choice(len(x), min(n, len(x)), replace=False))
+        step = trace(model, x[rows], y[rows], loss, optimizer)
+        if options.text:
+            print(step, end="\n\n")
+        name = options.model.name if options.model else (options.recipe or "mlp_adam")
+        about = [
+            f"{name}: {' → '.join(type(layer).__name__ for layer in model.layers)}, {model.params.size:,} parameters. "
+            f"One step on {len(rows)} images of Fashion-MNIST: every array that was computed, the line of code that "
+            "computed it, and for each number the sum that made it."
+        ]
+        step.to_html(options.output, class_names=fashion_mnist.CLASS_NAMES, about=about)
+    except (OSError, ValueError, ModelFileError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    size = options.output.stat().st_size / 1e6
+    print(f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser")
+    return 0
+
+
+def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Sequential, Optimizer, Loss]:
+    """A new network with its recipe's optimizer and loss, or a saved one with Adam."""
+    if path is None:
+        made = recipes.make(recipe or "mlp_adam", seed=seed)
+        return made.model, made.optimizer, made.loss
+    model = load_model(path)
+    return model, Adam(), model.loss or _loss_for(model)
+
+
+def default_batch_size(model: Sequential) -> int:
+    """Fewer images where layers hold images."""
+    return IMAGES_OF_CONVOLUTIONS if any(len(layer.output_shape or ()) == 3 for layer in model.layers) else 32
+
+
+def _loss_for(model: Sequential) -> Loss:
+    head = model.layers[-1]
+    if isinstance(head, Softmax):
+        return CrossEntropy()
+    return NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
