@@ -1,4 +1,4 @@
-"""The command line: python -m tinynet download | info."""
+"""The command line: python -m tinynet download | gradcheck | info."""
 
 import argparse
 import platform
@@ -8,6 +8,8 @@ from pathlib import Path
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status is 0, or 1 after an error that is explained on the standard error."""
+    from tinynet.study import gradcheck_command
+
     parser = argparse.ArgumentParser(prog="python -m tinynet", description="tinynet's command line")
     commands = parser.add_subparsers(dest="command", required=True)
     download = commands.add_parser("download", help="get Fashion-MNIST and check it")
@@ -15,7 +17,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--data-dir", type=Path, help="where to put the files; default: the user's cache folder"
     )
     commands.add_parser("info", help="versions, BLAS library, kernels and threads")
+    gradcheck_command.add_command(commands)
     options = parser.parse_args(arguments)
+    if hasattr(options, "run"):
+        status: int = options.run(options)
+        return status
     return _download(options.data_dir) if options.command == "download" else _info()
 
 

@@ -1,5 +1,6 @@
 """Backprop made visible."""
 
-from tinynet.study.gradient_check import GradientReport, TensorCheck, gradcheck
+from tinynet.study.gradient_check import gradcheck
+from tinynet.study.gradient_report import ElementCheck, GradientReport, TensorCheck
 
-__all__ = ["GradientReport", "TensorCheck", "gradcheck"]
+__all__ = ["ElementCheck", "GradientReport", "TensorCheck", "gradcheck"]
