@@ -9,7 +9,7 @@ from tinynet.study import drawing
 from tinynet.study.equations import Equation, equations
 from tinynet.study.events import backward_notes, change_in_words, docstring_formulas, forward_notes
 from tinynet.study.formulas import FORMULAS, mathml
-from tinynet.study.gradient_check import ElementCheck
+from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.source import Source, method_source
 from tinynet.study.statistics import Statistics, norm, statistics
 from tinynet.study.tracing import LayerTrace, ParameterTrace, Trace

@@ -26,7 +26,8 @@ from tinynet.layers.windows import windows
 from tinynet.study import cards
 from tinynet.study.encoding import ArrayStore
 from tinynet.study.events import Event
-from tinynet.study.gradient_check import ElementCheck, gradcheck
+from tinynet.study.gradient_check import gradcheck
+from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.tracing import LayerTrace, Trace
 from tinynet.types import Array
 
