@@ -34,9 +34,7 @@ def add_command(commands: "Commands") -> None:
         "on a batch of Fashion-MNIST. The exit status is 0 if all are fine, 1 if one is not or there was an error.",
     )
     network = parser.add_mutually_exclusive_group()
-    network.add_argument(
-        "--recipe", choices=recipes.RECIPES, default="mlp_adam", help="default: %(default)s"
-    )
+    network.add_argument("--recipe", choices=recipes.RECIPES, default="mlp_adam", help="default: %(default)s")
     network.add_argument("--model", type=Path, metavar="FILE", help="a model that was saved, instead")
     parser.add_argument(
         "--batch-size", type=_positive_int, default=8, metavar="N", help="images; default: %(default)s"
@@ -61,7 +59,9 @@ def add_command(commands: "Commands") -> None:
         help="also measure the error with steps from 1e-1 to 1e-12, and draw it: png, svg or pdf; "
         "default: %(const)s",
     )
-    parser.add_argument("--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+    )
     parser.set_defaults(run=run)
 
 
@@ -77,7 +77,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.sweep is not None and not options.sweep.parent.is_dir():
-        raise ValueError(f"{options.sweep}: the folder {options.sweep.parent} does not exist; create it first")
+        raise ValueError(
+            f"{options.sweep}: the folder {options.sweep.parent} does not exist; create it first"
+        )
     title, model, loss, on_bytes = _network(options)
     x, y = _batch(model, options.batch_size, on_bytes, options.data_dir)
     y = loss.check_targets(y, model.output_shape)
@@ -143,7 +145,9 @@ def _batch(model: Sequential, size: int, on_bytes: bool, data_dir: Path | None) 
             "check it in Python, tn.study.gradcheck(model, x, y, loss)"
         )
     if size > len(images):
-        raise ValueError(f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}")
+        raise ValueError(
+            f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}"
+        )
     x = images[:size].reshape(-1, *model.input_shape)
     return x if on_bytes else x / 255, labels[:size]
 
@@ -166,7 +170,9 @@ def _draw(sweep: StepSizes, title: str, path: Path) -> None:
         )
         for tensor in sweep.tensors
     ]
-    note = "Numeric against analytic gradient: the V. Right: a step too long. Left: too short, rounding is all."
+    note = (
+        "Numeric against analytic gradient: the V. Right: a step too long. Left: too short, rounding is all."
+    )
     with style.house_style(path):
         style.finish(error_by_step(title, note, sweep.epsilons, panels), path)
 

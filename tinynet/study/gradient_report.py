@@ -44,7 +44,9 @@ class ElementCheck:
     numeric: float  # the central difference
     analytic: float  # what backward gave
     error: float  # |numeric - analytic|
-    relative_error: float  # |numeric - analytic| / (|numeric| + |analytic|), 0 where rounding explains the error
+    relative_error: (
+        float  # |numeric - analytic| / (|numeric| + |analytic|), 0 where rounding explains the error
+    )
     crossed: bool  # whether the central difference reached across a kink, however small the step; then it says nothing
     band: str  # one of BANDS
 
@@ -119,7 +121,9 @@ class GradientReport(NamedTuple):
 
     def in_words(self) -> str:
         """What was found, a sentence or two for each kind."""
-        compared, crossed = (sum(getattr(tensor, kind) for tensor in self.tensors) for kind in ("compared", "crossed"))
+        compared, crossed = (
+            sum(getattr(tensor, kind) for tensor in self.tensors) for kind in ("compared", "crossed")
+        )
         named = {
             kind: [tensor.name for tensor in self.tensors if tensor.band == kind]
             for kind in (WRONG, SUSPICIOUS, NOT_COMPARED)

@@ -38,19 +38,20 @@ class Scenario:
     prepare: Callable[[Sequential], None] | None = None  # spoils a model that was built
     sort_by_label: bool = False
     steps: int = STEPS
+    traced: int | None = None  # the step that the page shows, from 0; None: the one after the training
 
 
 class Outcome(NamedTuple):
     """What a scenario's training came to."""
 
     scenario: Scenario
-    step: Trace  # the step after the training
+    step: Trace  # the step that the page shows
     losses: list[float]  # of each training step
     healthy_losses: list[float]  # of the same network without the fault
 
 
 def run(name: str, x: Array, y: Array, seed: int = 0) -> Outcome:
-    """Train the faulty network and its healthy twin on the images for some steps, and trace one more.
+    """Train the faulty network and its healthy twin on the images for some steps, and trace one of them.
 
     Args: name: a key of ``SCENARIOS``; x (n, 28, 28) bytes, y (n,) labels; seed: draws weights and batches.
     Raises: ValueError: if there is no such scenario.
@@ -60,7 +61,9 @@ def run(name: str, x: Array, y: Array, seed: int = 0) -> Outcome:
     scenario = SCENARIOS[name]
     healthy = Sequential(scenario.healthy_layers(), x.shape[1:], seed=seed)
     order = random.generator(seed, random.SHUFFLE).permutation(len(x))
-    healthy_losses, _ = _train(healthy, SGD(scenario.healthy_learning_rate), x, y, order, scenario.steps)
+    healthy_losses, _ = _train(
+        healthy, SGD(scenario.healthy_learning_rate), x, y, order, range(scenario.steps)
+    )
 
     model = Sequential(scenario.layers(), x.shape[1:], seed=seed)
     if scenario.prepare is not None:
@@ -68,8 +71,12 @@ def run(name: str, x: Array, y: Array, seed: int = 0) -> Outcome:
     optimizer = SGD(scenario.learning_rate)
     if scenario.sort_by_label:
         order = _long_runs_of_a_class(y, order, scenario.steps)
-    losses, rows = _train(model, optimizer, x, y, order, scenario.steps)
-    return Outcome(scenario, trace(model, x[rows], y[rows], CrossEntropy(), optimizer), losses, healthy_losses)
+    traced = scenario.steps if scenario.traced is None else scenario.traced
+    losses, rows = _train(model, optimizer, x, y, order, range(traced))
+    step = trace(model, x[rows], y[rows], CrossEntropy(), optimizer, dry_run=True)
+    if math.isfinite(step.loss_before):
+        losses += _train(model, optimizer, x, y, order, range(traced, scenario.steps))[0]
+    return Outcome(scenario, step, losses, healthy_losses)
 
 
 def write_page(outcome: Outcome, path: PathLike, class_names: Sequence[str] | None = None) -> None:
@@ -86,19 +93,19 @@ def write_page(outcome: Outcome, path: PathLike, class_names: Sequence[str] | No
 
 
 def _train(
-    model: Sequential, optimizer: SGD, x: Array, y: Array, order: Array, steps: int
+    model: Sequential, optimizer: SGD, x: Array, y: Array, order: Array, steps: range
 ) -> tuple[list[float], Array]:
     """The loss of each step, and the rows of the batch that comes next. Ends where a loss is not finite."""
     losses: list[float] = []
     with np.errstate(all="ignore"):
-        for k in range(steps):
+        for k in steps:
             rows = _rows(order, k)
             loss = model.loss_and_gradients(x[rows], y[rows], CrossEntropy())
             losses.append(loss)
             if not math.isfinite(loss):
                 return losses, rows
             optimizer.step(model.params, model.grads)
-    return losses, _rows(order, steps)
+    return losses, _rows(order, steps.stop)
 
 
 def _rows(order: Array, k: int) -> Array:
@@ -141,14 +148,15 @@ def _deep(
 
 
 class ReLUWithWrongMask(ReLU):
-    """A ReLU whose backward has a mistake: it looks at dy, where it should look at y.
+    """A ReLU whose backward has a mistake: one character.
 
     Forward:   y = max(x, 0)
-    Backward:  dx = dy where dy > 0, else 0      (wrong)
+    Backward:  dx = dy where y >= 0, else 0      (wrong: y is never below 0)
     """
 
     def backward(self, dy: Array) -> Array:
-        return dy * (dy > 0)  # should be: dy where y > 0
+        y = self.cached(self._y)
+        return dy * (y >= 0)
 
 
 def _kill_units(model: Sequential) -> None:
@@ -159,11 +167,13 @@ def _look_at_dead(outcome: Outcome) -> list[str]:
     relu, dense = outcome.step.layers[3], outcome.step.layers[2]
     still = _share_of_still_columns(dense)
     return [
-        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image. In y they are grey columns.",
+        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image. In y they are empty columns.",
         f"{_link(relu)}, dx: the same columns are exactly 0. A unit that never fires passes no gradient.",
-        f"{_link(dense)}, dW: {still:.0%} of the columns are 0, so these weights never move again. Look at dW as pictures: "
+        f"{_link(dense)}, dW: {still:.0%} of the columns are 0, so these weights never move again. Look at dW "
+        "as pictures: "
         "the dead ones are empty.",
-        "The loss still falls, with what is left. That is why dead units go unnoticed. They come from a bias or a learning "
+        "The loss still falls, with what is left. That is why dead units go unnoticed. They come from a bias or "
+        "a learning "
         "rate that pushed a unit below 0 for every input.",
     ]
 
@@ -176,7 +186,8 @@ def _look_at_vanishing(outcome: Outcome) -> list[str]:
         f"From {_link(dense[-1])} down to {_link(dense[0])} the norm of dW falls from {last:.1e} to {first:.1e}: "
         f"by a factor of {_factor(last, first)}.",
         f"{_link(sigmoid)}: backward multiplies by y (1 − y), which is at most 1/4, at each of seven layers.",
-        '<a href="#card-update">The update</a>: the bars of update over value shrink from the last layer to the first. The '
+        '<a href="#card-update">The update</a>: the bars of update over value shrink from the last layer to the '
+        "first. The "
         "layers near the image do not learn.",
         "The healthy twin has ReLU, whose slope is 1 where it is not 0, and He's initial values.",
     ]
@@ -199,18 +210,19 @@ def _look_at_exploding(outcome: Outcome) -> list[str]:
 def _look_at_high_rate(outcome: Outcome) -> list[str]:
     step = outcome.step
     dense = _dense(step)[0]
-    ratio = dense.parameters["W"].ratio
-    if not step.updated:
-        return [
-            f"The loss became {step.loss_before} after {len(outcome.losses)} steps: nothing can be updated any more.",
-            f"{_link(dense)}: look at the sizes of W.",
-        ]
     return [
-        f"The gradient promised a change of the loss by {step.predicted_change:+.3g}; what happened is {step.change:+.3g}. "
-        "The step is so long that the slope at its start says nothing about its end.",
-        f'<a href="#card-update">The update</a>: 2.W moved by {ratio or 0:.1e} of its size in one step; 1e-3 is usual.',
-        f"{_link(step.layers[3])}: {step.layers[3].dead_units} of 128 units are dead. Long steps throw biases far below 0.",
-        "The loss curve above jumps, and does not settle. A tenth of the rate is what the healthy twin has.",
+        "This is the second step. The gradient promised that the loss would change by "
+        f"{step.predicted_change:+.3g}; what "
+        f"happened is {step.change:+.3g}. The step is so long that the slope at its start says nothing about its end.",
+        f'<a href="#card-update">The update</a>: 2.W moves by {dense.parameters["W"].ratio or 0:.1e} of its '
+        "size in one "
+        "step; 1e-3 is usual.",
+        f"{_link(step.layers[3])}: {step.layers[3].dead_units} of 128 units are dead after one step, which "
+        "threw their "
+        "biases far below 0. They stay dead.",
+        f"The loss curve: up first, and then flat. After {len(outcome.losses)} steps it is "
+        f"{outcome.losses[-1]:.3g}, and "
+        f"with a tenth of the rate {outcome.healthy_losses[-1]:.3g}.",
     ]
 
 
@@ -218,12 +230,18 @@ def _look_at_unscaled(outcome: Outcome) -> list[str]:
     step = outcome.step
     dense = _dense(step)[0]
     return [
-        f"The first loss is {outcome.losses[0]:.3g}; a network that knows nothing should have ln 10 = {math.log(10):.3g}. "
-        "This one is sure, and wrong.",
-        f"{_link(step.layers[1])}: x goes from 0 to 255, where weights were drawn for numbers near 1.",
-        f"{_link(dense)}: dW is x^T dy, so bytes make it 255 times as large: its norm is {_number(_gradient_norm(dense))}.",
-        f"{_link(step.layers[3])}: {step.layers[3].dead_units} of 128 units are dead: the first, huge steps killed them.",
-        "The mend is one layer: Rescale(1/255).",
+        f"This is the first step, and its loss is {step.loss_before:.3g}; a network that knows nothing should "
+        "have ln 10 = "
+        f"{math.log(10):.3g}. This one is sure, and wrong.",
+        f"{_link(step.layers[1])}: y goes from 0 to 255, where weights were drawn for numbers near 1.",
+        f"{_link(dense)}: dW is x^T dy, so bytes make it 255 times as large, and dy is large as well: the norm "
+        "of dW is "
+        f"{_number(_gradient_norm(dense))}.",
+        f"So even the small rate of {step.learning_rate:g} is too high: promised was a change of "
+        f"{step.predicted_change:+.3g}, and what happened is {step.change:+.3g}.",
+        f"After {len(outcome.losses)} steps the loss is {outcome.losses[-1]:.3g}, and "
+        f"{outcome.healthy_losses[-1]:.3g} with "
+        "one layer more: Rescale(1/255).",
     ]
 
 
@@ -235,11 +253,14 @@ def _look_at_unshuffled(outcome: Outcome) -> list[str]:
     guesses = np.bincount(probabilities.argmax(1), minlength=10)
     sure = int(guesses.argmax())
     return [
-        f"The batch: its images have the {'label' if len(labels) == 1 else 'labels'} {', '.join(map(str, labels))} and no "
+        f"The batch: its images have the {'label' if len(labels) == 1 else 'labels'} "
+        f"{', '.join(map(str, labels))} and no "
         "other. The data are sorted by class, and nobody shuffled.",
-        f"{guesses[sure]} of {len(step.x)} are taken for class {sure}, the class that came before: the network learned "
+        f"{guesses[sure]} of {len(step.x)} are taken for class {sure}, the class that came before: the network "
+        "learned "
         "whatever came last.",
-        '<a href="#card-loss">The loss</a>, dlogits: every row pushes the same class up. A batch like this is no sample of '
+        '<a href="#card-loss">The loss</a>, dlogits: every row pushes the same class up. A batch like this is '
+        "no sample of "
         "the data, so its gradient is no estimate of the whole gradient.",
         "The loss curve: near 0 while a class lasts, then a jump when the next one begins. A low training loss means "
         "nothing here.",
@@ -261,12 +282,17 @@ def _look_at_zero(outcome: Outcome) -> list[str]:
 def _look_at_wrong(outcome: Outcome) -> list[str]:
     relu, dense = outcome.step.layers[3], outcome.step.layers[2]
     return [
-        f"{_link(dense)}, at the end of the card: the slopes that were measured and what backward gives differ. That is "
+        f"{_link(dense)}, at the end of the card: the slopes that were measured and what backward gives differ. "
+        "That is "
         "the gradient check, and it says wrong.",
-        f"{_link(_dense(outcome.step)[-1])}: above the mistake every gradient is right. The first wrong one, going down, "
+        f"{_link(_dense(outcome.step)[-1])}: above the mistake every gradient is right. The first wrong one, "
+        "going down, "
         "tells where to look: in the layer above it.",
-        f"{_link(relu)}: there it is, in the source of backward. The mask is taken from dy, and should be taken from y.",
-        f"The loss falls nevertheless, from {outcome.losses[0]:.3g} to {outcome.losses[-1]:.3g}; the healthy twin reaches "
+        f"{_link(relu)}: there it is, in the source of backward: y >= 0 is always true, as y is what max(x, 0) "
+        "gave. It should "
+        "be y > 0. So dx is dy, also where nothing went through.",
+        f"The loss falls nevertheless, from {outcome.losses[0]:.3g} to {outcome.losses[-1]:.3g}; the healthy "
+        "twin reaches "
         f"{outcome.healthy_losses[-1]:.3g}. A curve that falls proves nothing about a gradient.",
     ]
 
@@ -304,12 +330,13 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "learning-rate-too-high",
             "A learning rate that is too high",
-            "A network of 784-128-10 under SGD with a learning rate of 3.",
+            "A network of 784-128-10 under SGD with a learning rate of 1.",
             _classic,
             _classic,
             _look_at_high_rate,
-            learning_rate=3.0,
-            healthy_learning_rate=0.3,
+            learning_rate=1.0,
+            healthy_learning_rate=0.1,
+            traced=1,
         ),
         Scenario(
             "unscaled-input",
@@ -318,6 +345,8 @@ SCENARIOS: dict[str, Scenario] = {
             lambda: _classic(scale=1),
             _classic,
             _look_at_unscaled,
+            learning_rate=0.001,
+            traced=0,
         ),
         Scenario(
             "no-shuffle",

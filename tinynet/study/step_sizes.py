@@ -26,7 +26,9 @@ EPSILONS = tuple(10.0**-digits for digits in range(1, 13))
 # a gradient near 0 is about rounding only.
 _SIZEABLE = 0.1
 
-_ZERO = 1e-12  # a tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm
+_ZERO = (
+    1e-12  # a tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm
+)
 
 
 class TensorErrors(NamedTuple):

@@ -10,8 +10,8 @@ import numpy as np
 
 from tinynet import random, recipes
 from tinynet.checks import check_positive_int
-from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.layers import LogSoftmax, Softmax
+from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.model import Sequential, load_model
 from tinynet.optimizers import Adam, Optimizer
 from tinynet.storage import ModelFileError
@@ -30,15 +30,21 @@ def add_command(commands: Any) -> None:
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--recipe", choices=list(recipes.RECIPES), help="a new network (default: mlp_adam)")
-    which.add_argument("--scenario", choices=list(scenarios.SCENARIOS), help="a network with a fault, and where it shows")
+    which.add_argument(
+        "--scenario", choices=list(scenarios.SCENARIOS), help="a network with a fault, and where it shows"
+    )
     which.add_argument("--model", type=Path, metavar="FILE", help="a saved model, with a new Adam")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help=f"images (32; {IMAGES_OF_CONVOLUTIONS} for convolutions)"
     )
-    parser.add_argument("--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)"
+    )
     parser.add_argument("--text", action="store_true", help="print the step on the terminal as well")
     parser.add_argument("--seed", type=int, default=0, help="draws the weights and the images (0)")
-    parser.add_argument("--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+    )
     parser.set_defaults(run=run)
 
 
@@ -66,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
     if options.text:
         print(step, end="\n\n")
     size = options.output.stat().st_size / 1e6
-    print(f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser")
+    print(
+        f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser"
+    )
     return 0
 
 
