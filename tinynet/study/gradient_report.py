@@ -137,12 +137,14 @@ class GradientReport(NamedTuple):
         if named[WRONG]:
             nearest = next((name for name in reversed(named[WRONG]) if name != "x"), "x")
             lines.append(
-                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: begin with "
+                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: "
+                "begin with "
                 f"{nearest}, which is nearest to the output, and the layers behind it."
             )
         if named[SUSPICIOUS]:
             lines.append(
-                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small term may be "
+                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small "
+                "term may be "
                 "missing, or another epsilon is needed."
             )
         if named[NOT_COMPARED]:
