@@ -158,8 +158,8 @@ def shape_text(shape: Shape) -> str:
 
 def number(value: float) -> str:
     """A number as the page's tables have it."""
-    if math.isnan(value):
-        return "NaN"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     text = f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.2e}"
     return text.replace("-", "−")
 
