@@ -25,9 +25,14 @@ def check(*arguments):
 def rows(text):
     """The table's: name, compared, crossed and verdict of each tensor."""
     found = re.findall(
-        r"^(\S+) +\([\d, ]+\) +([\d,]+) +([\d,]+) +\S+ +\S+ +(?:fine|suspicious|wrong|not compared) +(\w+)", text, re.M
+        r"^(\S+) +\([\d, ]+\) +([\d,]+) +([\d,]+) +\S+ +\S+ +(?:fine|suspicious|wrong|not compared) +(\w+)",
+        text,
+        re.M,
     )
-    return {name: (int(compared.replace(",", "")), int(crossed), verdict) for name, compared, crossed, verdict in found}
+    return {
+        name: (int(compared.replace(",", "")), int(crossed), verdict)
+        for name, compared, crossed, verdict in found
+    }
 
 
 @pytest.mark.data
@@ -64,8 +69,11 @@ def test_a_wrong_backward_is_told(data, capsys, monkeypatch):
     assert check() == 1
     text = capsys.readouterr().out
     assert {name: row[2] for name, row in rows(text).items()} == {
-        **{"2.W": "WRONG", "4.W": "WRONG"},
-        **{"2.b": "ok", "4.b": "ok", "x": "ok"},
+        "2.W": "WRONG",
+        "4.W": "WRONG",
+        "2.b": "ok",
+        "4.b": "ok",
+        "x": "ok",
     }
     assert "Wrong: 2.W, 4.W." in text
     assert "begin with 4.W" in text
@@ -103,7 +111,9 @@ def test_a_model_fitted_on_floats_sees_floats(data, tmp_path, monkeypatch, capsy
     seen = []
     forward = tn.Flatten.forward
     monkeypatch.setattr(
-        tn.Flatten, "forward", lambda self, x, training=False: seen.append(x.max()) or forward(self, x, training)
+        tn.Flatten,
+        "forward",
+        lambda self, x, training=False: seen.append(x.max()) or forward(self, x, training),
     )
     x = np.random.default_rng(1).random((16, 28, 28))
     layers = tn.Flatten(), tn.Dense(10), tn.Softmax()

@@ -377,7 +377,9 @@ class LastWinnerPool(tn.MaxPool2D):
 
 
 @pytest.mark.parametrize(
-    "bug", [NegatedReLU(), LeakingReLU(), TwiceLeakyReLU(), LastWinnerPool()], ids=lambda bug: type(bug).__name__
+    "bug",
+    [NegatedReLU(), LeakingReLU(), TwiceLeakyReLU(), LastWinnerPool()],
+    ids=lambda bug: type(bug).__name__,
 )
 def test_a_wrong_backward_is_found_although_nearly_all_elements_cross(bug):
     shape = (4, 6, 6, 2)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-
 import tinynet as tn
 from tests.test_plots import texts
 from tinynet.pictures import style

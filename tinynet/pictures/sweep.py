@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tinynet.pictures import style as look
 from tinynet.types import Array
@@ -137,4 +137,9 @@ def _draw_panel(axes: Axes, panel: Panel, steps: Array) -> None:
     axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in range(-12, 1, 3)]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(_power))
     axes.tick_params(length=0)
+
+
+def _power(value: float, _position: object) -> str:
+    return "1" if value == 1 else f"{value:.0e}"

@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinynet import parallel, random, recipes
 from tinynet.datasets import fashion_mnist
@@ -34,9 +34,7 @@ def add_command(commands: "Commands") -> None:
         "on a batch of Fashion-MNIST. The exit status is 0 if all are fine, 1 if one is not or there was an error.",
     )
     network = parser.add_mutually_exclusive_group()
-    network.add_argument(
-        "--recipe", choices=recipes.RECIPES, default="mlp_adam", help="default: %(default)s"
-    )
+    network.add_argument("--recipe", choices=recipes.RECIPES, default="mlp_adam", help="default: %(default)s")
     network.add_argument("--model", type=Path, metavar="FILE", help="a model that was saved, instead")
     parser.add_argument(
         "--batch-size", type=_positive_int, default=8, metavar="N", help="images; default: %(default)s"
@@ -61,7 +59,9 @@ def add_command(commands: "Commands") -> None:
         help="also measure the error with steps from 1e-1 to 1e-12, and draw it: png, svg or pdf; "
         "default: %(const)s",
     )
-    parser.add_argument("--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+    )
     parser.set_defaults(run=run)
 
 
@@ -69,15 +69,18 @@ def run(options: argparse.Namespace) -> int:
     """Print the check; 0 if every gradient is fine, else 1, as after an error, which is explained on standard error."""
     try:
         return _run(options)
-    except (OSError, ValueError) as error:
-        named = isinstance(error, OSError) and error.filename is not None and error.strerror
-        print(f"{error.filename}: {error.strerror}" if named else error, file=sys.stderr)
-        return 1
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+    return 1
 
 
 def _run(options: argparse.Namespace) -> int:
     if options.sweep is not None and not options.sweep.parent.is_dir():
-        raise ValueError(f"{options.sweep}: the folder {options.sweep.parent} does not exist; create it first")
+        raise ValueError(
+            f"{options.sweep}: the folder {options.sweep.parent} does not exist; create it first"
+        )
     title, model, loss, on_bytes = _network(options)
     x, y = _batch(model, options.batch_size, on_bytes, options.data_dir)
     y = loss.check_targets(y, model.output_shape)
@@ -87,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         f"{len(x)} images; {'every element' if elements is None else f'up to {elements} elements'} of each tensor",
         flush=True,  # what follows may take a while
     )
-    with parallel.blas_threads(parallel.blas_threads_for(model.multiply_adds(), len(x))):
+    with parallel.blas_threads(1):  # the products are small: two threads would wait for each other
         report = gradcheck(
             model, x, y, loss, epsilon=options.epsilon, max_elements=elements, seed=options.seed
         )
@@ -127,8 +130,8 @@ def _network(options: argparse.Namespace) -> tuple[str, Sequential, Loss, bool]:
 def _leave_initial_values(model: Sequential) -> None:
     """Move biases, gammas and betas a little, each by its own random number.
 
-    At 0 and 1 they hide mistakes, as a backward may leave them out. And behind a bias of 0 a black background is exactly on
-    ReLU's kink.
+    At 0 and 1 they hide mistakes, as a backward may leave them out. And behind a bias of 0 a black background is
+    exactly on ReLU's kink.
     """
     vectors = model.params[model.decay_size :]  # what weight decay does not apply to
     vectors += random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
@@ -143,7 +146,9 @@ def _batch(model: Sequential, size: int, on_bytes: bool, data_dir: Path | None) 
             "check it in Python, tn.study.gradcheck(model, x, y, loss)"
         )
     if size > len(images):
-        raise ValueError(f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}")
+        raise ValueError(
+            f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}"
+        )
     x = images[:size].reshape(-1, *model.input_shape)
     return x if on_bytes else x / 255, labels[:size]
 
@@ -166,29 +171,31 @@ def _draw(sweep: StepSizes, title: str, path: Path) -> None:
         )
         for tensor in sweep.tensors
     ]
-    note = "Numeric against analytic gradient: the V. Right: a step too long. Left: too short, rounding is all."
+    note = (
+        "Numeric against analytic gradient: the V. Right: a step too long. Left: too short, rounding is all."
+    )
     with style.house_style(path):
         style.finish(error_by_step(title, note, sweep.epsilons, panels), path)
 
 
 def _positive_int(text: str) -> int:
-    return _number(text, int, "a whole number of at least 1", lambda value: value >= 1)
+    return int(_checked(text, int, "a whole number of at least 1", low=1))
 
 
 def _positive(text: str) -> float:
-    return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+    return _checked(text, float, "a number above 0", low=sys.float_info.min)
 
 
 def _seed(text: str) -> int:
-    return _number(text, int, "a whole number of at least 0", lambda value: value >= 0)
+    return int(_checked(text, int, "a whole number of at least 0", low=0))
 
 
-def _number(text: str, kind: Any, expected: str, is_good: Any) -> Any:
+def _checked(text: str, kind: type[int] | type[float], expected: str, low: float) -> float:
     try:
         value = kind(text)
     except ValueError:
-        value = None
-    if value is None or not is_good(value):
+        value = math.nan
+    if not low <= value < math.inf:
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return value
 

@@ -25,7 +25,8 @@ def band(numeric: float, analytic: float, rtol: float, floor: float) -> str:
                 here; or the function bends so strongly that another epsilon is needed.
     wrong       above that, or not finite. A sign, a factor or a sum is missing.
 
-    Near 0 the share of size says nothing, as a gradient of 1e-17 has no digits that could agree; there the floor decides.
+    Near 0 the share of size says nothing, as a gradient of 1e-17 has no digits that could agree: there the floor
+    decides.
 
     Args: rtol: relative tolerance; floor: absolute tolerance, about the rounding of the numeric gradient.
     """
@@ -44,7 +45,9 @@ class ElementCheck:
     numeric: float  # the central difference
     analytic: float  # what backward gave
     error: float  # |numeric - analytic|
-    relative_error: float  # |numeric - analytic| / (|numeric| + |analytic|), 0 where rounding explains the error
+    relative_error: (
+        float  # |numeric - analytic| / (|numeric| + |analytic|), 0 where rounding explains the error
+    )
     crossed: bool  # whether the central difference reached across a kink, however small the step; then it says nothing
     band: str  # one of BANDS
 
@@ -119,7 +122,9 @@ class GradientReport(NamedTuple):
 
     def in_words(self) -> str:
         """What was found, a sentence or two for each kind."""
-        compared, crossed = (sum(getattr(tensor, kind) for tensor in self.tensors) for kind in ("compared", "crossed"))
+        compared, crossed = (
+            sum(getattr(tensor, kind) for tensor in self.tensors) for kind in ("compared", "crossed")
+        )
         named = {
             kind: [tensor.name for tensor in self.tensors if tensor.band == kind]
             for kind in (WRONG, SUSPICIOUS, NOT_COMPARED)
@@ -133,13 +138,13 @@ class GradientReport(NamedTuple):
         if named[WRONG]:
             nearest = next((name for name in reversed(named[WRONG]) if name != "x"), "x")
             lines.append(
-                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: begin with "
-                f"{nearest}, which is nearest to the output, and the layers behind it."
+                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: begin "
+                f"with {nearest}, which is nearest to the output, and the layers behind it."
             )
         if named[SUSPICIOUS]:
             lines.append(
-                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small term may be "
-                "missing, or another epsilon is needed."
+                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small term may "
+                "be missing, or another epsilon is needed."
             )
         if named[NOT_COMPARED]:
             lines.append(

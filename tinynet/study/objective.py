@@ -81,9 +81,7 @@ class Objective:
             array[...] = before
         return result
 
-    def slope(
-        self, tensor: Array, index: tuple[int, ...], step: float, watch_kinks: bool = False
-    ) -> Slope:
+    def slope(self, tensor: Array, index: tuple[int, ...], step: float, watch_kinks: bool = False) -> Slope:
         """(f(p + step) - f(p - step)) / (2 step) for one element p of a tensor, which is put back afterwards."""
         value = tensor[index]
         ends, is_across = [], False

@@ -1,7 +1,7 @@
 """Error of the numeric gradient against its step size: the V.
 
-A central difference with step h is off by f''' h^2 / 6, what it leaves out of f's series, and by about 1e-16 |f| / h, as
-f is known to 16 digits and a difference of two near numbers has lost most of them. So the error falls with h, and
+A central difference with step h is off by f''' h^2 / 6, what it leaves out of f's series, and by about 1e-16 |f| / h,
+as f is known to 16 digits and a difference of two near numbers has lost most of them. So the error falls with h, and
 rises again where h is too small. In between, at h = 1e-6 to 1e-5, up to ten digits can be compared.
 
 A backward that is wrong shows no V: its error stays where it is, whatever the step.
@@ -26,7 +26,9 @@ EPSILONS = tuple(10.0**-digits for digits in range(1, 13))
 # a gradient near 0 is about rounding only.
 _SIZEABLE = 0.1
 
-_ZERO = 1e-12  # a tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm
+_ZERO = (
+    1e-12  # a tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm
+)
 
 
 class TensorErrors(NamedTuple):
