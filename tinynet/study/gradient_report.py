@@ -1,5 +1,6 @@
 """What a gradient check found: of each element, of each tensor, and in plain words."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -155,7 +156,7 @@ class GradientReport(NamedTuple):
                 f"Crossed a kink, the corner of a ReLU or max-pool, whatever the step: {_count(crossed, 'element')}. "
                 "There is no slope to compare there, so they count neither way."
             )
-        return "\n".join(lines) if lines else "Nothing was compared."
+        return "\n".join(textwrap.fill(line, 110) for line in lines) if lines else "Nothing was compared."
 
     def __str__(self) -> str:
         lines = [
