@@ -167,10 +167,14 @@ class GradientReport(NamedTuple):
         ]
         lines += [
             f"{tensor.name:<14}{tensor.shape!s:<20}{tensor.compared:>9,}{tensor.crossed:>9,}"
-            f"{tensor.max_error:>11.2e}{tensor.max_relative_error:>10.2e}  {tensor.band:<14}{tensor.verdict}"
+            f"{tensor.max_error:>11.2e}{_relative(tensor):>10}  {tensor.band:<14}{tensor.verdict}"
             for tensor in self.tensors
         ]
         return "\n".join([*lines, self.in_words()])
+
+
+def _relative(tensor: TensorCheck) -> str:
+    return f"{tensor.max_relative_error:.2e}" if tensor.max_relative_error else "rounding"
 
 
 def _count(number: int, noun: str) -> str:
