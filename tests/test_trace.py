@@ -1,6 +1,7 @@
 """study.trace: one training step, every array of it."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_its_arrays_are_those_of_the_layers(recipe):
         np.testing.assert_array_equal(arrays[f"{name} update"], after - twin.named_params()[name])
     layers = step.layers
     np.testing.assert_array_equal(layers[0].x, x)
-    for below, above in zip(layers, layers[1:], strict=False):
+    for below, above in itertools.pairwise(layers):
         np.testing.assert_array_equal(below.y, above.x)
         if below.dy is not None:
             np.testing.assert_array_equal(below.dy, above.dx)
