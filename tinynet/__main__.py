@@ -1,4 +1,4 @@
-"""The command line: python -m tinynet download | info."""
+"""The command line: python -m tinynet download | info | exercise."""
 
 import argparse
 import platform
@@ -15,7 +15,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--data-dir", type=Path, help="where to put the files; default: the user's cache folder"
     )
     commands.add_parser("info", help="versions, BLAS library, kernels and threads")
+    from tinynet.study import exercises
+
+    exercises.add_command(commands)
     options = parser.parse_args(arguments)
+    if "run" in options:
+        status: int = options.run(options)
+        return status
     return _download(options.data_dir) if options.command == "download" else _info()
 
 

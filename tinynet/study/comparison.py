@@ -1,0 +1,137 @@
+"""The same weights and the same batch in tinynet and in PyTorch or Keras: are the gradients the same?"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.inputs import check_inputs
+from tinynet.layers import Dropout
+from tinynet.losses import Loss
+from tinynet.model import Sequential
+from tinynet.study import keras_twin, torch_twin
+from tinynet.types import Array, Shape
+
+_TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
+"""Of a tensor's largest gradient. Rounding is far below it; but where two pixels, or x and 0, are the same but for
+rounding, max-pooling and ReLU may decide differently in the two libraries, and single elements differ more."""
+
+
+class GradientDifference(NamedTuple):
+    """The comparison of one tensor's gradient."""
+
+    name: str  # "2.W"
+    shape: Shape
+    max_difference: float  # largest |ours - theirs|
+    relative_difference: float  # that, divided by the largest |gradient| of the tensor
+    verdict: str  # in plain words
+    ok: bool
+
+
+class Comparison(NamedTuple):
+    """What `compare` found; ``print`` it as a table."""
+
+    against: str  # "PyTorch 2.13.0"
+    dtype: str
+    examples: int
+    loss: float  # tinynet's
+    other_loss: float
+    rows: list[GradientDifference]
+    notes: list[str]  # what was done so that both compute the same
+
+    @property
+    def ok(self) -> bool:
+        """Whether the losses and every gradient agree, and there was something to compare."""
+        return bool(self.rows) and self.losses_agree and all(row.ok for row in self.rows)
+
+    @property
+    def losses_agree(self) -> bool:
+        """Whether the two losses are the same but for rounding."""
+        return bool(abs(self.loss - self.other_loss) <= _TOLERANCE[self.dtype] * max(1.0, abs(self.loss)))
+
+    def __str__(self) -> str:
+        digits = 6 if self.dtype == "float32" else 12
+        same = "the same but for rounding" if self.losses_agree else "NOT the same"
+        width = max([len(row.name) for row in self.rows], default=0) + 2
+        lines = [
+            f"tinynet beside {self.against}: the same weights, {self.examples} examples, {self.dtype}",
+            f"loss: tinynet {self.loss:.{digits}g}, {self.against.partition(' ')[0]} {self.other_loss:.{digits}g}, {same}",
+            *self.notes,
+            f"{'gradient':<{max(width, 10)}}{'shape':<18}{'largest difference':>18}{'relative':>11}  verdict",
+        ]
+        for row in self.rows:
+            lines.append(
+                f"{row.name:<{max(width, 10)}}{row.shape!s:<18}{row.max_difference:>18.2e}"
+                f"{row.relative_difference:>11.1e}  {row.verdict}"
+            )
+        return "\n".join(lines)
+
+
+Twin = Callable[[Sequential, Array, Array, Loss, Mapping[str, Array]], tuple[str, float, dict[str, Array]]]
+
+_TWINS: dict[str, Twin] = {"torch": torch_twin.gradients, "keras": keras_twin.gradients}
+
+
+def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: str = "torch") -> Comparison:
+    """Compare the gradients of a training step with those of another library.
+
+    The model itself stays as it is. Layers are in training mode. Dropout has the same mask in both, the one that the
+    model's next training step draws.
+
+    Args:
+        x, y: a batch, as for `Sequential.fit`.
+        loss: one of the library's own losses.
+        against: "torch" or "keras"; Keras takes the backend that it is set to, as by ``KERAS_BACKEND``.
+    Raises:
+        ValueError: naming a layer or a loss that the other library is not known to have.
+        ModuleNotFoundError: if the other library is not installed, with the command that installs it.
+    """
+    if against not in _TWINS:
+        raise ValueError(f'against: expected "torch" or "keras", got {against!r}')
+    ours = model.copy()
+    x = np.asarray(check_inputs(x, ours.input_shape, ours.dtype), ours.dtype)
+    own_loss = copy.copy(loss)
+    y = own_loss.check_targets(y, ours.output_shape)
+    y = y.astype(ours.dtype) if y.dtype.kind == "f" else y
+    value = ours.loss_and_gradients(x, y, own_loss)
+    masks = {path: layer.cached(layer._mask) for path, layer in ours.walk() if isinstance(layer, Dropout)}
+    library, other_value, gradients = _TWINS[against](model, x, y, loss, masks)
+    trained = {
+        f"{path}.{name}": getattr(layer, f"d{name}")
+        for path, layer in ours.walk()
+        if layer.trainable
+        for name in layer.param_specs
+    }
+    notes = ["dropout: the same mask in both"] if masks else []
+    rows = differences(trained, gradients, str(ours.dtype))
+    return Comparison(library, str(ours.dtype), len(x), value, other_value, rows, notes)
+
+
+def differences(
+    ours: Mapping[str, Array], theirs: Mapping[str, Array], dtype: str
+) -> list[GradientDifference]:
+    """A row for each gradient, by name; both have the same names.
+
+    A gradient may be 0 in theory, as that of a bias before batch-norm, and rounding in practice: no two libraries agree
+    on that. So one that is smaller than the rounding of the largest gradient of all counts as 0.
+    """
+    largest = max((float(np.abs(array).max()) for array in theirs.values()), default=0.0)
+    nothing = 1000 * float(np.finfo(dtype).eps) * largest
+    return [_difference(name, array, theirs[name], dtype, nothing) for name, array in ours.items()]
+
+
+def _difference(name: str, ours: Array, theirs: Array, dtype: str, nothing: float) -> GradientDifference:
+    if ours.shape != theirs.shape:
+        verdict = f"DIFFERENT: the other's shape is {theirs.shape}"
+        return GradientDifference(name, ours.shape, np.inf, np.inf, verdict, False)
+    difference = float(np.abs(ours.astype(np.float64) - theirs).max())
+    size = max(float(np.abs(ours).max()), float(np.abs(theirs).max()))
+    relative = difference / size if size else difference
+    if relative <= _TOLERANCE[dtype]:
+        verdict, ok = "the same but for rounding", True
+    elif size <= nothing:
+        verdict, ok = "0 but for rounding, in both", True
+    else:  # also where one is NaN
+        verdict, ok = f"DIFFERENT by {relative:.1%} of the largest gradient", False
+    return GradientDifference(name, ours.shape, difference, relative, verdict, ok)
