@@ -50,18 +50,31 @@ def images_case():
     frozen.trainable = False
     rng = np.random.default_rng(2)
     frozen.running_mean = rng.standard_normal(4)
-    return model, rng.standard_normal((N, 19, 18, 2)), rng.integers(0, 3, N), tn.CrossEntropy(label_smoothing=0.2)
+    return (
+        model,
+        rng.standard_normal((N, 19, 18, 2)),
+        rng.integers(0, 3, N),
+        tn.CrossEntropy(label_smoothing=0.2),
+    )
 
 
 def max_case():
-    layers = [tn.Conv2D(3, 3, 2, "same"), tn.MaxPool2D((2, 3), (1, 2)), tn.GlobalMaxPool2D(), tn.Reshape((3, 1)), tn.Flatten()]
+    layers = [
+        tn.Conv2D(3, 3, 2, "same"),
+        tn.MaxPool2D((2, 3), (1, 2)),
+        tn.GlobalMaxPool2D(),
+        tn.Reshape((3, 1)),
+        tn.Flatten(),
+    ]
     model = tn.Sequential(layers, input_shape=(9, 8, 2), seed=0)
     rng = np.random.default_rng(3)
     return model, rng.standard_normal((N, 9, 8, 2)), rng.standard_normal((N, 3)), tn.MeanSquaredError()
 
 
 def vector_case(head, loss):
-    model = tn.Sequential([tn.Rescale(0.5, 0.1), tn.Dense(7), tn.ReLU(), tn.Dense(4), *head], input_shape=(5,), seed=0)
+    model = tn.Sequential(
+        [tn.Rescale(0.5, 0.1), tn.Dense(7), tn.ReLU(), tn.Dense(4), *head], input_shape=(5,), seed=0
+    )
     rng = np.random.default_rng(4)
     return model, rng.standard_normal((N, 5)), rng.integers(0, 4, N), loss
 
@@ -72,7 +85,9 @@ CASES = {
     "maxima": max_case,
     "logits": lambda: vector_case([], tn.SoftmaxCrossEntropy(label_smoothing=0.1)),
     "log-probabilities": lambda: vector_case([tn.LogSoftmax()], tn.NegativeLogLikelihood()),
-    "probabilities": lambda: vector_case([tn.Softmax(), tn.Rescale(0.5, 0.2)], tn.CrossEntropy(label_smoothing=0.1)),
+    "probabilities": lambda: vector_case(
+        [tn.Softmax(), tn.Rescale(0.5, 0.2)], tn.CrossEntropy(label_smoothing=0.1)
+    ),
 }
 
 
@@ -82,7 +97,10 @@ def in_this_process(against):
     for name, make in CASES.items():
         for dtype in DTYPES:
             model, x, y, loss = make()
-            results[f"{name} {dtype}"] = _described(compare(model.copy(dtype), x, y, loss, against))
+            try:
+                results[f"{name} {dtype}"] = _described(compare(model.copy(dtype), x, y, loss, against))
+            except ValueError as error:
+                results[f"{name} {dtype}"] = {"refused": str(error)}
     model, x, y, loss = vector_case([], tn.SoftmaxCrossEntropy())
     backward = tn.Dense.backward
 
@@ -107,32 +125,53 @@ def results(request):
     for needed in filter(None, (against, backend)):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
-    settings = {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1", "TF_CPP_MIN_LOG_LEVEL": "3"} if backend else {}
-    command = [sys.executable, "-c", f"from tests import test_library_comparison as t; t.in_this_process({against!r})"]
+    settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} if backend else {}
+    command = [
+        sys.executable,
+        "-c",
+        f"from tests import test_library_comparison as t; t.in_this_process({against!r})",
+    ]
     environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return request.param, json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_those_of_the_other_library(name, dtype, results):
-    found = results[f"{name} {dtype}"]
+    peer, by_case = results
+    found = by_case[f"{name} {dtype}"]
+    if (peer, name) == ("keras-torch", "images"):
+        assert found["refused"].startswith('layer 2 (AveragePool2D): with padding="same", Keras on torch')
+        return
     assert found["ok"], found["text"]
     model = CASES[name]()[0]
-    trained = [path for path, _ in model.named_params().items() if dict(model.walk())[path.rpartition(".")[0]].trainable]
+    trained = [
+        path
+        for path, _ in model.named_params().items()
+        if dict(model.walk())[path.rpartition(".")[0]].trainable
+    ]
     assert [row["name"] for row in found["rows"]] == trained
-    assert found["notes"] == (["dropout: the same mask in both"] if name in ("mlp_bn", "cnn_small", "images") else [])
+    notes = ["dropout: the same mask in both"] if name in ("mlp_bn", "cnn_small", "images") else []
+    if peer in ("keras-torch", "keras-jax") and dtype == "float64":
+        notes.append(f"{found['against']} computes in float32, so tinynet does, too")
+        dtype = "float32"
+    assert (found["notes"], found["dtype"]) == (notes, dtype)
+    largest = max(
+        row["relative_difference"] for row in found["rows"] if row["verdict"].startswith("the same")
+    )
+    assert largest < {"float64": 1e-8, "float32": 1e-4}[dtype]  # closer than `compare` asks for
 
 
 def test_a_wrong_gradient_is_seen(results):
-    verdicts = {row["name"]: row["verdict"] for row in results["wrong"]["rows"]}
-    assert not results["wrong"]["ok"]
+    found = results[1]["wrong"]
+    verdicts = {row["name"]: row["verdict"] for row in found["rows"]}
+    assert not found["ok"]
     assert verdicts["1.W"] == verdicts["3.W"] == "the same but for rounding"
-    assert verdicts["1.b"] == verdicts["3.b"] == "DIFFERENT by 50.0% of the largest gradient"
+    assert verdicts["1.b"] == verdicts["3.b"] == "DIFFERENT by 50% of the largest gradient"
 
 
 def gradients(seed=0):
@@ -180,7 +219,9 @@ def test_nan_and_other_shapes_are_different():
 def table(loss=2.25, other_loss=2.25, **changes):
     theirs = gradients() | changes
     rows = differences(gradients(), theirs, "float64")
-    return Comparison("PyTorch 0.0", "float64", 32, loss, other_loss, rows, ["dropout: the same mask in both"])
+    return Comparison(
+        "PyTorch 0.0", "float64", 32, loss, other_loss, rows, ["dropout: the same mask in both"]
+    )
 
 
 def test_the_table():
@@ -199,14 +240,16 @@ def test_a_comparison_is_only_as_good_as_its_losses_and_all_gradients():
     assert table().ok
     wrong = table(**{"0.b": np.zeros(3)})
     assert not wrong.ok
-    assert "DIFFERENT by 100.0%" in str(wrong)
+    assert "DIFFERENT by 100%" in str(wrong)
     assert not table(other_loss=2.26).ok
     assert "NOT the same" in str(table(other_loss=2.26))
     assert not table(other_loss=float("nan")).ok
     assert not table()._replace(rows=[]).ok
 
 
-@pytest.mark.parametrize(("against", "words"), [("torch", "pip install torch"), ("keras", "pip install keras")])
+@pytest.mark.parametrize(
+    ("against", "words"), [("torch", "pip install torch"), ("keras", "pip install keras")]
+)
 def test_a_library_that_is_missing_is_named_with_how_to_install_it(against, words, monkeypatch):
     monkeypatch.setitem(sys.modules, against, None)  # importing it fails
     model, x, y, loss = CASES["logits"]()
@@ -233,8 +276,7 @@ class MyLoss(tn.SoftmaxCrossEntropy):
 
 
 @pytest.mark.parametrize("against", ["torch", "keras"])
-def test_what_has_no_counterpart_is_named(against, monkeypatch):
-    monkeypatch.setitem(sys.modules, against, sys)  # it is not reached: the check comes first
+def test_what_has_no_counterpart_is_named(against):
     model = tn.Sequential([tn.Residual(tn.Dense(5), Softplus()), tn.Dense(4)], input_shape=(5,), seed=0)
     _, x, y, loss = CASES["logits"]()
     with pytest.raises(ValueError, match=r"layer 0\.1 \(Softplus\): compare knows no counterpart"):

@@ -34,7 +34,9 @@ class Conv2D:
         for i in range(down):
             for j in range(across):
                 window = x[:, i * s : i * s + kh, j * s : j * s + kw]  # (n, kh, kw, c_in)
-                y[:, i, j] = np.tensordot(window, self.W, axes=3) + self.b  # sums over kh, kw and c_in: (n, c_out)
+                y[:, i, j] = (
+                    np.tensordot(window, self.W, axes=3) + self.b
+                )  # sums over kh, kw and c_in: (n, c_out)
         self.x = x  # backward needs it
         return y
 

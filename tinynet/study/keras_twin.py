@@ -1,8 +1,14 @@
-"""A model's loss and gradients by a Keras model of the same layers, on the backend that Keras is set to."""
+"""A model's loss and gradients by a Keras model of the same layers, on the backend that Keras is set to.
+
+On all backends but TensorFlow, Keras rounds to float32 what is computed in float64.
+"""
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from tinynet import layers
 from tinynet.layers import Layer
@@ -14,21 +20,40 @@ _KERAS_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "runn
 """Where Keras has another name for a variable; the shapes are the same."""
 
 
+def check(model: Sequential, loss: Loss) -> None:
+    """Raises ValueError, naming a layer or a loss with no counterpart."""
+    _, objective = model.fuse(loss)
+    for path, layer in model.walk():
+        if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
+            raise ValueError(f"layer {path} ({type(layer).__name__}): compare knows no counterpart in Keras")
+    if type(objective) not in _LOSSES:
+        raise ValueError(f"loss: compare knows no counterpart of {type(objective).__name__} in Keras")
+
+
+def dtype(wanted: str) -> str:
+    """What the dtype is in which Keras computes; raises ModuleNotFoundError without Keras or its backend."""
+    return wanted if load().backend.backend() == "tensorflow" else "float32"
+
+
 def gradients(
     model: Sequential, x: Array, y: Array, loss: Loss, masks: Mapping[str, Array]
 ) -> tuple[str, float, dict[str, Array]]:
     """Keras's name, version and backend, the loss, and the gradient of each trained parameter.
 
     Args: x, y: a batch in the model's dtype; masks: of each dropout layer, by path.
-    Raises: ValueError: naming a layer or loss with no counterpart; ModuleNotFoundError: without Keras or its backend.
+    Raises: ValueError: for a backend, or a layer on it, that does not compute the same.
     """
     keras = load()
-    chain, objective = model.fuse(loss)
+    backend = keras.backend.backend()
+    if backend not in _GRADIENTS:
+        raise ValueError(f"Keras is set to the backend {backend}; compare works with {', '.join(_GRADIENTS)}")
     for path, layer in model.walk():
-        if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
-            raise ValueError(f"layer {path} ({type(layer).__name__}): compare knows no counterpart in Keras")
-    if type(objective) not in _LOSSES:
-        raise ValueError(f"loss: compare knows no counterpart of {type(objective).__name__} in Keras")
+        if backend == "torch" and isinstance(layer, layers.AveragePool2D) and layer.padding == "same":
+            raise ValueError(
+                f'layer {path} (AveragePool2D): with padding="same", Keras on torch averages over the padding, too; '
+                "compare with KERAS_BACKEND=tensorflow, or with PyTorch"
+            )
+    chain, objective = model.fuse(loss)
     build = _Build(keras, str(model.dtype), masks)
     inputs = keras.Input(batch_shape=x.shape, dtype=build.dtype)
     outputs = build.through(((str(index), layer) for index, layer in enumerate(chain)), inputs)
@@ -40,13 +65,7 @@ def gradients(
     def objective_of(found: Any) -> Any:
         return _LOSSES[type(objective)](keras, objective, found, keras.ops.convert_to_tensor(y))
 
-    backend = keras.backend.backend()
-    if backend not in _GRADIENTS:
-        raise ValueError(f"Keras is set to the backend {backend}; compare works with {', '.join(_GRADIENTS)}")
-    batch = keras.ops.convert_to_tensor(x)
-    if keras.backend.standardize_dtype(batch.dtype) != build.dtype:
-        raise ValueError(f"Keras on {backend} has no {build.dtype} here; set JAX_ENABLE_X64=1 in the environment for JAX")
-    value, found = _GRADIENTS[backend](twin, batch, objective_of)
+    value, found = _GRADIENTS[backend](twin, keras.ops.convert_to_tensor(x), objective_of)
     by_variable = {
         id(variable): keras.ops.convert_to_numpy(gradient)
         for variable, gradient in zip(twin.trainable_variables, found, strict=True)
@@ -67,8 +86,8 @@ def load() -> Any:
     except ModuleNotFoundError as error:
         missing = "Keras" if error.name == "keras" else f"Keras's backend {error.name}"
         raise ModuleNotFoundError(
-            f"to compare with Keras, {missing} has to be installed: python -m pip install keras tensorflow-cpu; or with "
-            "another backend, keras torch, and KERAS_BACKEND=torch in the environment",
+            f"to compare with Keras, {missing} has to be installed: python -m pip install keras tensorflow-cpu; or "
+            "with another backend, keras torch, and KERAS_BACKEND=torch in the environment",
             name=error.name,
         ) from error
 
@@ -109,7 +128,7 @@ class _Build:
 
 
 def _times(keras: Any, mask: Array, dtype: str) -> Any:
-    class Mask(keras.layers.Layer):  # type: ignore[misc, name-defined]
+    class Mask(keras.layers.Layer):  # type: ignore[misc]
         def call(self, x: Any) -> Any:
             return x * keras.ops.convert_to_tensor(mask)
 
@@ -121,7 +140,11 @@ def _config(layer: Layer, *names: str) -> dict[str, Any]:
 
 
 _LAYERS: dict[type[Layer], Callable[[Any, Any, str], Any]] = {
-    layers.Rescale: lambda k, layer, dtype: k.Rescaling(layer.scale, layer.offset, dtype=dtype),
+    layers.Rescale: lambda k, layer, dtype: k.Rescaling(
+        np.float64(layer.scale),
+        np.float64(layer.offset),
+        dtype=dtype,  # Keras takes Python's numbers as float32
+    ),
     layers.Flatten: lambda k, layer, dtype: k.Flatten(dtype=dtype),
     layers.Reshape: lambda k, layer, dtype: k.Reshape(layer.target_shape, dtype=dtype),
     layers.Dense: lambda k, layer, dtype: k.Dense(**_config(layer, "units", "use_bias"), dtype=dtype),
@@ -159,18 +182,21 @@ def _q(keras: Any, loss: Any, outputs: Any, labels: Any) -> Any:
 
 def _of_logits(keras: Any, loss: Any, z: Any, labels: Any) -> Any:
     q = _q(keras, loss, z, labels)
-    return keras.ops.mean(keras.losses.categorical_crossentropy(q, z, from_logits=True))
+    return keras.ops.sum(keras.losses.categorical_crossentropy(q, z, from_logits=True)) / len(z)
 
 
 def _of_log_probabilities(keras: Any, loss: Any, log_p: Any, labels: Any) -> Any:
-    return -keras.ops.mean(keras.ops.sum(_q(keras, loss, log_p, labels) * log_p, axis=-1))
+    return -keras.ops.sum(_q(keras, loss, log_p, labels) * log_p) / len(log_p)
 
 
+# Sums and quotients, as Keras's mean divides by a float32 on some backends.
 _LOSSES: dict[type[Loss], Callable[[Any, Any, Any, Any], Any]] = {
     SoftmaxCrossEntropy: _of_logits,
     CrossEntropy: lambda keras, loss, p, labels: _of_log_probabilities(keras, loss, keras.ops.log(p), labels),
     NegativeLogLikelihood: _of_log_probabilities,
-    MeanSquaredError: lambda keras, loss, outputs, targets: keras.ops.mean(keras.ops.square(outputs - targets)),
+    MeanSquaredError: lambda keras, loss, outputs, targets: (
+        keras.ops.sum(keras.ops.square(outputs - targets)) / math.prod(outputs.shape)
+    ),
 }
 
 
@@ -195,7 +221,9 @@ def _by_jax(twin: Any, x: Any, objective: Callable[[Any], Any]) -> tuple[Any, An
         outputs, _ = twin.stateless_call(trainable, frozen, x, training=True)
         return objective(outputs)
 
-    result: tuple[Any, Any] = jax.value_and_grad(f)([variable.value for variable in twin.trainable_variables])
+    result: tuple[Any, Any] = jax.jit(jax.value_and_grad(f))(
+        [variable.value for variable in twin.trainable_variables]
+    )
     return result
 
 

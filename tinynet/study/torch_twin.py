@@ -1,7 +1,7 @@
 """A model's loss and gradients by PyTorch's functions and its autograd.
 
-Images stay (n, h, w, c) between layers, and parameters have tinynet's shapes; what a function of PyTorch needs otherwise
-is permuted for it, and autograd brings the gradients back in tinynet's layout.
+Images stay (n, h, w, c) between layers, and parameters have tinynet's shapes; what a function of PyTorch needs
+otherwise is permuted for it, and autograd brings the gradients back in tinynet's layout.
 """
 
 import importlib
@@ -18,21 +18,33 @@ from tinynet.model import Sequential
 from tinynet.types import Array
 
 
+def check(model: Sequential, loss: Loss) -> None:
+    """Raises ValueError, naming a layer or a loss with no counterpart."""
+    _, objective = model.fuse(loss)
+    for path, layer in model.walk():
+        if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
+            raise ValueError(
+                f"layer {path} ({type(layer).__name__}): compare knows no counterpart in PyTorch"
+            )
+    if type(objective) not in _LOSSES:
+        raise ValueError(f"loss: compare knows no counterpart of {type(objective).__name__} in PyTorch")
+
+
+def dtype(wanted: str) -> str:
+    """What the dtype is in which PyTorch computes; raises ModuleNotFoundError without PyTorch."""
+    load()
+    return wanted
+
+
 def gradients(
     model: Sequential, x: Array, y: Array, loss: Loss, masks: Mapping[str, Array]
 ) -> tuple[str, float, dict[str, Array]]:
     """PyTorch's name and version, the loss, and the gradient of each trained parameter.
 
     Args: x, y: a batch in the model's dtype; masks: of each dropout layer, by path.
-    Raises: ValueError: naming a layer or loss with no counterpart; ModuleNotFoundError: without PyTorch.
     """
     torch = load()
     chain, objective = model.fuse(loss)
-    for path, layer in model.walk():
-        if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
-            raise ValueError(f"layer {path} ({type(layer).__name__}): compare knows no counterpart in PyTorch")
-    if type(objective) not in _LOSSES:
-        raise ValueError(f"loss: compare knows no counterpart of {type(objective).__name__} in PyTorch")
     params = {
         f"{path}.{name}": torch.tensor(getattr(layer, name), requires_grad=layer.trainable)
         for path, layer in model.walk()
@@ -82,7 +94,9 @@ class _Run:
                 (last, projection) = inner.popitem()
                 cut = self.layer(last, projection, x)
             return cut + self.through(inner, x)
-        return _LAYERS[type(layer)](self, layer, x, {name: self.params[f"{path}.{name}"] for name in layer.param_specs})
+        return _LAYERS[type(layer)](
+            self, layer, x, {name: self.params[f"{path}.{name}"] for name in layer.param_specs}
+        )
 
     def padded(self, x: Any, places: Windows, value: float = 0.0) -> Any:
         """Images (n, h, w, c) as (n, c, h, w), with as much padding as the windows need."""
@@ -134,9 +148,7 @@ def _average_pool(run: _Run, layer: Any, x: Any, p: dict[str, Any]) -> Any:
 def _batchnorm(run: _Run, layer: Any, x: Any, p: dict[str, Any]) -> Any:
     rows = x.reshape(-1, x.shape[-1])
     mean, var = (run.torch.tensor(array) for array in (layer.running_mean, layer.running_var))
-    y = run.F.batch_norm(
-        rows, mean, var, p["gamma"], p["beta"], training=layer.trainable, eps=layer.epsilon
-    )
+    y = run.F.batch_norm(rows, mean, var, p["gamma"], p["beta"], training=layer.trainable, eps=layer.epsilon)
     return y.reshape(x.shape)
 
 
@@ -164,7 +176,10 @@ _LAYERS: dict[type[Layer], Callable[[_Run, Any, Any, dict[str, Any]], Any]] = {
 
 
 def _cross_entropy_of_probabilities(F: Any, loss: Any, p: Any, labels: Any) -> Any:
-    q = F.one_hot(labels, p.shape[1]) * (1 - loss.label_smoothing) + loss.label_smoothing / p.shape[1]
+    q = (
+        F.one_hot(labels, p.shape[1]).to(p.dtype) * (1 - loss.label_smoothing)
+        + loss.label_smoothing / p.shape[1]
+    )
     return -(q * p.log()).sum() / len(p)
 
 

@@ -45,7 +45,8 @@ def check(name: str, path: str | os.PathLike[str], seed: int = 0) -> Report:
 def add_command(subparsers: Any) -> None:
     """Add the command ``exercise`` to what `argparse.ArgumentParser.add_subparsers` gave."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "exercise", help="check an answer to an exercise of examples/exercises/, and say what is wrong with it"
+        "exercise",
+        help="check an answer to an exercise of examples/exercises/, and say what is wrong with it",
     )
     parser.add_argument("name", nargs="?", help="which exercise; without it, all are listed")
     parser.add_argument(

@@ -7,7 +7,7 @@ from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.study.exercises.exercise import Exercise, Mistake, Trial, library_results
 from tinynet.types import Array, Shape
 
-# Batch sizes differ, so that a factor n is no constant; square shapes are among them, where a transposed matrix still fits.
+# Batch sizes differ, so that a factor n is no constant; and one shape is square, where a transposed matrix still fits.
 _SHAPES = ((5, 4, 3), (2, 3, 6), (4, 4, 4))
 
 
@@ -42,13 +42,19 @@ DENSE = Exercise(
         Mistake("dx", "is dy W: W has to be transposed", lambda t: t.dy @ t.W),
         Mistake("dW", "is x dy: x has to be transposed", lambda t: t.x @ t.dy),
         Mistake(
-            "dW", "is averaged over the batch: it is a sum, as the loss has divided by n already", lambda t: t.right["dW"] / t.n
+            "dW",
+            "is averaged over the batch: it is a sum, as the loss has divided by n already",
+            lambda t: t.right["dW"] / t.n,
         ),
         Mistake("db", "is not summed over the batch: yours has shape {found}, b has {right}", lambda t: t.dy),
         Mistake(
-            "db", "is averaged over the batch: it is a sum, as the loss has divided by n already", lambda t: t.dy.mean(axis=0)
+            "db",
+            "is averaged over the batch: it is a sum, as the loss has divided by n already",
+            lambda t: t.dy.mean(axis=0),
         ),
-        Mistake("db", "is summed over the outputs, axis 1, and not over the batch", lambda t: t.dy.sum(axis=1)),
+        Mistake(
+            "db", "is summed over the outputs, axis 1, and not over the batch", lambda t: t.dy.sum(axis=1)
+        ),
         Mistake("db", "is summed over both axes", lambda t: t.dy.sum()),
         Mistake("db", "is the last example's dy, as if b were used once", lambda t: t.dy[-1]),
     ),
@@ -74,11 +80,21 @@ RELU = Exercise(
     solve=lambda t: library_results(ReLU(), t),
     formulas={"y": "y = max(x, 0)", "dx": "dx = dy where x > 0, else 0"},
     mistakes=(
-        Mistake("dx", "has its mask from dy: what counts is where x was above 0", lambda t: t.dy * (t.dy > 0)),
+        Mistake(
+            "dx", "has its mask from dy: what counts is where x was above 0", lambda t: t.dy * (t.dy > 0)
+        ),
         Mistake("dx", "is dy, unchanged: it has no mask", lambda t: t.dy),
-        Mistake("dx", "lets dy pass where x is 0: the slope there is taken as 0", lambda t: t.dy * (t.x >= 0)),
-        Mistake("dx", "has the mask the wrong way round: dy passes where x is above 0", lambda t: t.dy * (t.x <= 0)),
-        Mistake("dx", "has the mask the wrong way round: dy passes where x is above 0", lambda t: t.dy * (t.x < 0)),
+        Mistake(
+            "dx", "lets dy pass where x is 0: the slope there is taken as 0", lambda t: t.dy * (t.x >= 0)
+        ),
+        Mistake(
+            "dx",
+            "has the mask the wrong way round: dy passes where x is above 0",
+            lambda t: t.dy * (t.x <= 0),
+        ),
+        Mistake(
+            "dx", "has the mask the wrong way round: dy passes where x is above 0", lambda t: t.dy * (t.x < 0)
+        ),
         Mistake("dx", "is multiplied by x: the slope is 1, not x", lambda t: t.dy * np.maximum(t.x, 0)),
         Mistake("dx", "is y, what forward gives", lambda t: np.maximum(t.x, 0)),
     ),
@@ -117,9 +133,15 @@ SOFTMAX = Exercise(
         Mistake("dx", "lacks the y in front", lambda t: t.dy - _dot(t)),
         Mistake("dx", "has a plus where a minus is due", lambda t: t.right["y"] * (t.dy + _dot(t))),
         Mistake(
-            "dx", "sums over the batch, axis 0: the sum is over the classes, axis 1", lambda t: t.right["y"] * (t.dy - _dot(t, 0))
+            "dx",
+            "sums over the batch, axis 0: the sum is over the classes, axis 1",
+            lambda t: t.right["y"] * (t.dy - _dot(t, 0)),
         ),
-        Mistake("dx", "sums over all rows together: each has its own sum", lambda t: t.right["y"] * (t.dy - _dot(t, None))),
+        Mistake(
+            "dx",
+            "sums over all rows together: each has its own sum",
+            lambda t: t.right["y"] * (t.dy - _dot(t, None)),
+        ),
         Mistake(
             "dx",
             "takes each row's sum off a column: keepdims=True is missing",
@@ -161,7 +183,8 @@ def _onehot(t: Trial) -> Array:
 def _columns_struck(t: Trial) -> Array:
     p = _p(t)
     p[:, t.labels] -= 1
-    return p / t.n
+    dz: Array = p / t.n
+    return dz
 
 
 SOFTMAX_CROSS_ENTROPY = Exercise(
@@ -182,10 +205,14 @@ SOFTMAX_CROSS_ENTROPY = Exercise(
         Mistake("dz", "is p / n: the 1 is not taken off at the labels", lambda t: _p(t) / t.n),
         Mistake("dz", "is p: neither is the 1 taken off at the labels, nor is it divided by n", _p),
         Mistake(
-            "dz", "is divided by the number of classes, too: the loss is a mean over examples", lambda t: t.right["dz"] / t.z.shape[1]
+            "dz",
+            "is divided by the number of classes, too: the loss is a mean over examples",
+            lambda t: t.right["dz"] / t.z.shape[1],
         ),
         Mistake(
-            "dz", "is divided by the number of classes and not by n", lambda t: t.right["dz"] * t.n / t.z.shape[1]
+            "dz",
+            "is divided by the number of classes and not by n",
+            lambda t: t.right["dz"] * t.n / t.z.shape[1],
         ),
         Mistake(
             "dz",
@@ -197,7 +224,11 @@ SOFTMAX_CROSS_ENTROPY = Exercise(
             "is the gradient with respect to p, - onehot / (n p): it has to go through the softmax to z",
             lambda t: -_onehot(t) / _p(t) / t.n,
         ),
-        Mistake("dz", "is 1 / n taken off at the labels, and nothing else: p is missing", lambda t: -_onehot(t) / t.n),
+        Mistake(
+            "dz",
+            "is 1 / n taken off at the labels, and nothing else: p is missing",
+            lambda t: -_onehot(t) / t.n,
+        ),
     ),
 )
 
@@ -206,9 +237,13 @@ def _dropout_trials(rng: np.random.Generator) -> list[Trial]:
     def trial(shape: Shape, rate: float, seed: int) -> Trial:
         keep = np.random.default_rng(seed).random(shape) >= rate
         x = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 3, shape)
-        dy = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 3, shape)  # none is 0, so dx / dy is the mask that was used
+        dy = rng.choice([-1.0, 1.0], shape) * rng.uniform(
+            0.1, 3, shape
+        )  # none is 0, so dx / dy is the mask that was used
         generator = np.random.default_rng(seed)
-        return Trial(x=x, dy=dy, rate=rate, rng=generator, seed=seed, keep=keep, mask=keep / (1 - rate), smooth=True)
+        return Trial(
+            x=x, dy=dy, rate=rate, rng=generator, seed=seed, keep=keep, mask=keep / (1 - rate), smooth=True
+        )
 
     return [trial((8, 5), 0.25, 1), trial((4, 4), 0.6, 2), trial((3, 5, 4), 0.4, 3)]
 
@@ -234,7 +269,10 @@ def _drawn_again(t: Trial) -> Array:
 def _looks_drawn_again(t: Trial, found: Array) -> bool:
     """Whether it is dy times some mask, not that of forward."""
     mask = found / t.dy
-    return bool(np.logical_or(np.isclose(mask, 0), np.isclose(mask, 1 / (1 - t.rate))).all() and 0 < (mask == 0).mean() < 1)
+    return bool(
+        np.logical_or(np.isclose(mask, 0), np.isclose(mask, 1 / (1 - t.rate))).all()
+        and 0 < (mask == 0).mean() < 1
+    )
 
 
 DROPOUT = Exercise(
@@ -248,12 +286,20 @@ DROPOUT = Exercise(
     formulas={"y": "y = x mask", "dx": "dx = dy mask, the mask of forward, 1 / (1 - rate) or 0"},
     mistakes=(
         Mistake("dx", "is not scaled by 1 / (1 - rate), which is part of the mask", lambda t: t.dy * t.keep),
-        Mistake("dx", "is scaled by 1 - rate rather than 1 / (1 - rate)", lambda t: t.dy * t.keep * (1 - t.rate)),
-        Mistake("dx", "is scaled twice by 1 / (1 - rate), which is in the mask already", lambda t: t.dy * t.mask / (1 - t.rate)),
+        Mistake(
+            "dx", "is scaled by 1 - rate rather than 1 / (1 - rate)", lambda t: t.dy * t.keep * (1 - t.rate)
+        ),
+        Mistake(
+            "dx",
+            "is scaled twice by 1 / (1 - rate), which is in the mask already",
+            lambda t: t.dy * t.mask / (1 - t.rate),
+        ),
         Mistake("dx", "is dy, unchanged: it has no mask", lambda t: t.dy),
         Mistake("dx", "is scaled, but no unit is silent", lambda t: t.dy / (1 - t.rate)),
         Mistake("dx", "has the mask the wrong way round", lambda t: t.dy * ~t.keep / (1 - t.rate)),
-        Mistake("dx", "is multiplied by x as well: y = x mask has the slope mask", lambda t: t.dy * t.x * t.mask),
+        Mistake(
+            "dx", "is multiplied by x as well: y = x mask has the slope mask", lambda t: t.dy * t.x * t.mask
+        ),
         Mistake(
             "dx",
             "has a mask that is drawn anew: the units that were silent in forward are silent here",
@@ -311,25 +357,45 @@ BATCHNORM = Exercise(
             "takes mean and variance as constants: they change with x, too, and two terms come of it",
             lambda t: _batchnorm_dx(t, 0, 0),
         ),
-        Mistake("dx", "takes the variance as a constant: it changes with x, too", lambda t: _batchnorm_dx(t, 1, 0)),
-        Mistake("dx", "takes the mean as a constant: it changes with x, too", lambda t: _batchnorm_dx(t, 0, 1)),
         Mistake(
-            "dx", "does not divide dbeta and dgamma by n: mean and variance are means", lambda t: _batchnorm_dx(t, t.n, t.n)
+            "dx", "takes the variance as a constant: it changes with x, too", lambda t: _batchnorm_dx(t, 1, 0)
         ),
-        Mistake("dx", "has a plus where a minus is due: both terms are taken off", lambda t: _batchnorm_dx(t, -1, -1)),
+        Mistake(
+            "dx", "takes the mean as a constant: it changes with x, too", lambda t: _batchnorm_dx(t, 0, 1)
+        ),
+        Mistake(
+            "dx",
+            "does not divide dbeta and dgamma by n: mean and variance are means",
+            lambda t: _batchnorm_dx(t, t.n, t.n),
+        ),
+        Mistake(
+            "dx",
+            "has a plus where a minus is due: both terms are taken off",
+            lambda t: _batchnorm_dx(t, -1, -1),
+        ),
         Mistake("dx", "lacks gamma", lambda t: t.right["dx"] / t.gamma),
         Mistake("dx", "has gamma twice", lambda t: t.right["dx"] * t.gamma),
         Mistake("dx", "is not divided by sqrt(var + epsilon)", lambda t: t.right["dx"] / t.inv_std),
-        Mistake("dx", "is divided by var + epsilon: its root is missing", lambda t: t.right["dx"] * t.inv_std),
+        Mistake(
+            "dx", "is divided by var + epsilon: its root is missing", lambda t: t.right["dx"] * t.inv_std
+        ),
         Mistake("dgamma", "is dbeta: x_hat is missing", lambda t: t.right["dbeta"]),
-        Mistake("dgamma", "is not summed over the batch: yours has shape {found}, gamma has {right}", lambda t: t.dy * t.x_hat),
+        Mistake(
+            "dgamma",
+            "is not summed over the batch: yours has shape {found}, gamma has {right}",
+            lambda t: t.dy * t.x_hat,
+        ),
         Mistake("dgamma", "has x where x_hat is due", lambda t: (t.dy * t.x).sum(axis=0)),
         Mistake("dgamma", "has y where x_hat is due", lambda t: (t.dy * t.right["y"]).sum(axis=0)),
         Mistake("dgamma", "is averaged over the batch: it is a sum", lambda t: (t.dy * t.x_hat).mean(axis=0)),
         Mistake("dbeta", "is dgamma", lambda t: t.right["dgamma"]),
-        Mistake("dbeta", "is not summed over the batch: yours has shape {found}, beta has {right}", lambda t: t.dy),
+        Mistake(
+            "dbeta", "is not summed over the batch: yours has shape {found}, beta has {right}", lambda t: t.dy
+        ),
         Mistake("dbeta", "is averaged over the batch: it is a sum", lambda t: t.dy.mean(axis=0)),
-        Mistake("dbeta", "is multiplied by gamma: beta is added after gamma", lambda t: t.dy.sum(axis=0) * t.gamma),
+        Mistake(
+            "dbeta", "is multiplied by gamma: beta is added after gamma", lambda t: t.dy.sum(axis=0) * t.gamma
+        ),
     ),
 )
 

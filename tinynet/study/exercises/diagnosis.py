@@ -72,7 +72,8 @@ def diagnose(exercise: Exercise, module: ModuleType, file: str, seed: int = 0) -
             with np.errstate(all="ignore"):  # what comes of it is looked at
                 ran.append((trial, exercise.run(module, trial)))
         except NotImplementedError as error:
-            words = f"not written yet: {error}. Read the top of {file}, write {exercise.kind}.{exercise.blank}, try again"
+            blank = f"{exercise.kind}.{exercise.blank}"
+            words = f"not written yet: {error}. Read the top of {file}, fill in {blank}, and try again"
             return Report(exercise, [Verdict(exercise.blank, False, words)])
         except Exception as error:
             if not verdicts:
@@ -84,7 +85,9 @@ def diagnose(exercise: Exercise, module: ModuleType, file: str, seed: int = 0) -
         cases = [_Case(trial, trial.right[name], _as_array(result.found[name])) for trial, result in ran]
         verdicts.append(_judge(exercise, name, cases))
     if any(verdict.subject == exercise.output and not verdict.right for verdict in verdicts):
-        return Report(exercise, verdicts)  # after another forward, backward's results say nothing about slopes
+        return Report(
+            exercise, verdicts
+        )  # after another forward, backward's results say nothing about slopes
 
     verdicts = [
         _against_slopes(exercise, module, verdict, [trial for trial, _ in ran]) for verdict in verdicts
@@ -131,14 +134,16 @@ def _judge(exercise: Exercise, name: str, cases: list[_Case]) -> Verdict:
     if strange:
         return Verdict(name, False, _no_array(exercise, name, strange[0]))
     if name == exercise.output and not all(_agree(case.found, case.right) for case in cases):
-        words = f"wrong: forward was right in the exercise as it came, and is not any more. {exercise.formulas[name]}"
+        words = f"wrong: forward was right in the exercise as it came, and isn't any more. {exercise.formulas[name]}"
         return Verdict(name, False, words)
     types = {case.found.dtype for case in cases} - {np.dtype(np.float64)}
     if any(dtype.kind != "f" for dtype in types):
-        words = f"wrong: its dtype is {types.pop()}, which can't hold a gradient; use floats, as np.zeros_like(x) gives"
+        words = (
+            f"wrong: its dtype is {types.pop()}, which can't hold a gradient; use floats, as np.zeros_like(x)"
+        )
         return Verdict(name, False, words)
     if types and all(_agree(case.found, case.right, 1e-4) for case in cases):
-        words = f"wrong: its numbers are right, but its dtype is {types.pop()} where x and dy have float64; keep theirs"
+        words = f"wrong: its numbers are right, but its dtype is {types.pop()}; x and dy have float64, keep theirs"
         return Verdict(name, False, words)
     if all(_agree(case.found, case.right) for case in cases):
         return Verdict(name, True, "right")
@@ -146,14 +151,20 @@ def _judge(exercise: Exercise, name: str, cases: list[_Case]) -> Verdict:
         if all(_fits(mistake, case) for case in cases):
             if mistake.accepted:
                 return Verdict(name, True, f"right: it {mistake.words}")
-            return Verdict(name, False, f"wrong: it {_filled(mistake.words, cases)}. {exercise.formulas[name]}")
+            return Verdict(
+                name, False, f"wrong: it {_filled(mistake.words, cases)}. {exercise.formulas[name]}"
+            )
     return Verdict(name, False, f"wrong: it {_unnamed(exercise, name, cases)}. {exercise.formulas[name]}")
 
 
 def _no_array(exercise: Exercise, name: str, found: Any) -> str:
     returned = name in (exercise.output, exercise.gradients[0])
     if found is None:
-        return f"missing: {exercise.blank} returned None; return {name}" if returned else f"missing: set self.{name}"
+        return (
+            f"missing: {exercise.blank} returned None; return {name}"
+            if returned
+            else f"missing: set self.{name}"
+        )
     return f"wrong: it is a {type(found).__name__}, and has to be an array"
 
 
@@ -231,15 +242,13 @@ def _general(exercise: Exercise, name: str) -> Iterator[Mistake]:
         yield Mistake(name, words, _times(factor, right))
     source = name.removeprefix("d")
     yield Mistake(name, "is 0 everywhere", lambda t: np.zeros_like(right(t)))
-    yield Mistake(
-        name, f"is transposed: yours has shape {{found}}, and {source} has {{right}}", transposed
-    )
-    yield Mistake(
-        name, "has shape {found} rather than {right}: leave keepdims out", lambda t: right(t)[None]
-    )
+    yield Mistake(name, f"is transposed: yours has shape {{found}}, and {source} has {{right}}", transposed)
+    yield Mistake(name, "has shape {found} rather than {right}: leave keepdims out", lambda t: right(t)[None])
     if "dy" in exercise.upstream:
         yield Mistake(
-            name, "takes no notice of dy: it is what a dy of ones would give; the chain rule multiplies by dy", ignoring_dy
+            name,
+            "takes no notice of dy: it is what a dy of ones would give; the chain rule multiplies by dy",
+            ignoring_dy,
         )
         yield Mistake(name, "is dy, unchanged", lambda t: t.dy)
 
@@ -272,9 +281,7 @@ def _ratio(cases: list[_Case]) -> float | None:
     return ratio if _agree(found, ratio * right) else None
 
 
-def _against_slopes(
-    exercise: Exercise, module: ModuleType, verdict: Verdict, trials: list[Trial]
-) -> Verdict:
+def _against_slopes(exercise: Exercise, module: ModuleType, verdict: Verdict, trials: list[Trial]) -> Verdict:
     """The verdict, changed to wrong where the library's gradient is not the slope of the answer's own forward."""
     name = verdict.subject
     trial = next((trial for trial in trials if trial.smooth), None)
@@ -300,8 +307,8 @@ def _second_time(exercise: Exercise, pairs: list[tuple[dict[str, Any], dict[str,
         for name in again:
             if not isinstance(again[name], np.ndarray) or not _agree(again[name], found[name]):
                 words = (
-                    f"wrong: called once more after the same forward, backward gives another {name}. Either it adds to what "
-                    "was there (self.d... += where = is due), or it changed in place what forward had kept"
+                    f"wrong: called once more after the same forward, backward gives another {name}. Either it adds to "
+                    "what was there (self.d... += where = is due), or it changed in place what forward had kept"
                 )
                 return [Verdict("again", False, words)]
     return []

@@ -1,4 +1,4 @@
-"""What an exercise is: a class with a blank in it, data to try it on, the library's own answer, and mistakes by name."""
+"""What an exercise is: a class with a blank in it, data to try it on, the library's answer, and mistakes by name."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -182,7 +182,7 @@ class StepExercise(Exercise):
 
 
 def library_results(layer: Layer, trial: Trial, *params: str) -> dict[str, Array]:
-    """What a layer of the library gives for ``trial.x`` and ``trial.dy``, with the trial's parameters of these names."""
+    """What a layer of the library gives for ``trial.x`` and ``trial.dy``, with the trial's values of these params."""
     Sequential([layer], input_shape=trial.x.shape[1:], seed=0, dtype="float64")
     for name in params:
         setattr(layer, name, getattr(trial, name))

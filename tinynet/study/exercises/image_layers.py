@@ -41,12 +41,14 @@ def _places(t: Trial, height: int, width: int, strides: int) -> Iterator[tuple[i
             yield i, j, (slice(None), rows, slice(j * strides, j * strides + width))
 
 
-def _pooled(t: Trial, share: Callable[[Array], Array], kept: Callable[[Array, Array], Array] | None = None) -> Array:
+def _pooled(
+    t: Trial, share: Callable[[Array], Array], kept: Callable[[Array, Array], Array] | None = None
+) -> Array:
     """dx where a window's pixels get their ``share`` (n, k, k, c) of dy.
 
     Args: kept: what a window leaves of (dx, its part) where it lies; None adds.
     """
-    dx = np.zeros_like(t.x)
+    dx: Array = np.zeros_like(t.x)
     for i, j, there in _places(t, t.pool_size, t.pool_size, t.strides):
         part = share(t.x[there]) * t.dy[:, i : i + 1, j : j + 1]
         dx[there] = dx[there] + part if kept is None else kept(dx[there], part)
@@ -58,7 +60,8 @@ def _first(window: Array, step: int = 1) -> Array:
     n, k, _, c = window.shape
     pixels = window.reshape(n, k * k, c)[:, ::step]
     shares = np.arange(k * k)[:, None] == pixels.argmax(axis=1)[:, None]
-    return shares[:, ::step].reshape(window.shape).astype(np.float64)
+    found: Array = shares[:, ::step].reshape(window.shape).astype(np.float64)
+    return found
 
 
 def _all_largest(window: Array) -> Array:
@@ -112,7 +115,9 @@ MAX_POOL = Exercise(
             lambda t: _pooled(t, _all_largest, lambda dx, part: part),
         ),
         Mistake(
-            "dx", "goes to all of several equal largest pixels: it goes to the first of them", lambda t: _pooled(t, _all_largest)
+            "dx",
+            "goes to all of several equal largest pixels: it goes to the first of them",
+            lambda t: _pooled(t, _all_largest),
         ),
         Mistake(
             "dx",
@@ -124,7 +129,11 @@ MAX_POOL = Exercise(
             "goes to the last of several equal largest pixels: it goes to the first",
             lambda t: _pooled(t, lambda window: _first(window, -1)),
         ),
-        Mistake("dx", "goes to every pixel of the window: it goes to the largest only", lambda t: _pooled(t, np.ones_like)),
+        Mistake(
+            "dx",
+            "goes to every pixel of the window: it goes to the largest only",
+            lambda t: _pooled(t, np.ones_like),
+        ),
         Mistake(
             "dx",
             "is divided between all pixels of the window, as for average-pooling: it goes to the largest only",
@@ -132,7 +141,9 @@ MAX_POOL = Exercise(
         ),
         Mistake("dx", "goes to the smallest pixel", lambda t: _pooled(t, lambda window: _first(-window))),
         Mistake(
-            "dx", "is multiplied by the largest pixel: the slope is 1", lambda t: _pooled(t, lambda window: _first(window) * window)
+            "dx",
+            "is multiplied by the largest pixel: the slope is 1",
+            lambda t: _pooled(t, lambda window: _first(window) * window),
         ),
     ),
 )
@@ -159,17 +170,25 @@ def _convolution_trials(rng: np.random.Generator) -> list[Trial]:
     return trials
 
 
+def _kernel_places(t: Trial, strides: int | None) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
+    height, width = t.W.shape[:2]
+    return _places(t, height, width, t.strides if strides is None else strides)
+
+
 def _convolution_dW(t: Trial, strides: int | None = None, only_last: bool = False) -> Array:
-    dW = np.zeros_like(t.W)
-    for i, j, there in _places(t, *t.W.shape[:2], t.strides if strides is None else strides):
+    dW: Array = np.zeros_like(t.W)
+    for i, j, there in _kernel_places(t, strides):
         part = np.tensordot(t.x[there], t.dy[:, i, j], axes=(0, 0))
         dW = part if only_last else dW + part
     return dW
 
 
-def _convolution_dx(t: Trial, W: Array | None = None, strides: int | None = None, overwrite: bool = False) -> Array:
-    W, dx = t.W if W is None else W, np.zeros_like(t.x)
-    for i, j, there in _places(t, *t.W.shape[:2], t.strides if strides is None else strides):
+def _convolution_dx(
+    t: Trial, W: Array | None = None, strides: int | None = None, overwrite: bool = False
+) -> Array:
+    W = t.W if W is None else W
+    dx: Array = np.zeros_like(t.x)
+    for i, j, there in _kernel_places(t, strides):
         part = np.tensordot(t.dy[:, i, j], W, axes=(1, 3))
         dx[there] = part if overwrite else dx[there] + part
     return dx
@@ -205,7 +224,11 @@ CONVOLUTION = Exercise(
             "has W's input and output channels exchanged: the sum is over W's last axis",
             lambda t: _convolution_dx(t, t.W.swapaxes(2, 3)),
         ),
-        Mistake("dx", "has its windows at i and j: they are at i s and j s, as in forward", lambda t: _convolution_dx(t, strides=1)),
+        Mistake(
+            "dx",
+            "has its windows at i and j: they are at i s and j s, as in forward",
+            lambda t: _convolution_dx(t, strides=1),
+        ),
         Mistake(
             "dW",
             "is the last window's only: = where += is due, as W is used in every window",
@@ -216,20 +239,32 @@ CONVOLUTION = Exercise(
             "has the kernel's axes turned round: here it lies as it did in forward, and is not flipped",
             lambda t: t.right["dW"][::-1, ::-1],
         ),
-        Mistake("dW", "has its windows at i and j: they are at i s and j s, as in forward", lambda t: _convolution_dW(t, 1)),
+        Mistake(
+            "dW",
+            "has its windows at i and j: they are at i s and j s, as in forward",
+            lambda t: _convolution_dW(t, 1),
+        ),
         Mistake("dW", "is averaged over the batch: it is a sum", lambda t: t.right["dW"] / t.n),
         Mistake(
-            "dW", "is averaged over the windows: it is a sum", lambda t: t.right["dW"] / (t.dy.shape[1] * t.dy.shape[2])
+            "dW",
+            "is averaged over the windows: it is a sum",
+            lambda t: t.right["dW"] / (t.dy.shape[1] * t.dy.shape[2]),
         ),
         Mistake(
-            "db", "is the last window's only: = where += is due, as b is used in every window", lambda t: t.dy[:, -1, -1].sum(axis=0)
+            "db",
+            "is the last window's only: = where += is due, as b is used in every window",
+            lambda t: t.dy[:, -1, -1].sum(axis=0),
         ),
         Mistake("db", "is not summed: yours has shape {found}, b has {right}", lambda t: t.dy),
         Mistake(
-            "db", "is summed over the batch only: yours has shape {found}, b has {right}", lambda t: t.dy.sum(axis=0)
+            "db",
+            "is summed over the batch only: yours has shape {found}, b has {right}",
+            lambda t: t.dy.sum(axis=0),
         ),
         Mistake(
-            "db", "is summed over the places only: yours has shape {found}, b has {right}", lambda t: t.dy.sum(axis=(1, 2))
+            "db",
+            "is summed over the places only: yours has shape {found}, b has {right}",
+            lambda t: t.dy.sum(axis=(1, 2)),
         ),
         Mistake("db", "is averaged over batch and places: it is a sum", lambda t: t.dy.mean(axis=(0, 1, 2))),
         Mistake("db", "is averaged over the batch: it is a sum", lambda t: t.right["db"] / t.n),

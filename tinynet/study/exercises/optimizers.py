@@ -35,11 +35,14 @@ def _unmoved(t: Trial) -> Array:
 
 
 _REBOUND = (
-    "stays as it was: params = params + ... makes a new array and forgets the caller's; write into it, with += or params[...] ="
+    "stays as it was: params = params + ... makes a new array, and the caller keeps the old one; write into that, with "
+    "+= or params[...] ="
 )
 
 
-def _rolled(velocity: Callable[[Trial, Any, Array], Array], move: Callable[[Trial, Array, Array], Array] | None = None) -> Any:
+def _rolled(
+    velocity: Callable[[Trial, Any, Array], Array], move: Callable[[Trial, Array, Array], Array] | None = None
+) -> Any:
     """What comes out if velocity, of (trial, velocity, grads), is this, and the params move by that, if not by it."""
 
     def gives(t: Trial) -> Array:
@@ -63,7 +66,9 @@ MOMENTUM = StepExercise(
     kind="Momentum",
     library="SGD.update in tinynet/optimizers.py",
     constructor=("learning_rate", "momentum"),
-    trials=lambda rng: _trials(rng, {"learning_rate": 0.1, "momentum": 0.9}, {"learning_rate": 0.03, "momentum": 0.6}),
+    trials=lambda rng: _trials(
+        rng, {"learning_rate": 0.1, "momentum": 0.9}, {"learning_rate": 0.03, "momentum": 0.6}
+    ),
     solve=lambda t: _path(SGD(t.learning_rate, t.momentum), t),
     formulas={"params": "velocity = momentum velocity - learning_rate grads, params = params + velocity"},
     mistakes=(
@@ -80,7 +85,7 @@ MOMENTUM = StepExercise(
         ),
         Mistake(
             "params",
-            "is Nesterov's: params moves by momentum velocity - learning_rate grads there; plain momentum moves by velocity",
+            "is Nesterov's: there params moves by momentum velocity - learning_rate grads, here by velocity",
             _rolled(_velocity, lambda t, v, g: _velocity(t, v, g)),
         ),
         Mistake(
@@ -95,7 +100,9 @@ MOMENTUM = StepExercise(
             _rolled(lambda t, v, g: t.momentum * v - (1 - t.momentum) * t.learning_rate * g),
         ),
         Mistake(
-            "params", "keeps all of the velocity: momentum is missing", _rolled(lambda t, v, g: v - t.learning_rate * g)
+            "params",
+            "keeps all of the velocity: momentum is missing",
+            _rolled(lambda t, v, g: v - t.learning_rate * g),
         ),
         Mistake(
             "params",
@@ -139,7 +146,9 @@ def _adapted(moments: _Moments = _moments, move: _Move = _move, first: int = 1) 
         p, path = t.params, []
         for count, g in enumerate(t.gradients, first):
             m, v = moments(t, m, v, g)
-            p = p - move(t, m, v, np.float64(count))  # as NumPy's number, it divides by 0 without an exception
+            p = p - move(
+                t, m, v, np.float64(count)
+            )  # as NumPy's number, it divides by 0 without an exception
             path.append(p)
         return np.stack(path)
 
@@ -154,22 +163,32 @@ ADAM = StepExercise(
     constructor=("learning_rate", "beta_1", "beta_2", "epsilon"),
     trials=lambda rng: _trials(
         rng,
-        {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 0.05},  # an epsilon that shows where it stands
+        {
+            "learning_rate": 0.1,
+            "beta_1": 0.8,
+            "beta_2": 0.95,
+            "epsilon": 0.05,
+        },  # an epsilon that shows where it stands
         {"learning_rate": 0.02, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 0.01},
     ),
     solve=lambda t: _path(Adam(t.learning_rate, t.beta_1, t.beta_2, t.epsilon), t),
     formulas={
         "params": "params moves by - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)"
     },
-    errors={"ZeroDivisionError": "In the first step t is 1: count before you divide by 1 - beta_1^t, which is 0 for t = 0"},
+    errors={
+        "ZeroDivisionError": "In the first step t is 1: count before you divide by 1 - beta_1^t, which is 0 for t = 0"
+    },
     mistakes=(
         Mistake(
             "params",
-            "is Adam with epsilon added to the root of the corrected v, as in Kingma & Ba's Algorithm 1 and in PyTorch; the "
-            "library and Keras have it beside the root of v as it is",
+            "is Adam with epsilon added to the root of the corrected v, as in Kingma & Ba's Algorithm 1 and PyTorch; "
+            "the library and Keras have it beside the root of v as it is",
             _adapted(
                 move=lambda t, m, v, count: (
-                    t.learning_rate * m / (1 - t.beta_1**count) / (np.sqrt(v / (1 - t.beta_2**count)) + t.epsilon)
+                    t.learning_rate
+                    * m
+                    / (1 - t.beta_1**count)
+                    / (np.sqrt(v / (1 - t.beta_2**count)) + t.epsilon)
                 )
             ),
             accepted=True,
@@ -184,7 +203,9 @@ ADAM = StepExercise(
             "params",
             "has the bias of m corrected, and not that of v: sqrt(1 - beta_2^t) is missing",
             _adapted(
-                move=lambda t, m, v, count: t.learning_rate / (1 - t.beta_1**count) * m / (np.sqrt(v) + t.epsilon)
+                move=lambda t, m, v, count: (
+                    t.learning_rate / (1 - t.beta_1**count) * m / (np.sqrt(v) + t.epsilon)
+                )
             ),
         ),
         Mistake(
@@ -200,7 +221,9 @@ ADAM = StepExercise(
             "params",
             "has epsilon inside the root: it stands beside it",
             _adapted(
-                move=lambda t, m, v, count: t.learning_rate * _correction(t, count) * m / np.sqrt(v + t.epsilon)
+                move=lambda t, m, v, count: (
+                    t.learning_rate * _correction(t, count) * m / np.sqrt(v + t.epsilon)
+                )
             ),
         ),
         Mistake(
@@ -208,7 +231,10 @@ ADAM = StepExercise(
             "has epsilon inside the root: it stands beside it",
             _adapted(
                 move=lambda t, m, v, count: (
-                    t.learning_rate * m / (1 - t.beta_1**count) / np.sqrt(v / (1 - t.beta_2**count) + t.epsilon)
+                    t.learning_rate
+                    * m
+                    / (1 - t.beta_1**count)
+                    / np.sqrt(v / (1 - t.beta_2**count) + t.epsilon)
                 )
             ),
         ),
@@ -258,7 +284,9 @@ ADAM = StepExercise(
         Mistake(
             "params",
             "lacks the root of v",
-            _adapted(move=lambda t, m, v, count: t.learning_rate * _correction(t, count) * m / (v + t.epsilon)),
+            _adapted(
+                move=lambda t, m, v, count: t.learning_rate * _correction(t, count) * m / (v + t.epsilon)
+            ),
         ),
         Mistake(
             "params",
@@ -280,9 +308,13 @@ ADAM = StepExercise(
             "moves as if m and v were not kept from step to step: set self.m and self.v",
             _adapted(lambda t, m, v, g: ((1 - t.beta_1) * g, (1 - t.beta_2) * g**2)),
         ),
-        Mistake("params", "moves up the gradient: the sign is wrong", _adapted(move=lambda *args: -_move(*args))),
         Mistake(
-            "params", "lacks the learning rate", _adapted(move=lambda t, *args: _move(t, *args) / t.learning_rate)
+            "params", "moves up the gradient: the sign is wrong", _adapted(move=lambda *args: -_move(*args))
+        ),
+        Mistake(
+            "params",
+            "lacks the learning rate",
+            _adapted(move=lambda t, *args: _move(t, *args) / t.learning_rate),
         ),
     ),
 )
