@@ -586,6 +586,13 @@ def test_the_sub_command_fits_any_parser():
     assert options.run(options) == 0
 
 
+def test_the_readme_shows_what_is_printed(tmp_path):
+    body = solution("dense").replace("self.x.T @ dy", "dy.T @ self.x").replace("dy.sum", "dy.mean")
+    report = str(check("dense", write(tmp_path, "dense", body)))
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- output -->\n```text\n{report}\n```" in readme
+
+
 def test_from_the_command_line(tmp_path):
     path = write(tmp_path, "softmax", "return dy * self.y * (1 - self.y)")
     command = [sys.executable, "-m", "tinynet", "exercise", "softmax", str(path)]

@@ -43,13 +43,13 @@ DENSE = Exercise(
         Mistake("dW", "is x dy: x has to be transposed", lambda t: t.x @ t.dy),
         Mistake(
             "dW",
-            "is averaged over the batch: it is a sum, as the loss has divided by n already",
+            "is averaged over the batch where a sum is due: the loss has divided by n already",
             lambda t: t.right["dW"] / t.n,
         ),
         Mistake("db", "is not summed over the batch: yours has shape {found}, b has {right}", lambda t: t.dy),
         Mistake(
             "db",
-            "is averaged over the batch: it is a sum, as the loss has divided by n already",
+            "is averaged over the batch where a sum is due: the loss has divided by n already",
             lambda t: t.dy.mean(axis=0),
         ),
         Mistake(
@@ -387,12 +387,14 @@ BATCHNORM = Exercise(
         ),
         Mistake("dgamma", "has x where x_hat is due", lambda t: (t.dy * t.x).sum(axis=0)),
         Mistake("dgamma", "has y where x_hat is due", lambda t: (t.dy * t.right["y"]).sum(axis=0)),
-        Mistake("dgamma", "is averaged over the batch: it is a sum", lambda t: (t.dy * t.x_hat).mean(axis=0)),
+        Mistake(
+            "dgamma", "is averaged over the batch where a sum is due", lambda t: (t.dy * t.x_hat).mean(axis=0)
+        ),
         Mistake("dbeta", "is dgamma", lambda t: t.right["dgamma"]),
         Mistake(
             "dbeta", "is not summed over the batch: yours has shape {found}, beta has {right}", lambda t: t.dy
         ),
-        Mistake("dbeta", "is averaged over the batch: it is a sum", lambda t: t.dy.mean(axis=0)),
+        Mistake("dbeta", "is averaged over the batch where a sum is due", lambda t: t.dy.mean(axis=0)),
         Mistake(
             "dbeta", "is multiplied by gamma: beta is added after gamma", lambda t: t.dy.sum(axis=0) * t.gamma
         ),

@@ -244,10 +244,10 @@ CONVOLUTION = Exercise(
             "has its windows at i and j: they are at i s and j s, as in forward",
             lambda t: _convolution_dW(t, 1),
         ),
-        Mistake("dW", "is averaged over the batch: it is a sum", lambda t: t.right["dW"] / t.n),
+        Mistake("dW", "is averaged over the batch where a sum is due", lambda t: t.right["dW"] / t.n),
         Mistake(
             "dW",
-            "is averaged over the windows: it is a sum",
+            "is averaged over the windows where a sum is due",
             lambda t: t.right["dW"] / (t.dy.shape[1] * t.dy.shape[2]),
         ),
         Mistake(
@@ -266,8 +266,10 @@ CONVOLUTION = Exercise(
             "is summed over the places only: yours has shape {found}, b has {right}",
             lambda t: t.dy.sum(axis=(1, 2)),
         ),
-        Mistake("db", "is averaged over batch and places: it is a sum", lambda t: t.dy.mean(axis=(0, 1, 2))),
-        Mistake("db", "is averaged over the batch: it is a sum", lambda t: t.right["db"] / t.n),
+        Mistake(
+            "db", "is averaged over batch and places where a sum is due", lambda t: t.dy.mean(axis=(0, 1, 2))
+        ),
+        Mistake("db", "is averaged over the batch where a sum is due", lambda t: t.right["db"] / t.n),
     ),
 )
 
