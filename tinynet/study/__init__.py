@@ -1,11 +1,13 @@
 """Backprop made visible."""
 
+from tinynet.study.comparison import Comparison, compare
 from tinynet.study.events import Event, step_through
 from tinynet.study.gradient_check import gradcheck
 from tinynet.study.gradient_report import ElementCheck, GradientReport, TensorCheck
 from tinynet.study.tracing import LayerTrace, LossTrace, ParameterTrace, Trace, trace
 
 __all__ = [
+    "Comparison",
     "ElementCheck",
     "Event",
     "GradientReport",
@@ -14,6 +16,7 @@ __all__ = [
     "ParameterTrace",
     "TensorCheck",
     "Trace",
+    "compare",
     "gradcheck",
     "step_through",
     "trace",
