@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tinynet.optimizers import SGD, Optimizer
 from tinynet.study import drawing
+from tinynet.study.comparison import Comparison
 from tinynet.study.equations import Equation, equations
 from tinynet.study.events import backward_notes, change_in_words, docstring_formulas, forward_notes
 from tinynet.study.formulas import FORMULAS, mathml
@@ -132,6 +133,27 @@ def update_card(step: Trace) -> str:
         f"The line marks {RATIO_GUIDE:g}, which is usual.</caption><thead><tr><th>parameter</th><th>|value|</th>"
         "<th>|gradient|</th><th>|update|</th><th>update / value</th><th></th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></article>"
+    )
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """tinynet's gradients beside another library's."""
+    rows = "".join(
+        f'<tr><th scope="row"><code>{row.name}</code></th><td>{shape_text(row.shape)}</td>'
+        f"<td>{number(row.max_difference)}</td><td>{number(row.relative_difference)}</td>"
+        f'<td class="verdict {"fine" if row.ok else "wrong"}">{html.escape(row.verdict)}</td></tr>'
+        for row in comparison.rows
+    )
+    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in comparison.notes)
+    return (
+        f'<section class="comparison"><h2>Beside {html.escape(comparison.against)}</h2>'
+        f'<p class="note">The same weights, the same {comparison.examples} examples, {comparison.dtype}. The loss is '
+        f"{comparison.loss:.6g} here and {comparison.other_loss:.6g} there.</p>{notes}"
+        '<div class="scroll"><table class="numbers"><caption class="hidden">Differences of the '
+        "gradients</caption><thead>"
+        "<tr><th>gradient of</th><th>shape</th><th>largest difference</th><th>of the largest "
+        "gradient</th><th></th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></div></section>"
     )
 
 

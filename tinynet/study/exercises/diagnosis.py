@@ -262,7 +262,8 @@ def _unnamed(exercise: Exercise, name: str, cases: list[_Case]) -> str:
     wrong = ~_close(found, right)
     first = tuple(map(int, np.argwhere(wrong)[0]))
     words = (
-        f"is wrong in {int(wrong.sum())} of {right.size} numbers; the first is {exercise.place(name, first)}, yours is "
+        f"is wrong in {int(wrong.sum())} of {right.size} numbers; the first is {exercise.place(name, first)}, "
+        "yours is "
         f"{found[first]:.6g} and {right[first]:.6g} is right"
     )
     if not np.isfinite(found).all():
@@ -307,7 +308,8 @@ def _second_time(exercise: Exercise, pairs: list[tuple[dict[str, Any], dict[str,
         for name in again:
             if not isinstance(again[name], np.ndarray) or not _agree(again[name], found[name]):
                 words = (
-                    f"wrong: called once more after the same forward, backward gives another {name}. Either it adds to "
+                    f"wrong: called once more after the same forward, backward gives another {name}. Either it "
+                    "adds to "
                     "what was there (self.d... += where = is due), or it changed in place what forward had kept"
                 )
                 return [Verdict("again", False, words)]
