@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import __version__
+from tinynet import __version__, layers
 from tinynet.files import PathLike, write_bytes
 from tinynet.layers import (
     AveragePool2D,
     BatchNorm,
     Conv2D,
-    Dense,
     DepthwiseConv2D,
     Dropout,
     Flatten,
+    Layer,
     MaxPool2D,
     Rescale,
     Reshape,
@@ -81,15 +81,15 @@ def render(
         work = max(step.model.multiply_adds() * len(step.x), 1)
         checks = min(max(CHECK_WORK // work, 1), MOST_CHECKED)
     found = check_elements(step, checks) if checks and step.updated else {}
-    layers = list(step.walk())
+    records = list(step.walk())
     data = {
-        "layers": [layer_data(layer, step, store) for layer in layers],
+        "layers": [layer_data(record, step, store) for record in records],
         "loss": loss_data(step, store),
         "images": images_data(step, store),
         "classNames": None if class_names is None else list(class_names),
         "frames": [_frame(event) for event in step.events()],
     }
-    body = "".join(cards.layer_card(layer, found) for layer in layers)
+    body = "".join(cards.layer_card(record, found) for record in records)
     return fill(
         "page.html",
         title=html.escape(title),
@@ -152,6 +152,7 @@ def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, 
     data = {
         "path": record.path,
         "kind": record.kind,
+        "sums": {"forward": _library_class(layer, "forward"), "backward": _library_class(layer, "backward")},
         "arrays": arrays,
         "settings": {
             name: value
@@ -171,11 +172,16 @@ def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, 
 
 def _is_product(name: str, record: LayerTrace) -> bool:
     """Whether it is a large dW that is a sum of products of two arrays that the page has."""
-    return (
-        name == "dW"
-        and isinstance(record.layer, (Dense, Conv2D))
-        and record.parameters["W"].value.size > MOST_PRODUCT
-    )
+    if name != "dW" or _library_class(record.layer, "backward") not in ("Dense", "Conv2D"):
+        return False
+    return record.parameters["W"].value.size > MOST_PRODUCT
+
+
+def _library_class(layer: Layer, method: str) -> str | None:
+    """The library's layer whose forward or backward it is that runs; None for one of the user's own."""
+    used = getattr(type(layer), method)
+    known = (kind for kind in type(layer).__mro__ if getattr(layers, kind.__name__, None) is kind)
+    return next((kind.__name__ for kind in known if getattr(kind, method) is used), None)
 
 
 def _windows(layer: Any) -> dict[str, dict[str, int]]:
