@@ -89,9 +89,7 @@ def diagnose(exercise: Exercise, module: ModuleType, file: str, seed: int = 0) -
             verdict = verdict._replace(words=f"{verdict.words} with the shapes that it ran with")
         verdicts.append(verdict)
     if any(verdict.subject == exercise.output and not verdict.right for verdict in verdicts):
-        return Report(
-            exercise, verdicts
-        )  # after another forward, backward's results say nothing about slopes
+        return Report(exercise, verdicts)  # slopes would be those of another forward
 
     verdicts = [
         _against_slopes(exercise, module, verdict, [trial for trial, _ in ran]) for verdict in verdicts
