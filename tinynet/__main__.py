@@ -1,9 +1,11 @@
-"""The command line: python -m tinynet download | info | exercise."""
+"""The command line: python -m tinynet download | trace | gradcheck | exercise | info."""
 
 import argparse
 import platform
 import sys
 from pathlib import Path
+
+from tinynet.study import exercises, gradcheck_command, trace_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,22 +16,21 @@ def main(arguments: list[str] | None = None) -> int:
     download.add_argument(
         "--data-dir", type=Path, help="where to put the files; default: the user's cache folder"
     )
-    commands.add_parser("info", help="versions, BLAS library, kernels and threads")
-    from tinynet.study import exercises
-
-    exercises.add_command(commands)
+    download.set_defaults(run=_download)
+    info = commands.add_parser("info", help="versions, BLAS library, kernels and threads")
+    info.set_defaults(run=_info)
+    for module in (trace_command, gradcheck_command, exercises):
+        module.add_command(commands)
     options = parser.parse_args(arguments)
-    if "run" in options:
-        status: int = options.run(options)
-        return status
-    return _download(options.data_dir) if options.command == "download" else _info()
+    status: int = options.run(options)
+    return status
 
 
-def _download(data_dir: Path | None) -> int:
+def _download(options: argparse.Namespace) -> int:
     from tinynet.datasets import fashion_mnist
 
     try:
-        (x_train, _), (x_test, _) = fashion_mnist.load(data_dir, archive=True)
+        (x_train, _), (x_test, _) = fashion_mnist.load(options.data_dir, archive=True)
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
@@ -37,7 +38,7 @@ def _download(data_dir: Path | None) -> int:
     return 0
 
 
-def _info() -> int:
+def _info(options: argparse.Namespace) -> int:
     import os
 
     import numpy as np

@@ -150,13 +150,17 @@ class Sequential:
             begins at ``first_row``.
         """
         layers, loss = self.fuse(loss)
-        for layer in self._dropouts:
-            layer.step, layer.first_row = self.step, first_row
-        self.step += 1
+        self.begin_step(first_row)
         self.outputs = self.run(layers, x, training=True)
         value = loss.forward(self.outputs, y, total)
         backward_through(layers, loss.backward(), needs_input_grad=False)
         return value
+
+    def begin_step(self, first_row: int = 0) -> None:
+        """Count a training step, and tell the dropout layers: each step has masks of its own."""
+        for layer in self._dropouts:
+            layer.step, layer.first_row = self.step, first_row
+        self.step += 1
 
     def check_head(self, loss: Loss) -> None:
         """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""

@@ -221,7 +221,8 @@ SOFTMAX_CROSS_ENTROPY = Exercise(
         ),
         Mistake(
             "dz",
-            "has 1 taken off in whole columns: p[:, labels] is every row's; p[np.arange(n), labels] is one of each row",
+            "has 1 taken off in whole columns: p[:, labels] is every row's; p[np.arange(n), labels] is one of "
+            "each row",
             _columns_struck,
         ),
         Mistake(

@@ -311,7 +311,8 @@ def _second_time(exercise: Exercise, pairs: list[tuple[dict[str, Any], dict[str,
         for name in again:
             if not isinstance(again[name], np.ndarray) or not _agree(again[name], found[name]):
                 words = (
-                    f"wrong: called once more after the same forward, backward gives another {name}. Either it adds to "
+                    f"wrong: called once more after the same forward, backward gives another {name}. Either it "
+                    "adds to "
                     "what was there (self.d... += where = is due), or it changed in place what forward had kept"
                 )
                 return [Verdict("again", False, words)]

@@ -35,7 +35,8 @@ def _unmoved(t: Trial) -> Array:
 
 
 _REBOUND = (
-    "stays as it was: params = params + ... makes a new array, and the caller keeps the old one; write into that, with "
+    "stays as it was: params = params + ... makes a new array, and the caller keeps the old one; write into "
+    "that, with "
     "+= or params[...] ="
 )
 

@@ -1,0 +1,362 @@
+"""One real training step, with every array of it kept.
+
+`trace` is another loop over the model's layers: it calls the forward and backward that `fit` calls, in the same
+order on the same memory, and copies what each was given and gave. The layers know nothing of it.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinynet import inputs, parallel
+from tinynet.files import PathLike
+from tinynet.layers import Layer, Residual, Softmax
+from tinynet.layers.chain import plan_gradients
+from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
+from tinynet.model import Sequential
+from tinynet.optimizers import Optimizer
+from tinynet.study.statistics import Statistics, dead_units, norm, saturated, statistics
+from tinynet.types import Array
+
+if TYPE_CHECKING:
+    from tinynet.study.events import Event
+
+
+@dataclass(frozen=True)
+class ParameterTrace:
+    """A parameter in the step."""
+
+    name: str  # "W"
+    value: Array  # before the update
+    gradient: Array | None  # None if it is frozen
+    update: Array  # what the optimizer added to it
+
+    @property
+    def ratio(self) -> float | None:
+        """The norm of the update over the norm of the value; None where the value is 0. About 1e-3 is usual."""
+        size = norm(self.value)
+        return norm(self.update) / size if size else None
+
+
+@dataclass
+class LayerTrace:
+    """A layer in the step. ``dy`` and ``dx`` are None where no gradient was asked for."""
+
+    path: str  # "2", inside a Residual "5.1"
+    layer: Layer
+    x: Array
+    y: Array
+    cache: dict[str, Array] = field(
+        default_factory=dict
+    )  # other arrays that forward kept for backward: a mask
+    dy: Array | None = None
+    dx: Array | None = None
+    parameters: dict[str, ParameterTrace] = field(default_factory=dict)
+    children: list["LayerTrace"] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """The name of the layer's class."""
+        return type(self.layer).__name__
+
+    @property
+    def dead_units(self) -> int | None:
+        """How many of a ReLU's units are 0 for the whole batch; None for other layers."""
+        return dead_units(self.layer, self.y)
+
+    @property
+    def saturated(self) -> float | None:
+        """The share of a Sigmoid's or Tanh's outputs where it is flat; None for other layers."""
+        return saturated(self.layer, self.y)
+
+    def arrays(self) -> dict[str, Array]:
+        """What there is of x, y, dy, dx, and for each parameter W, dW and "W update"."""
+        found = {"x": self.x, "y": self.y, **self.cache}
+        found |= {name: array for name, array in (("dy", self.dy), ("dx", self.dx)) if array is not None}
+        for name, parameter in self.parameters.items():
+            found[name] = parameter.value
+            if parameter.gradient is not None:
+                found[f"d{name}"] = parameter.gradient
+            found[f"{name} update"] = parameter.update
+        return found
+
+    def statistics(self) -> dict[str, Statistics]:
+        """`Statistics` of each of `arrays`."""
+        return {name: statistics(array) for name, array in self.arrays().items()}
+
+    def walk(self) -> Iterator["LayerTrace"]:
+        """This one and those inside it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass
+class LossTrace:
+    """The loss in the step; ``fused`` if the model's last Softmax is part of it."""
+
+    loss: Loss  # the one that was computed: SoftmaxCrossEntropy, if fused
+    name: str  # "CrossEntropy", or "Softmax and CrossEntropy"
+    fused: bool
+    outputs: Array  # what the loss was given: logits, if fused
+    targets: Array
+    each: Array  # (n,) the loss of each example
+    value: float  # the mean of the batch
+    gradient: Array  # d(outputs)
+    probabilities: Array | None  # (n, classes), if the targets are classes
+
+
+@dataclass
+class Trace:
+    """A training step; made by `trace`."""
+
+    model: Sequential  # after the step
+    optimizer: Optimizer
+    x: Array  # as handed in: bytes for images
+    y: Array
+    layers: list[LayerTrace]
+    loss: LossTrace
+    loss_after: float  # of the same batch, same dropout masks, with the new parameters
+    predicted_change: float  # gradient . update, the first-order prediction of loss_after - loss
+    learning_rate: float
+    step: int  # training steps before this one
+    updated: bool  # False if the loss was NaN or infinite: then there was no update, as in fit
+
+    @property
+    def loss_before(self) -> float:
+        """The mean loss of the batch before the update."""
+        return self.loss.value
+
+    @property
+    def change(self) -> float:
+        """By how much the loss changed."""
+        return self.loss_after - self.loss.value
+
+    def walk(self) -> Iterator[LayerTrace]:
+        """Every layer in the order of forward, layers inside layers behind the layer that holds them."""
+        for layer in self.layers:
+            yield from layer.walk()
+
+    def arrays(self) -> dict[str, Array]:
+        """Every array by its name: "2.x", "2.W", "2.dW", "2.W update", ..., "loss.gradient"."""
+        found = {
+            f"{layer.path}.{name}": array for layer in self.walk() for name, array in layer.arrays().items()
+        }
+        return found | {"loss.outputs": self.loss.outputs, "loss.gradient": self.loss.gradient}
+
+    def events(self) -> list["Event"]:
+        """The step's frames: each forward, the loss, each backward, the update."""
+        from tinynet.study.events import events
+
+        return events(self)
+
+    def to_html(self, path: PathLike, class_names: Sequence[str] | None = None, **extras: Any) -> None:
+        """Write the step as one page that needs no network; see `tinynet.study.page`."""
+        from tinynet.study.page import write
+
+        write(self, path, class_names=class_names, **extras)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.events()))
+
+
+def trace(
+    model: Sequential, x: Any, y: Any, loss: Loss, optimizer: Optimizer, *, dry_run: bool = False
+) -> Trace:
+    """Do one training step on the batch, and keep every array of it.
+
+    The model and the optimizer are then as ``fit(..., workers=1)`` leaves them after a step on that batch, bit by bit.
+    If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
+
+    Args:
+        x (n, *input_shape), y (n, ...): the whole batch, as `Sequential.fit` takes them.
+        dry_run: do the step on copies, and leave model and optimizer as they are.
+    Returns: the `Trace`, whose ``model`` and ``optimizer`` are those that made the step.
+    Raises: ValueError, TypeError: for what `fit` refuses; nothing has changed then.
+    """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"trace: expected a Sequential model, got {model!r}")
+    for name, value, kind, example in (
+        ("loss", loss, Loss, "CrossEntropy()"),
+        ("optimizer", optimizer, Optimizer, "Adam()"),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
+    model.check_head(loss)
+    x, y = inputs.check_data(x, y, model, loss)
+    if dry_run:
+        model, optimizer = model.copy(), copy.deepcopy(optimizer)
+    optimizer.prepare(model.params)
+    given, loss = loss, copy.copy(loss)
+    threads = parallel.blas_threads_for(model.multiply_adds(), len(x))
+    with np.errstate(over="ignore", invalid="ignore"), parallel.blas_threads(threads):
+        return _step(model, x, y, given, loss, optimizer)
+
+
+def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimizer: Optimizer) -> Trace:
+    layers, computed = model.fuse(loss)
+    step, state = model.step, {name: array.copy() for name, array in model.named_state().items()}
+    model.begin_step()
+    batch = x.astype(model.dtype)
+    records, outputs = _forward(layers, batch, batch.copy(), "")
+    kept_outputs = outputs.copy()
+    value = computed.forward(outputs, y)
+    gradient = computed.backward()
+    updated = bool(np.isfinite(value))
+    kept_gradient = gradient.copy()
+    if updated:
+        _backward(layers, gradient, kept_gradient, records, needs_input_grad=False)
+
+    before = {name: array.copy() for name, array in model.named_params().items()}
+    learning_rate = optimizer.current_learning_rate()
+    if updated:
+        optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
+        model.loss, model.fitted_on_bytes = copy.copy(given), inputs.looks_like_bytes(x)
+        model.outputs = kept_outputs.copy()  # the loss is computed once more below, in the same memory
+    else:
+        model.step = step
+        for name, array in model.named_state().items():
+            array[...] = state[name]
+    for record in records:
+        _keep_parameters(record, before, model.named_params(), with_gradients=updated)
+    predicted = sum(
+        float(np.vdot(np.asarray(parameter.gradient, np.float64), np.asarray(parameter.update, np.float64)))
+        for record in records
+        for inner in record.walk()
+        for parameter in inner.parameters.values()
+        if parameter.gradient is not None
+    )
+    fused = computed is not loss
+    name = type(given).__name__
+    loss_trace = LossTrace(
+        computed,
+        f"{type(model.layers[-1]).__name__} and {name}" if fused else name,
+        fused,
+        kept_outputs,
+        y,
+        _loss_of_each(computed, kept_outputs, y),
+        value,
+        kept_gradient,
+        _probabilities(computed, kept_outputs),
+    )
+    return Trace(
+        model,
+        optimizer,
+        x,
+        y,
+        records,
+        loss_trace,
+        _loss_again(model, layers, batch, y, computed) if updated else value,
+        predicted,
+        learning_rate,
+        step,
+        updated,
+    )
+
+
+# -- forward and backward, as Sequential and Residual run them -------------------------------------------
+
+
+def _forward(layers: Sequence[Layer], x: Array, kept: Array, prefix: str) -> tuple[list[LayerTrace], Array]:
+    """Records of the layers, and the last one's output. ``kept`` is a copy of x."""
+    records = []
+    for index, layer in enumerate(layers):
+        record, x = _forward_layer(layer, x, kept, f"{prefix}{index}")
+        records.append(record)
+        kept = record.y
+    return records, x
+
+
+def _forward_layer(layer: Layer, x: Array, kept: Array, path: str) -> tuple[LayerTrace, Array]:
+    children: list[LayerTrace] = []
+    if type(layer) is Residual:  # as Residual.forward does it, with an eye on what is between
+        children, y = _forward(layer.layers, x, kept, f"{path}.")
+        cut = x
+        if layer.projection is not None:
+            record, cut = _forward_layer(layer.projection, x, kept, f"{path}.{len(layer.layers)}")
+            children.append(record)
+        y = np.add(cut, y, out=layer.buffer("y", y.shape, y.dtype, like=y))
+    else:
+        y = layer.forward(x, training=True)
+    return LayerTrace(path, layer, kept, np.array(y, order="C"), _cache(layer), children=children), y
+
+
+def _cache(layer: Layer) -> dict[str, Array]:
+    """What forward kept and neither x nor y tells."""
+    mask = layer.__dict__.get("_mask")
+    return {"mask": np.array(mask, order="C")} if isinstance(mask, np.ndarray) else {}
+
+
+def _backward(
+    layers: Sequence[Layer], dy: Array, kept: Array, records: list[LayerTrace], needs_input_grad: bool
+) -> tuple[Array | None, Array | None]:
+    """dx of the first layer, and a copy of it, as `backward_through` goes; fills in the records."""
+    first = plan_gradients(layers, needs_input_grad)
+    gradient: Array | None = dy
+    copied: Array | None = kept
+    for layer, record in reversed(list(zip(layers[first:], records[first:], strict=True))):
+        assert gradient is not None
+        assert copied is not None
+        gradient = _backward_layer(layer, gradient, copied, record)
+        copied = record.dx
+    return (gradient, copied) if needs_input_grad else (None, None)
+
+
+def _backward_layer(layer: Layer, dy: Array, kept: Array, record: LayerTrace) -> Array | None:
+    record.dy = kept
+    if type(layer) is Residual:
+        inner = record.children[: len(layer.layers)]
+        through, _ = _backward(layer.layers, dy, kept, inner, layer.needs_input_grad)
+        cut: Array | None = dy
+        if layer.projection is not None:
+            cut, _ = _backward(
+                (layer.projection,), dy, kept, record.children[len(layer.layers) :], layer.needs_input_grad
+            )
+        dx = (
+            None
+            if through is None or cut is None
+            else np.add(cut, through, out=layer.buffer("dx", through.shape, through.dtype, like=through))
+        )
+    else:
+        dx = layer.backward(dy)
+    record.dx = None if dx is None else np.array(dx, order="C")
+    return dx
+
+
+# -- the rest of the step ----------------------------------------------------------------------------------
+
+
+def _keep_parameters(
+    record: LayerTrace, before: dict[str, Array], after: dict[str, Array], with_gradients: bool
+) -> None:
+    for inner in record.walk():
+        for name in inner.layer.param_specs:
+            path = f"{inner.path}.{name}"
+            known = with_gradients and inner.layer.trainable and inner.dy is not None
+            gradient = getattr(inner.layer, f"d{name}").copy() if known else None
+            inner.parameters[name] = ParameterTrace(name, before[path], gradient, after[path] - before[path])
+
+
+def _loss_of_each(loss: Loss, outputs: Array, y: Array) -> Array:
+    each = copy.copy(loss)
+    return np.array([each.forward(outputs[n : n + 1], y[n : n + 1]) for n in range(len(y))])
+
+
+def _probabilities(loss: Loss, outputs: Array) -> Array | None:
+    if isinstance(loss, SoftmaxCrossEntropy):
+        return Softmax().forward(outputs)
+    if isinstance(loss, NegativeLogLikelihood):
+        return np.exp(outputs)
+    return outputs if isinstance(loss, CrossEntropy) else None
+
+
+def _loss_again(model: Sequential, layers: Sequence[Layer], batch: Array, y: Array, loss: Loss) -> float:
+    """The loss that the same function has now; running statistics stay as the step left them."""
+    state = {name: array.copy() for name, array in model.named_state().items()}
+    value = copy.copy(loss).forward(model.run(layers, batch, training=True), y)
+    for name, array in model.named_state().items():
+        array[...] = state[name]
+    return value
