@@ -306,6 +306,16 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
+            "moves as if m were not kept from step to step: set self.m",
+            _adapted(lambda t, m, v, g: ((1 - t.beta_1) * g, _moments(t, m, v, g)[1])),
+        ),
+        Mistake(
+            "params",
+            "moves as if v were not kept from step to step: set self.v",
+            _adapted(lambda t, m, v, g: (_moments(t, m, v, g)[0], (1 - t.beta_2) * g**2)),
+        ),
+        Mistake(
+            "params",
             "moves as if m and v were not kept from step to step: set self.m and self.v",
             _adapted(lambda t, m, v, g: ((1 - t.beta_1) * g, (1 - t.beta_2) * g**2)),
         ),
