@@ -74,6 +74,7 @@ def drive(callback, values, start=0, monitor="val_loss", model=None, optimizer=N
     """Lead a callback through epochs with these values, without training; the weights are the epoch's number."""
     model = model or one_weight()
     run = Run(model, optimizer or tn.SGD(0.1), tn.CrossEntropy(), 10_000, 1, has_validation=True, epoch=start)
+    run.resumed = start > 0
     callback.on_train_begin(run)
     for run.epoch, value in enumerate(values, start):
         run.history.append({"loss": 0.0, "accuracy": 0.0} | {monitor: value})
