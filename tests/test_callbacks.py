@@ -638,6 +638,16 @@ class TestProgressBar:
         assert "epoch 2/2" in shown
         assert shown.rsplit("\r", 1)[-1].strip() == ""
 
+    def test_of_a_resumed_run_begins_where_that_does(self, tmp_path, monkeypatch):
+        """So that the time it says is left is that of the batches that are left."""
+        settings = {"batch_size": 4, "epochs": 2, "checkpoint": tmp_path / "c"}
+        with pytest.warns(UserWarning, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
+            fit(classifier(), Act("batch end", press, epoch=0), **settings)
+        shown = bar_on(Terminal(), monkeypatch, Act("never", press), resume=tmp_path / "c", **settings)
+        assert "epoch 1/2:  20%" in shown
+        assert "epoch 1/2:   0%" not in shown
+        assert "epoch 2/2:   0%" in shown
+
     def test_is_shown_in_a_notebook(self, monkeypatch):
         import tqdm.auto
         import tqdm.notebook

@@ -73,14 +73,19 @@ class TestGoingOn:
         assert (place["epochs"], place["batches"]) == done
         assert_same_end(start(case, Stop(), resume=path), whole[case])
 
-    def test_with_the_same_objects_again(self, whole, tmp_path):
-        """As in a notebook: what a callback has changed since is put back."""
+    @pytest.mark.parametrize("error", [None, ConnectionError()], ids=["Ctrl-C", "an error"])
+    def test_with_the_same_objects_again(self, error, whole, tmp_path):
+        """As in a notebook: they are as the stop left them, after an error further on than the file."""
         path, (model, arguments) = tmp_path / "checkpoint", dense()
-        x, y, stop = arguments.pop("x"), arguments.pop("y"), Stop(13)
+        x, y, stop = arguments.pop("x"), arguments.pop("y"), Stop(13, error)
         arguments |= {"batch_size": 10, "epochs": EPOCHS, "verbose": 0, "checkpoint": path}
         arguments["callbacks"].append(stop)
-        with pytest.warns(
-            UserWarning, match=r"interrupted in epoch 3 of 4, after batch 4 of 5; go on with resume="
+        with (
+            pytest.raises(ConnectionError)
+            if error
+            else pytest.warns(
+                UserWarning, match=r"interrupted in epoch 3 of 4, after batch 4 of 5; go on with resume=\S*'$"
+            )
         ):
             model.fit(x, y, **arguments)
         stop.batch = None
@@ -463,6 +468,32 @@ class TestRefusals:
         ):
             start("iterable", Swap(), resume=tmp_path / "c")
 
+    def test_an_argument_that_no_attribute_is_behind_can_not_be_put_back_either(self, tmp_path):
+        class Shift(tn.Layer):
+            amount = 1
+
+            def config(self):
+                return {"by": self.amount}
+
+            def forward(self, x, training=False):
+                return x + self.amount
+
+            def backward(self, dy):
+                return dy
+
+        class Grow(tn.Callback):
+            def on_epoch_end(self, run):
+                run.model.layers[1].amount += 1
+
+        def run(**settings):
+            model = tn.Sequential([tn.Dense(3), Shift()], (4,), seed=0)
+            given = {"optimizer": tn.Adam(), "loss": tn.SoftmaxCrossEntropy(), "verbose": 0} | settings
+            model.fit(*vectors(20), callbacks=[Grow()], **given)
+
+        run(checkpoint=tmp_path / "c")
+        with pytest.raises(ValueError, match="layer 1 by: a callback has made it 2, which can't be put back"):
+            run(resume=tmp_path / "c", epochs=2)
+
     def test_no_file(self, tmp_path):
         message = "there is no such checkpoint; leave resume out to begin anew: .*missing'"
         self.attempt(tmp_path / "missing", message, FileNotFoundError)
@@ -475,11 +506,14 @@ class TestRefusals:
 
     def test_a_model_file(self, tmp_path):
         dense()[0].save(tmp_path / "m")
-        self.attempt(tmp_path / "m", "expected a checkpoint, this is a model", tn.ModelFileError)
+        self.attempt(
+            tmp_path / "m", "expected a checkpoint, got a model file, which load_model", tn.ModelFileError
+        )
 
     def test_a_checkpoint_given_to_load_model(self, path):
         with pytest.raises(
-            tn.ModelFileError, match=r"expected a model, this is a checkpoint; give it to fit"
+            tn.ModelFileError,
+            match=r"expected a model file, got a checkpoint, which fit\(\.\.\., resume=path\)",
         ):
             tn.load_model(path)
 

@@ -18,7 +18,10 @@ from tinynet.types import Array
 
 FORMAT = 1
 _MAX_HEADER = 1 << 20  # bytes
-_USE = {"model": "read it with load_model", "checkpoint": "give it to fit as resume=..."}
+_KINDS = {
+    "model": "a model file, which load_model(path) reads",
+    "checkpoint": "a checkpoint, which fit(..., resume=path) goes on from",
+}
 
 
 class ModelFileError(ValueError):
@@ -82,7 +85,10 @@ def load(path: str | os.PathLike[str], *, kind: str = "model") -> tuple[dict[str
             )
         found = description.get("kind", "model")
         if found != kind:
-            raise ModelFileError(f"{name}: expected a {kind}, this is a {found}; {_USE.get(found, '')}")
+            known = _KINDS.get(found) if isinstance(found, str) else None
+            raise ModelFileError(
+                f"{name}: expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}"
+            )
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ModelFileError):
             raise
