@@ -97,8 +97,9 @@ class TestGoingOn:
         start("iterable", epochs=2, checkpoint=path)
         assert_same_end(start("iterable", epochs=5, resume=path), start("iterable", epochs=5))
 
-    def test_a_rate_that_was_reduced_before_stays_so_over_two_resumes(self, tmp_path):
-        """The optimizer is given with the rate that the first run began with, each time."""
+    @pytest.mark.parametrize("same", [False, True], ids=["new optimizers", "one optimizer"])
+    def test_a_rate_that_was_reduced_before_stays_so_over_two_resumes(self, same, tmp_path):
+        """Whether the optimizer is given with the rate that the first run began with, or as the second left it."""
 
         def reduced(stop=None, **settings):
             callbacks = [tn.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=10), Stop(stop)]
@@ -106,12 +107,13 @@ class TestGoingOn:
                 warnings.simplefilter("ignore")
                 return start("iterable", *callbacks, **settings)
 
-        path = tmp_path / "checkpoint"
-        reduced(11, checkpoint=path)
-        reduced(17, checkpoint=path, resume=path)
+        path, whole = tmp_path / "checkpoint", reduced()
+        optimizer = reduced(11, checkpoint=path)[1]
+        reduced(17, checkpoint=path, resume=path, **({"optimizer": optimizer} if same else {}))
+        assert not same or optimizer.learning_rate == 0.025
         ended = reduced(resume=path)
         assert ended[2].history["learning_rate"] == [0.1, 0.1, 0.05, 0.025]
-        assert_same_end(ended, reduced())
+        assert_same_end(ended, whole)
 
     def test_what_callbacks_change_in_layers_and_optimizer_is_kept(self, tmp_path):
         class Change(tn.Callback):

@@ -148,9 +148,8 @@ class Checkpoint:
         run._examples, run._seconds = place["examples"], place["seconds"]
         run.batch = (place["batches"] or run.steps_per_epoch) - 1
         run.stop_training, run.resumed = place["stopped"], True
-        self.settings = (
-            saved.settings
-        )  # what the run began with: a callback may have changed what this one was given
+        # What the run began with, when a callback may since have changed what this one was given.
+        self.settings = saved.settings
         return place["epochs"], place["batches"]
 
     def _mismatches(self, saved: "Saved") -> list[str]:

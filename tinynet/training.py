@@ -245,10 +245,9 @@ def _train_epoch(
             break
         done = run.batch + 1
         if done < run.steps_per_epoch and (interrupt.pending or (every and done % every == 0)):
-            if saving.path is not None:
-                _check_parameters(run, x)
-                run._seconds = time.perf_counter() - started
-                saving.write(run.epoch, done)
+            _check_parameters(run, x)
+            run._seconds = time.perf_counter() - started
+            saving.write(run.epoch, done)
             if interrupt.pending:
                 return None
     seconds = time.perf_counter() - started
