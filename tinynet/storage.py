@@ -18,19 +18,33 @@ from tinynet.types import Array
 
 FORMAT = 1
 _MAX_HEADER = 1 << 20  # bytes
+_KINDS = {
+    "model": "a model file, which load_model(path) reads",
+    "checkpoint": "a checkpoint, which fit(..., resume=path) goes on from",
+}
 
 
 class ModelFileError(ValueError):
     """A model file that can't be written or read, with the file's name and the cause."""
 
 
-def save(path: str | os.PathLike[str], description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Write a file, whole or not at all; raises ModelFileError if the description is no JSON."""
+def save(
+    path: str | os.PathLike[str],
+    description: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    *,
+    kind: str = "model",
+) -> None:
+    """Write a file, whole or not at all; raises ModelFileError if the description is no JSON.
+
+    Args: kind: "model" or "checkpoint"; `load` refuses the other.
+    """
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    marked = {} if kind == "model" else {"kind": kind}
     try:
-        text = json.dumps({"format": FORMAT, **description}, sort_keys=True, allow_nan=False)
+        text = json.dumps({"format": FORMAT, **marked, **description}, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelFileError(
             f"{os.fspath(path)}: the model's description can't be written as JSON: {error}; "
@@ -44,10 +58,10 @@ def save(path: str | os.PathLike[str], description: Mapping[str, Any], arrays: M
     files.write_bytes(path, data)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+def load(path: str | os.PathLike[str], *, kind: str = "model") -> tuple[dict[str, Any], dict[str, Array]]:
     """The (description, arrays) of a file that `save` wrote.
 
-    Raises: ModelFileError: if it is no such file or is damaged; FileNotFoundError: if there is none.
+    Raises: ModelFileError: if it is no such file, of another kind or damaged; FileNotFoundError: if there is none.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
@@ -68,6 +82,12 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
         if description["format"] != FORMAT:
             raise ModelFileError(
                 f"{name}: expected format {FORMAT}, got {description['format']!r}; update tinynet"
+            )
+        found = description.get("kind", "model")
+        if found != kind:
+            known = _KINDS.get(found) if isinstance(found, str) else None
+            raise ModelFileError(
+                f"{name}: expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}"
             )
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ModelFileError):
