@@ -239,7 +239,7 @@ class TestRoundTrip:
         path = tmp_path_factory.mktemp("storage") / "m"
         storage.save(path, description, arrays)
         loaded, loaded_arrays = storage.load(path)
-        assert loaded == description | {"format": storage.FORMAT, "kind": "model"}
+        assert loaded == description | {"format": storage.FORMAT}
         assert loaded_arrays.keys() == arrays.keys()
         for name, array in arrays.items():
             np.testing.assert_array_equal(loaded_arrays[name], array)

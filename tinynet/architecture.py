@@ -16,6 +16,9 @@ from tinynet.types import Array, Shape
 
 MAX_LAYERS = 1000  # in a file, layers inside layers included
 
+ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What making a model of a description can raise: it may hold anything."""
+
 _LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 
 
@@ -56,8 +59,18 @@ def _describe_argument(value: Any) -> Any:
     return [_describe_argument(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type[Layer]]) -> list[Layer]:
-    """The layers that a description names, new and not built; raises ValueError for a name that is not known."""
+def make_layers(
+    description: Mapping[str, Any], arrays: Mapping[str, Array], custom_layers: Mapping[str, type[Layer]]
+) -> list[Layer]:
+    """The layers that a description names, new and not built; a model of them has the arrays' names, dtypes and shapes.
+
+    Raises: one of ERRORS: if a layer is not known or can't be made, or an array does not fit.
+    """
+    _check_arrays(_make_layers(description, custom_layers), description, arrays)
+    return _make_layers(description, custom_layers)
+
+
+def _make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type[Layer]]) -> list[Layer]:
     made = 0
 
     def make(item: Mapping[str, Any]) -> Layer:
@@ -84,13 +97,10 @@ def make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, type
     return [make(item) for item in description["layers"]]
 
 
-def check_arrays(
+def _check_arrays(
     layers: Sequence[Layer], description: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
-    """Build the layers, which allocates nothing, and compare the arrays with what they declare.
-
-    Raises: ValueError: with every mismatch, or if the layers don't follow each other.
-    """
+    """Build the layers, which allocates nothing, and compare the arrays with what they declare."""
     shape, dtype = check_shape("input_shape", description["input_shape"]), description["dtype"]
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")

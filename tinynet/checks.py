@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ def check_positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_shape(name: str, value: int | Sequence[int]) -> Shape:
+def check_shape(name: str, value: Any) -> Shape:
     """The shape of an example as a tuple; raises ValueError unless an array can have it."""
-    if isinstance(value, int):
-        raise ValueError(f"{name}: expected a tuple, got {value}; give ({value},)")
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        hint = f"; give ({value},)" if isinstance(value, (int, np.integer)) else ""
+        raise ValueError(f"{name}: expected a tuple, got {value!r}{hint}")
     sizes = tuple(value)
     if len(sizes) > MAX_AXES:
         raise ValueError(f"{name}: expected at most {MAX_AXES} axes, got {len(sizes)}")

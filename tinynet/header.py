@@ -27,6 +27,7 @@ _MAX_DIMENSIONS = 64  # NumPy's own limit
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
     "I64": np.dtype(np.int64),
     "U64": np.dtype(np.uint64),
     "I32": np.dtype(np.int32),
@@ -35,6 +36,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U16": np.dtype(np.uint16),
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
 }
 """What arrays may be made of, by safetensors's names."""
 

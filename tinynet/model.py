@@ -384,22 +384,11 @@ def load_model(
     """
     description, arrays = storage.load(path)
     try:
-        architecture.check_arrays(
-            architecture.make_layers(description, custom_layers or {}), description, arrays
-        )
-        layers = architecture.make_layers(description, custom_layers or {})
+        layers = architecture.make_layers(description, arrays, custom_layers or {})
         model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
         architecture.restore(model, description)
         architecture.assign(model.named_weights(), arrays)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except architecture.ERRORS as error:
         cause = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {cause}") from error
     return model

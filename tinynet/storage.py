@@ -19,10 +19,7 @@ from tinynet.types import Array
 
 FORMAT = 1
 
-_KINDS = {
-    "model": "a model file, which load_model(path) reads",
-    "checkpoint": "a checkpoint, which fit(..., resume=path) goes on from",
-}
+_USE = {"model": "read it with load_model", "checkpoint": "give it to fit as resume=..."}
 
 _FOREIGN = {
     b"\x80": "a pickle, which runs what its author wanted and is never read here",
@@ -46,14 +43,15 @@ def save(
 
     Args:
         description: names, numbers and lists, as JSON can hold them.
-        arrays: of float32, float64 or integers, by name.
+        arrays: of floats, integers or truth values, by name.
         kind: "model" or "checkpoint"; `load` takes only the kind that it is asked for.
     Raises: ModelFileError: if the description is no JSON, or it is more than `load` accepts; OSError: if the file
         cannot be written. The old file then stays as it was.
     """
     name = os.fspath(path)
+    marked = {} if kind == "model" else {"kind": kind}  # the first files, all of models, did not say it
     try:
-        text = json.dumps({"format": FORMAT, "kind": kind, **description}, sort_keys=True, allow_nan=False)
+        text = json.dumps({"format": FORMAT, **marked, **description}, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{name}: the {kind}'s description can't be written as JSON: {error}; "
@@ -73,7 +71,7 @@ def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
     header.parse_json(text)
     for name, array in arrays.items():
         if array.dtype not in header.DTYPES.values():
-            raise ValueError(f"array {name!r}: expected floats or integers, got {array.dtype}")
+            raise ValueError(f"array {name!r}: expected floats, integers or truth values, got {array.dtype}")
     if sum(array.nbytes for array in arrays.values()) > header.MAX_PAYLOAD:
         raise ValueError(f"its arrays are over {header.MAX_PAYLOAD:,} bytes, more than load accepts")
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -153,10 +151,12 @@ def _from_bytes(data: bytes, metadata: dict[str, str], kind: str) -> tuple[dict[
     arrays: dict[str, Array] = from_bytes(data)
     if _digest(text, arrays) != metadata["sha256"]:
         raise _Cause("is damaged: its contents don't match its SHA-256; take another copy")
-    found = description.get("kind", "model")  # the first files did not say it
+    if any(array.dtype == bool and array.view(np.uint8).max(initial=0) > 1 for array in arrays.values()):
+        raise ValueError("a truth value in it is neither 0 nor 1")
+    found = description.get("kind", "model")
     if found != kind:
-        known = _KINDS.get(found) if isinstance(found, str) else None
-        raise _Cause(f"expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}")
+        mend = f"; {_USE[found]}" if isinstance(found, str) and found in _USE else ""
+        raise _Cause(f"expected a {kind}, this is a {found!s:.60}{mend}")
     return description, arrays
 
 
