@@ -261,8 +261,8 @@ DESCRIPTIONS = {
     "an unknown loss": (described([("ReLU", {})], loss={"type": "eval", "config": {}}), "loss 'eval' is not"),
     "a loss that is a list": (described([("ReLU", {})], loss=[]), "the model can't be made"),
     "a format to come": (sealed('{"format": 2}'), "expected format 1, got 2; update tinynet"),
-    "a kind to come": (sealed('{"format": 1, "kind": "video"}'), "expected a model, this is a video"),
-    "a kind that is a list": (sealed('{"format": 1, "kind": []}'), "expected a model, this is a"),
+    "a kind to come": (sealed('{"format": 1, "kind": "video"}'), "expected a model file, got 'video'"),
+    "a kind that is a list": (sealed('{"format": 1, "kind": []}'), "expected a model file, got"),
     "a description with a name twice": (sealed('{"format": 1, "format": 1}'), "'format' is there twice"),
     "a description nested deeply": (sealed("[" * 200_000), "nested at most 100 deep, got 200000"),
     "a truth value of 2": (
@@ -393,7 +393,7 @@ class TestEveryByte:
 
     def test_each_error_names_the_file_and_the_cause(self, attempts):
         _, results, _, _ = attempts
-        causes = ("is no tinynet model", "is damaged", "expected format 1", "expected a model,")
+        causes = ("is no tinynet model", "is damaged", "expected format 1", "expected a model file")
         assert [error for _, error in results if not error.startswith(causes)] == []
 
     def test_memory_stays_small(self, attempts):
@@ -462,17 +462,15 @@ def test_what_load_would_refuse_is_not_saved(tmp_path):
 class TestKinds:
     def test_a_checkpoint_is_no_model(self, tmp_path):
         storage.save(tmp_path / "c", {"epoch": 3}, {"0.W": np.ones(2)}, kind="checkpoint")
-        with pytest.raises(
-            tn.ModelFileError, match="c: expected a model, this is a checkpoint; give it to fit"
-        ):
+        with pytest.raises(tn.ModelFileError, match="c: expected a model file, got a checkpoint, which fit"):
             tn.load_model(tmp_path / "c")
-        with pytest.raises(tn.ModelFileError, match="expected a model, this is a checkpoint"):
+        with pytest.raises(tn.ModelFileError, match="expected a model file, got a checkpoint"):
             tn.transfer_weights(tmp_path / "c", small_model())
 
     def test_a_model_is_no_checkpoint(self, tmp_path):
         small_model().save(tmp_path / "m")
         with pytest.raises(
-            tn.ModelFileError, match="m: expected a checkpoint, this is a model; read it with load_model"
+            tn.ModelFileError, match="m: expected a checkpoint, got a model file, which load_model"
         ):
             storage.load(tmp_path / "m", kind="checkpoint")
 

@@ -19,7 +19,10 @@ from tinynet.types import Array
 
 FORMAT = 1
 
-_USE = {"model": "read it with load_model", "checkpoint": "give it to fit as resume=..."}
+_KINDS = {
+    "model": "a model file, which load_model(path) reads",
+    "checkpoint": "a checkpoint, which fit(..., resume=path) goes on from",
+}
 
 _FOREIGN = {
     b"\x80": "a pickle, which runs what its author wanted and is never read here",
@@ -155,8 +158,8 @@ def _from_bytes(data: bytes, metadata: dict[str, str], kind: str) -> tuple[dict[
         raise ValueError("a truth value in it is neither 0 nor 1")
     found = description.get("kind", "model")
     if found != kind:
-        mend = f"; {_USE[found]}" if isinstance(found, str) and found in _USE else ""
-        raise _Cause(f"expected a {kind}, this is a {found!s:.60}{mend}")
+        known = _KINDS.get(found) if isinstance(found, str) else None
+        raise _Cause(f"expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}")
     return description, arrays
 
 
