@@ -10,7 +10,7 @@ import numpy as np
 from tinynet import architecture, heads, inference, random, storage, summary, training
 from tinynet.batches import Augment
 from tinynet.callbacks import Callback
-from tinynet.checks import batch_shape, check_dtype, check_positive_int
+from tinynet.checks import batch_shape, check_dtype, check_shape
 from tinynet.history import History
 from tinynet.layers import Dropout, Layer
 from tinynet.layers.chain import backward_through
@@ -51,10 +51,7 @@ class Sequential:
         self.device = device
         self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
-        if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
-            hint = f"; give ({input_shape},)" if isinstance(input_shape, (int, np.integer)) else ""
-            raise ValueError(f"input_shape: expected a tuple, got {input_shape!r}{hint}")
-        self.input_shape: Shape = tuple(check_positive_int("input_shape", size) for size in input_shape)
+        self.input_shape: Shape = check_shape("input_shape", input_shape)
         if not isinstance(layers, Iterable):
             raise TypeError(f"layers: expected a list of Layer objects, got {layers!r}")
         self.layers = tuple(layers)
@@ -386,17 +383,19 @@ def load_model(
     """The model in a file that `Sequential.save` wrote.
 
     Nothing in a file is imported or evaluated: layers are made from tinynet's own classes, and from those in
-    ``custom_layers``, a mapping of class name to class.
+    ``custom_layers``, a mapping of class name to class. Its arrays are held against what the layers declare before
+    anything of their size is allocated.
 
-    Raises: ModelFileError: if the file is damaged, is no model file, or holds a layer that is not known;
-        FileNotFoundError: if there is none.
+    Raises: ModelFileError: if the file is damaged, is no model file, can't be read, or holds a layer that is not
+        known; FileNotFoundError: if there is none.
     """
     description, arrays = storage.load(path)
     try:
-        layers = architecture.make_layers(description, custom_layers or {})
+        layers = architecture.make_layers(description, arrays, custom_layers or {})
         model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
         architecture.restore(model, description)
         architecture.assign(model.named_weights(), arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
-        raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {error}") from error
+    except architecture.ERRORS as error:
+        cause = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
+        raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {cause}") from error
     return model
