@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.browser import chromium  # noqa: F401  (a fixture)
+
 hypothesis.settings.register_profile("tinynet", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tinynet")
 

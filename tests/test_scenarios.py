@@ -1,13 +1,16 @@
 """Each scenario has the fault that it says, and its page shows it where it says."""
 
 import math
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import tinynet as tn
-from tests.browser import chromium, opened  # noqa: F401  (a fixture)
+from tests.browser import opened
 from tinynet.__main__ import main
 from tinynet.study import scenario
 from tinynet.study.scenarios import SCENARIOS
@@ -129,7 +132,7 @@ def test_wrong_gradient(outcomes):
 @pytest.mark.data
 @pytest.mark.browser
 @pytest.mark.parametrize("name", NAMES)
-def test_the_page_links_to_what_it_speaks_of(name, outcomes, chromium, tmp_path):  # noqa: F811
+def test_the_page_links_to_what_it_speaks_of(name, outcomes, chromium, tmp_path):
     path = tmp_path / "page.html"
     scenario.write_page(outcomes(name), path)
     with opened(chromium, path) as page:
@@ -194,6 +197,31 @@ def test_the_command_explains_errors(arguments, words, fashion_mnist, tmp_path, 
     assert main(["trace", *arguments]) == 1
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scenario_sets_its_batch_itself(capsys):
+    assert main(["trace", "--scenario", "zero-init", "--batch-size", "7"]) == 2
+    assert "--scenario: expected without --batch-size" in capsys.readouterr().err
+
+
+@pytest.mark.data
+def test_text_on_a_terminal_that_knows_only_ascii(fashion_mnist, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tinynet",
+        "trace",
+        "--batch-size",
+        "2",
+        "--text",
+        "--output",
+        str(tmp_path / "t.html"),
+    ]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "backward 2  Dense" in done.stdout
 
 
 def test_recipe_and_scenario_exclude_each_other(capsys):

@@ -131,6 +131,40 @@ def test_every_layer_can_be_traced(name, data):
     assert str(step)
 
 
+class Block(tn.Residual):
+    """Does what Residual does."""
+
+
+class Twice(tn.Layer):
+    """A layer of the user's own, made of a layer."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.children = (inner,)
+
+    def build(self, input_shape):
+        return self.inner.setup(input_shape, self.dtype)
+
+    def forward(self, x, training=False):
+        return 2 * self.inner.forward(x, training)
+
+    def backward(self, dy):
+        return self.inner.backward(2 * dy)
+
+
+@pytest.mark.parametrize("make", [Block, Twice])
+def test_what_is_inside_layers_of_the_users_own_is_not_lost(make):
+    model = tn.Sequential(
+        [tn.Dense(4), make(tn.Dense(4)), tn.Dense(2)], input_shape=(3,), seed=0, dtype="float64"
+    )
+    x = np.random.default_rng(0).standard_normal((6, 3))
+    step = tn.study.trace(model, x, np.zeros((6, 2)), tn.MeanSquaredError(), tn.SGD(1e-6))
+    assert step.change == pytest.approx(step.predicted_change, rel=1e-3)
+    np.testing.assert_array_equal(step.arrays()["1.0.W"].shape, (4, 4))
+    assert "1.0.W" in str(step)
+
+
 def test_a_dry_run_changes_nothing():
     model, optimizer = small(), tn.Adam()
     x, y = batch(model)

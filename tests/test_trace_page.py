@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests.browser import chromium, opened  # noqa: F401  (a fixture)
+from tests.browser import opened
 from tinynet import recipes
-from tinynet.study import cards, page
+from tinynet.study import cards, notation, page
 from tinynet.study.formulas import FORMULAS, mathml
 
 NAMES = [f"class {k}" for k in range(10)]
@@ -60,6 +60,19 @@ def regression():
     )
 
 
+def frozen():
+    """A frozen batch-norm, whose running statistics are not the batch's, and a subclass of Residual."""
+
+    class Block(tn.Residual):
+        pass
+
+    layers = [tn.Flatten(), tn.Dense(6), tn.BatchNorm(), Block(tn.Dense(6), tn.Tanh()), tn.Dense(10)]
+    model = tn.Sequential(layers, (28, 28), seed=0)
+    model.layers[2].running_mean = np.arange(6)
+    model.layers[2].trainable = False
+    return tn.study.trace(model, *images(5), tn.SoftmaxCrossEntropy(), tn.AdamW())
+
+
 STEPS = {
     "mlp_adam": lambda: traced("mlp_adam", 32),
     "mlp_bn": lambda: traced("mlp_bn", 8),
@@ -67,6 +80,7 @@ STEPS = {
     "cnn_small": lambda: traced("cnn_small", 3),
     "zoo": zoo,
     "regression": regression,
+    "frozen": frozen,
 }
 
 
@@ -125,14 +139,73 @@ def test_large_arrays_are_kept_to_three_digits():
     assert store.add(array.reshape(-1, 1), exact=True)["data"] == exact["data"]  # the same content, once
 
 
+@pytest.mark.parametrize("epochs", [0, 2])
 @pytest.mark.parametrize(("recipe", "limit"), [("mlp_adam", 2e6), ("mlp_bn", 6e6)])
 @pytest.mark.data
-def test_the_size_of_the_page_on_a_real_batch(recipe, limit, fashion_mnist, tmp_path):
+def test_the_size_of_the_page_on_a_real_batch(recipe, limit, epochs, fashion_mnist, tmp_path):
+    """Also of a network that was trained, whose updates pack less."""
     (x, y), _ = fashion_mnist
     made = recipes.make(recipe, seed=0)
+    if epochs:
+        made.model.fit(
+            x[:6400],
+            y[:6400],
+            optimizer=made.optimizer,
+            loss=made.loss,
+            batch_size=64,
+            epochs=epochs,
+            verbose=0,
+        )
     step = tn.study.trace(made.model, x[:32], y[:32], made.loss, made.optimizer)
     step.to_html(tmp_path / "page.html", checks=0)
     assert (tmp_path / "page.html").stat().st_size < limit
+
+
+@pytest.mark.parametrize("name", ["mlp_adam", "cnn"])
+def test_every_array_in_the_file_is_used(name, written):
+    text = written(name)[1].read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script type="application/json" id="step">(.*?)</script>', text)[1])
+    used = set(re.findall(r'"data":(\d+)', json.dumps(data).replace(" ", "")))
+    assert {int(number) for number in used} == set(range(text.count('<script type="text/array">')))
+
+
+@pytest.mark.parametrize("names", [[], ["a"], "abcdefghij", 5, list(range(10))])
+def test_class_names_are_checked(names, tmp_path):
+    with pytest.raises(ValueError, match="class_names: expected"):
+        traced("mlp_adam", 2).to_html(tmp_path / "page.html", class_names=names)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("checks", [-1, 1.5, "a", True])
+def test_checks_are_checked(checks, tmp_path):
+    with pytest.raises(ValueError, match="checks: expected"):
+        traced("mlp_adam", 2).to_html(tmp_path / "page.html", checks=checks)
+
+
+def test_the_pages_own_placeholders_are_text_in_what_it_is_given():
+    text = page.render(
+        traced("mlp_adam", 2), ["{{arrays}}"] * 10, title="{{style}}", about=["{{data}}"], checks=0
+    )
+    assert "<h1>{{style}}</h1>" in text
+    assert "<p>{{data}}</p>" in text
+    assert json.loads(re.search(r'id="step">(.*?)</script>', text)[1])["classNames"] == ["{{arrays}}"] * 10
+
+
+def test_without_a_finite_loss_the_page_says_why_nothing_came_back():
+    made = recipes.make("mlp_adam", seed=0)
+    made.model.layers[2].W[0, 0] = np.nan
+    text = page.render(tn.study.trace(made.model, *images(4), made.loss, made.optimizer))
+    assert "Not run: the loss is not finite." in text
+    assert "nothing here or below trains" not in text
+
+
+def test_a_page_made_after_more_training_is_of_its_own_step():
+    made = recipes.make("mlp_bn", seed=0)
+    x, y = images(6)
+    step = tn.study.trace(made.model, x, y, made.loss, made.optimizer)
+    before = page.render(step)
+    made.model.fit(x, y, optimizer=made.optimizer, loss=made.loss, epochs=3, verbose=0)
+    assert page.render(step) == before
 
 
 def test_nothing_is_fetched_and_text_cannot_break_out(tmp_path):
@@ -166,16 +239,51 @@ def test_every_formula_is_well_formed():
 def test_every_layer_loss_and_optimizer_has_formulas():
     missing = {name for name in tn.layers.__all__ if name != "Layer"} - set(FORMULAS)
     missing |= set(tn.losses.BY_NAME) - set(FORMULAS)
-    for optimizer in (
-        tn.SGD(),
-        tn.SGD(momentum=0.9),
-        tn.SGD(momentum=0.9, nesterov=True),
-        tn.RMSprop(),
-        tn.Adam(),
-        tn.AdamW(),
-    ):
-        missing |= {cards.optimizer_formula(optimizer)} - set(FORMULAS)
     assert not missing
+    momentum, nesterov = tn.SGD(momentum=0.9), tn.SGD(momentum=0.9, nesterov=True)
+    drawn = [
+        notation.update_formulas(optimizer)
+        for optimizer in (tn.SGD(), momentum, nesterov, tn.RMSprop(), tn.Adam())
+    ]
+    assert len({str(lines) for lines in drawn}) == 5
+    assert all(line.startswith("<math") for lines in drawn for line in lines)
+    assert len(notation.update_formulas(tn.AdamW())) == len(drawn[-1]) + 1
+    changed = notation.update_formulas(tn.SGD(weight_decay=0.1, decoupled=False, clip_norm=1.0))
+    assert len(changed) == len(drawn[0]) + 2
+
+
+class ReLU(tn.Layer):
+    """Named as the library's, and another function.
+
+    Forward:   y = x^2
+    Backward:  dx = 2 x dy
+    """
+
+    _x = None
+
+    def forward(self, x, training=False):
+        self._x = x
+        return x * x
+
+    def backward(self, dy):
+        return 2 * self._x * dy
+
+
+def test_formulas_are_those_of_what_runs():
+    layers = [tn.Dense(4, use_bias=False), ReLU(), tn.BatchNorm(), tn.Dense(2)]
+    model = tn.Sequential(layers, (3,), seed=0)
+    model.layers[2].trainable = False
+    step = tn.study.trace(model, np.ones((5, 3)), np.zeros(5, int), tn.SoftmaxCrossEntropy(), tn.SGD())
+    dense, own, frozen, last = (
+        {way: " ".join(notation.layer_formulas(record, way)) for way in ("forward", "backward")}
+        for record in step.layers
+    )
+    assert "<mi>b</mi>" not in dense["forward"]
+    assert "<mi>db</mi>" not in dense["backward"]
+    assert "<mi>b</mi>" in last["forward"]
+    assert own["forward"] == "<code>y = x^2</code>"
+    assert "running mean" in frozen["forward"]
+    assert "<mi>dβ</mi>" not in frozen["backward"]
 
 
 def test_the_gradient_check_on_the_page_finds_a_wrong_backward():
@@ -214,7 +322,7 @@ def test_the_check_leaves_the_model_alone():
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", STEPS)
-def test_every_sum_gives_the_librarys_number(name, written, chromium):  # noqa: F811
+def test_every_sum_gives_the_librarys_number(name, written, chromium):
     """For elements of each array of each card: what the page sums is what the library computed."""
     step, path = written(name)
     arrays = step.arrays()
@@ -275,7 +383,7 @@ class Plain(tn.Layer):
 
 
 @pytest.mark.browser
-def test_layers_of_the_users_own_are_not_explained_by_others_sums(chromium, tmp_path):  # noqa: F811
+def test_layers_of_the_users_own_are_not_explained_by_others_sums(chromium, tmp_path):
     layers = [tn.Flatten(), Doubled(40), Plain(), tn.Dense(3)]
     model = tn.Sequential(layers, (28, 28), seed=0)
     x, y = images(3)
@@ -296,7 +404,7 @@ def test_layers_of_the_users_own_are_not_explained_by_others_sums(chromium, tmp_
 
 
 @pytest.mark.browser
-def test_a_large_weight_gradient_is_summed_by_the_page(written, chromium):  # noqa: F811
+def test_a_large_weight_gradient_is_summed_by_the_page(written, chromium):
     step, path = written("mlp_adam")
     with opened(chromium, path) as opened_page:
         assert "dW" in opened_page.evaluate("Object.keys(tinynet.step.byPath.get('2').products)")
@@ -306,7 +414,7 @@ def test_a_large_weight_gradient_is_summed_by_the_page(written, chromium):  # no
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["zoo", "regression", "mlp_adam"])
-def test_the_loss_of_each_example_is_explained(name, written, chromium):  # noqa: F811
+def test_the_loss_of_each_example_is_explained(name, written, chromium):
     step, path = written(name)
     with opened(chromium, path) as opened_page:
         found = opened_page.evaluate(
@@ -324,7 +432,7 @@ def test_the_loss_of_each_example_is_explained(name, written, chromium):  # noqa
 
 
 @pytest.mark.browser
-def test_frames_go_by_key_and_by_button(written, chromium):  # noqa: F811
+def test_frames_go_by_key_and_by_button(written, chromium):
     step, path = written("mlp_adam")
     phases = [event.phase for event in step.events()]
     with opened(chromium, path, reduced_motion="reduce") as opened_page:
@@ -333,7 +441,7 @@ def test_frames_go_by_key_and_by_button(written, chromium):  # noqa: F811
             return opened_page.evaluate("tinynet.stepper.current")
 
         assert opened_page.locator("#flow button").count() == len(phases)
-        assert opened_page.locator("#back").is_disabled()
+        assert opened_page.locator("#back").get_attribute("aria-disabled") == "true"
         opened_page.keyboard.press("ArrowRight")
         assert current() == 0
         opened_page.locator("#next").click()
@@ -358,7 +466,9 @@ def test_frames_go_by_key_and_by_button(written, chromium):  # noqa: F811
                 assert card.locator(".pass.backward.in-play").count() == 1
                 assert card.locator("tr.in-play").count() == 1
                 assert card.locator(".tabs [aria-pressed=true]").inner_text() in ("dW", "dx")
-        assert opened_page.locator("#next").is_disabled()
+        assert opened_page.locator("#next").get_attribute("aria-disabled") == "true"
+        opened_page.locator("#next").click(force=True)
+        assert current() == len(phases) - 1
         opened_page.keyboard.press("Home")
         assert current() == 0
         opened_page.locator("#flow button").nth(5).click()
@@ -366,7 +476,7 @@ def test_frames_go_by_key_and_by_button(written, chromium):  # noqa: F811
 
 
 @pytest.mark.browser
-def test_hovering_over_dW_shows_the_sum(written, chromium):  # noqa: F811
+def test_hovering_over_dW_shows_the_sum(written, chromium):
     step, path = written("mlp_adam")
     gradient = step.arrays()["2.dW"]
     with opened(chromium, path) as opened_page:
@@ -395,7 +505,7 @@ def test_hovering_over_dW_shows_the_sum(written, chromium):  # noqa: F811
 
 
 @pytest.mark.browser
-def test_the_keyboard_reaches_every_element(written, chromium):  # noqa: F811
+def test_the_keyboard_reaches_every_element(written, chromium):
     _, path = written("mlp_adam")
     with opened(chromium, path) as opened_page:
         section = opened_page.locator("#card-3 .inspector")
@@ -419,7 +529,7 @@ def test_the_keyboard_reaches_every_element(written, chromium):  # noqa: F811
 
 
 @pytest.mark.browser
-def test_max_pool_winners_are_marked(written, chromium):  # noqa: F811
+def test_max_pool_winners_are_marked(written, chromium):
     step, path = written("cnn")
     pool = next(layer for layer in step.layers if layer.kind == "MaxPool2D")
     with opened(chromium, path) as opened_page:
@@ -440,7 +550,7 @@ def test_max_pool_winners_are_marked(written, chromium):  # noqa: F811
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("name", ["mlp_adam", "cnn_small"])
-def test_nothing_is_cut_or_overlaps(name, width, scheme, written, chromium):  # noqa: F811
+def test_nothing_is_cut_or_overlaps(name, width, scheme, written, chromium):
     _, path = written(name)
     with opened(chromium, path, width, scheme=scheme) as opened_page:
         assert opened_page.evaluate("document.documentElement.scrollWidth") <= width
@@ -490,7 +600,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.browser
-def test_a_screen_reader_finds_names(written, chromium):  # noqa: F811
+def test_a_screen_reader_finds_names(written, chromium):
     _, path = written("cnn_small")
     with opened(chromium, path) as opened_page:
         nameless = opened_page.evaluate(
@@ -507,7 +617,7 @@ def test_a_screen_reader_finds_names(written, chromium):  # noqa: F811
 
 
 @pytest.mark.browser
-def test_it_is_a_page_without_a_script_too(written, chromium):  # noqa: F811
+def test_it_is_a_page_without_a_script_too(written, chromium):
     """Formulas, source, shapes, statistics and the check are there; what moves is not."""
     step, path = written("mlp_adam")
     with opened(chromium, path, wait_for="#card-2", java_script_enabled=False) as opened_page:

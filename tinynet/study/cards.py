@@ -4,13 +4,12 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from tinynet.optimizers import SGD, Optimizer
 from tinynet.study import drawing
 from tinynet.study.comparison import Comparison
 from tinynet.study.equations import Equation, equations
-from tinynet.study.events import backward_notes, docstring_formulas, forward_notes
-from tinynet.study.formulas import FORMULAS, mathml
+from tinynet.study.events import backward_notes, forward_notes
 from tinynet.study.gradient_report import ElementCheck
+from tinynet.study.notation import layer_formulas, loss_formulas, update_formulas
 from tinynet.study.source import Source, method_source
 from tinynet.study.statistics import Statistics, norm, statistics
 from tinynet.study.tracing import LayerTrace, ParameterTrace, Trace
@@ -25,33 +24,34 @@ _WORDS = {
     "fine": "fine: the two agree",
     "suspicious": "suspicious: they differ in the digits that should agree",
     "wrong": "wrong: this is not the slope",
+    "crossed a kink": "on a kink: the slope jumps here",
 }
 
 
-def layer_card(record: LayerTrace, checks: Checks) -> str:
-    """One layer: formulas beside source, shapes, the arrays' place, statistics, the gradient check."""
+def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
+    """One layer: formulas beside source, shapes, the arrays' place, statistics, the gradient check.
+
+    Args: checks: of its gradients; updated: whether there was a backward at all.
+    """
+    why_not = "nothing here or below trains" if updated else "the loss is not finite"
     owner = type(record.layer)
     shapes = equations(record)
     size = sum(parameter.value.size for parameter in record.parameters.values())
     facts = f"{shape_text(record.x.shape)} → {shape_text(record.y.shape)}"
     facts += f" · {size:,} parameters" if size else ""
-    formulas = FORMULAS.get(owner.__name__)
     forward = _pass(
         "forward",
         "Forward",
-        formulas.forward if formulas else None,
-        docstring_formulas(owner, "Forward"),
+        layer_formulas(record, "forward"),
         method_source(owner, "forward"),
         [shapes.forward] if shapes else [],
         forward_notes(record),
     )
-    backward = ""
     if record.dy is not None:
         backward = _pass(
             "backward",
             "Backward",
-            formulas.backward if formulas else None,
-            docstring_formulas(owner, "Backward"),
+            layer_formulas(record, "backward"),
             method_source(owner, "backward"),
             shapes.backward if shapes else [],
             backward_notes(record),
@@ -59,7 +59,7 @@ def layer_card(record: LayerTrace, checks: Checks) -> str:
     else:
         backward = (
             '<section class="pass backward"><h3>Backward</h3>'
-            '<p class="note">Not run: nothing here or below trains.</p></section>'
+            f'<p class="note">Not run: {why_not}.</p></section>'
         )
     return (
         f'<article class="card" id="card-{record.path}" data-path="{record.path}" tabindex="-1" '
@@ -69,7 +69,7 @@ def layer_card(record: LayerTrace, checks: Checks) -> str:
         f"{facts}</p></header>"
         f'<div class="passes">{forward}{backward}</div>'
         f"{inspector(record.path, 'Point at any element')}"
-        f"{_statistics(record.statistics(), _shapes(record.arrays()), record.kind)}"
+        f"{_statistics(record.statistics(), _shapes(record.arrays()), f'{record.path} {record.kind}')}"
         f"{_check_table(record, checks)}</article>"
     )
 
@@ -78,14 +78,9 @@ def loss_card(step: Trace) -> str:
     """The loss: what it was given, each example's share, the gradient that goes back."""
     loss = step.loss
     owner = type(loss.loss)
-    formulas = FORMULAS.get(owner.__name__)
-    passes = _pass(
-        "forward", "Forward", formulas.forward if formulas else None, docstring_formulas(owner, "Forward"),
-        method_source(owner, "forward"), [], []
-    ) + _pass(
-        "backward", "Backward", formulas.backward if formulas else None, docstring_formulas(owner, "Backward"),
-        method_source(owner, "backward"), [], []
-    )  # fmt: skip
+    forward, backward = (loss_formulas(loss.loss, direction) for direction in ("forward", "backward"))
+    passes = _pass("forward", "Forward", forward, method_source(owner, "forward"), [], [])
+    passes += _pass("backward", "Backward", backward, method_source(owner, "backward"), [], [])
     note = (
         '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the '
         "logits: the "
@@ -110,11 +105,8 @@ def loss_card(step: Trace) -> str:
 
 def update_card(step: Trace) -> str:
     """The optimizer's formula, and how far each parameter moved for its size."""
-    formulas = FORMULAS.get(optimizer_formula(step.optimizer))
-    body = _pass(
-        "update", "Update", formulas.forward if formulas else None,
-        docstring_formulas(type(step.optimizer), "Update"), method_source(type(step.optimizer), "update"), [], []
-    )  # fmt: skip
+    source = method_source(type(step.optimizer), "update")
+    body = _pass("update", "Update", update_formulas(step.optimizer), source, [], [])
     rows = "".join(
         _ratio_row(f"{layer.path}.{name}", parameter)
         for layer in step.walk()
@@ -130,9 +122,10 @@ def update_card(step: Trace) -> str:
     return (
         '<article class="card" id="card-update" data-path="update" tabindex="-1" aria-labelledby="title-update">'
         f'<header><h2 id="title-update">{type(step.optimizer).__name__}</h2>'
-        f'<p class="facts">learning rate {step.learning_rate:.4g}, step {step.optimizer.step_count}</p></header>'
+        f'<p class="facts">learning rate {step.learning_rate:.4g}, step {step.optimizer_step}</p></header>'
         f'<div class="passes">{body}</div><p class="note">{html.escape(words)}</p>'
-        '<div class="scroll"><table class="numbers"><caption>How far each parameter moved: norms, and their ratio. '
+        '<div class="scroll" tabindex="0" role="region" aria-label="How far each parameter moved">'
+        '<table class="numbers"><caption>How far each parameter moved: norms, and their ratio. '
         f"The line marks {RATIO_GUIDE:g}, which is usual.</caption><thead><tr><th>parameter</th><th>|value|</th>"
         "<th>|gradient|</th><th>|update|</th><th>update / value</th><th></th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></article>"
@@ -152,7 +145,8 @@ def comparison_table(comparison: Comparison) -> str:
         f'<section class="comparison"><h2>Beside {html.escape(comparison.against)}</h2>'
         f'<p class="note">The same weights, the same {comparison.examples} examples, {comparison.dtype}. The loss is '
         f"{comparison.loss:.6g} here and {comparison.other_loss:.6g} there.</p>{notes}"
-        '<div class="scroll"><table class="numbers"><caption class="hidden">Differences of the '
+        '<div class="scroll" tabindex="0" role="region" aria-label="Differences of the gradients">'
+        '<table class="numbers"><caption class="hidden">Differences of the '
         "gradients</caption><thead>"
         "<tr><th>gradient of</th><th>shape</th><th>largest difference</th><th>of the largest "
         "gradient</th><th></th></tr>"
@@ -160,19 +154,11 @@ def comparison_table(comparison: Comparison) -> str:
     )
 
 
-def optimizer_formula(optimizer: Optimizer) -> str:
-    """The key of its formulas, if the library has such an optimizer."""
-    name = type(optimizer).__name__
-    if isinstance(optimizer, SGD) and optimizer.momentum:
-        name = "SGD with Nesterov momentum" if optimizer.nesterov else "SGD with momentum"
-    return name
-
-
 def inspector(path: str, title: str) -> str:
     """The place of a card's arrays, which the script fills."""
     return (
         f'<section class="inspector" data-path="{path}"><h3>{title}</h3>'
-        '<div class="tabs" role="group" aria-label="array to look at"></div><div class="view"></div></section>'
+        f'<div class="tabs" role="group" aria-label="array of card {path}"></div><div class="view"></div></section>'
     )
 
 
@@ -192,18 +178,13 @@ def number(value: float) -> str:
 def _pass(
     phase: str,
     title: str,
-    formulas: Sequence[str] | None,
-    plain: Sequence[str],
+    formulas: Sequence[str],
     source: Source | None,
     shapes: Iterable[Equation],
     notes: Sequence[str],
 ) -> str:
-    lines = (
-        [mathml(formula) for formula in formulas]
-        if formulas
-        else [f"<code>{html.escape(line)}</code>" for line in plain]
-    )
-    shown = "".join(f'<p class="formula">{line}</p>' for line in lines)
+    shown = "".join(f'<p class="formula">{line}</p>' for line in formulas)
+    box = f'<div class="formulas">{shown}</div>' if shown else ""
     figures = "".join(
         f'<figure class="shapes"><div>{drawing.equation(shape)}</div>'
         f"<figcaption><code>{html.escape(str(shape))}</code> {html.escape(shape.why)}</figcaption></figure>"
@@ -212,7 +193,7 @@ def _pass(
     remarks = "".join(f'<p class="note">{html.escape(note)}.</p>' for note in notes)
     return (
         f'<section class="pass {phase}" data-phase="{phase}"><h3>{title}</h3>'
-        f'<div class="formulas">{shown}</div>{figures}{_source(source)}{remarks}</section>'
+        f"{box}{figures}{_source(source)}{remarks}</section>"
     )
 
 
@@ -228,8 +209,8 @@ def _source(source: Source | None) -> str:
     label = f"{source.file}, lines {source.first_line} to {last}"
     return (
         f'<figure class="source"><figcaption>{html.escape(label)}</figcaption>'
-        '<pre tabindex="0" style="counter-reset: line '
-        f'{source.first_line - 1}"><code>{chr(10).join(lines)}</code></pre></figure>'
+        '<pre style="counter-reset: line '
+        f'{source.first_line - 1}"><code>{"".join(lines)}</code></pre></figure>'
     )
 
 
@@ -246,7 +227,8 @@ def _statistics(stats: Mapping[str, Statistics], shapes: Mapping[str, Shape], ti
         for name, found in stats.items()
     )
     return (
-        '<div class="scroll"><table class="numbers statistics"><caption class="hidden">Statistics of '
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Numbers of {html.escape(title)}">'
+        '<table class="numbers statistics"><caption class="hidden">Statistics of '
         f"{html.escape(title)}"
         "</caption><thead><tr><th>array</th><th>shape</th><th>histogram</th><th>mean</th><th>std</th><th>min</th>"
         f"<th>max</th><th>zeros</th></tr></thead><tbody>{rows}</tbody></table></div>"
@@ -259,7 +241,7 @@ def _check_table(record: LayerTrace, checks: Checks) -> str:
         for element in checks.get(f"{record.path}.{name}", ()):
             index = ", ".join(map(str, element.index))
             shown = "" if parameter.gradient is None else number(float(parameter.gradient[element.index]))
-            verdict = "on a kink: the slope jumps here" if element.crossed else _WORDS[element.band]
+            verdict = _WORDS[element.band]
             band = "kink" if element.crossed else element.band
             rows.append(
                 f'<tr><th scope="row"><code>d{name}[{index}]</code></th><td>{number(element.numeric)}</td>'
@@ -269,7 +251,8 @@ def _check_table(record: LayerTrace, checks: Checks) -> str:
     if not rows:
         return ""
     return (
-        '<div class="scroll"><table class="numbers check"><caption>Is the gradient right? A few elements: the '
+        '<div class="scroll" tabindex="0" role="region" aria-label="The gradient check">'
+        '<table class="numbers check"><caption>Is the gradient right? A few elements: the '
         "slope of the "
         "loss, measured by moving that one parameter up and down in float64, beside what backward gives"
         "</caption><thead><tr><th>element</th><th>slope measured</th><th>backward, float64</th><th>in this step</th>"

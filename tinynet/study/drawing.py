@@ -53,7 +53,7 @@ def equation(shapes: Equation) -> str:
 
 def matrix(shown: Matrix, summed: str) -> str:
     """A rectangle as tall and wide as its axes are long, by the logarithm."""
-    width, height = _side(shown.columns.size), _side(shown.rows.size)
+    width, height = max(_side(shown.columns.size), 10 * len(shown.name) + 8), _side(shown.rows.size)
     top_label = f"{shown.columns.name} {shown.columns.size:,}"
     left_label = f"{shown.rows.name} {shown.rows.size:,}"
     margin = _TEXT + 6

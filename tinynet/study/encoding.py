@@ -31,7 +31,7 @@ def encode(array: Array, exact: bool = True) -> Encoded:
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     # Sorted by their place in the element, exponents stand beside exponents, and pack well.
     planes = array.reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize).T
-    text = base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
+    text = base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes())).decode()
     return Encoded(text, f"{array.dtype.kind}{array.dtype.itemsize}", scale)
 
 

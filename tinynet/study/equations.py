@@ -27,7 +27,7 @@ class Matrix(NamedTuple):
         return Matrix(self.name, self.columns, self.rows, not self.transposed)
 
     def __str__(self) -> str:
-        return f"{self.name}{'^T' if self.transposed else ''} ({self.rows.size} x {self.columns.size})"
+        return f"{self.name}{'^T' if self.transposed else ''} ({self.rows.size:,} x {self.columns.size:,})"
 
 
 class Equation(NamedTuple):

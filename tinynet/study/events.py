@@ -7,7 +7,7 @@ from typing import Any
 
 from tinynet.losses import Loss
 from tinynet.model import Sequential
-from tinynet.optimizers import Optimizer
+from tinynet.optimizers import SGD, Optimizer
 from tinynet.study.equations import equations
 from tinynet.study.statistics import statistics
 from tinynet.study.tracing import LayerTrace, Trace, trace
@@ -154,10 +154,14 @@ def _optimizer(step: Trace) -> str:
 
 
 def _update_formulas(step: Trace) -> list[str]:
-    lines = (type(step.optimizer).__doc__ or "").splitlines()
-    if type(step.optimizer).__name__ == "AdamW":
-        lines = [*(type(step.optimizer).__mro__[1].__doc__ or "").splitlines(), *lines[:1]]
-    return [line.strip() for line in lines if re.search(r" -?\+?= ", line)]
+    optimizer = step.optimizer
+    if isinstance(optimizer, SGD):
+        used = "Nesterov" if optimizer.nesterov else "Momentum" if optimizer.momentum else "Update"
+        needed = [used] if used != "Nesterov" else ["Momentum", "Nesterov"]
+        return [line for heading in needed for line in docstring_formulas(SGD, heading)]
+    kinds = [kind for kind in type(optimizer).__mro__ if kind not in (Optimizer, object)]
+    lines = [line for kind in kinds for line in (kind.__doc__ or "").splitlines()]
+    return [line.strip() for line in lines if re.search(r" [-+]?= ", line)]
 
 
 def _ratios(step: Trace) -> str:

@@ -30,6 +30,10 @@ FORMULAS: dict[str, Formulas] = {
             "dx = frac{gamma}{sqrt{var + epsilon}} (dy - frac{dbeta}{m} - hat{x} frac{dgamma}{m})",
         ),
     ),
+    "BatchNorm, frozen": Formulas(
+        ("hat{x} = frac{x - running_mean}{sqrt{running_var + epsilon}}", "y = gamma hat{x} + beta"),
+        ("dx = frac{gamma}{sqrt{running_var + epsilon}} dy",),
+    ),
     "Dropout": Formulas(("y = x mask", "mask = frac{1}{1 - rate} `where kept,` 0 `else`"), ("dx = dy mask",)),
     "Rescale": Formulas(("y = scale x + offset",), ("dx = scale dy",)),
     "Flatten": Formulas(("y = `x, reshaped`",), ("dx = `dy, reshaped back`",)),
@@ -108,11 +112,8 @@ FORMULAS: dict[str, Formulas] = {
         (),
     ),
 }
-FORMULAS["AdamW"] = Formulas(
-    ("W := W - learning_rate weight_decay W `before Adam's step:`", *FORMULAS["Adam"].forward), ()
-)
 
-_TOKEN = re.compile(r"\s*(`[^`]*`|[A-Za-z]+(?:_(?:rate|slope|decay)\b)?'?|\d+(?:\.\d+)?|:=|.)")
+_TOKEN = re.compile(r"\s*(`[^`]*`|[A-Za-z]+(?:_(?:rate|slope|decay|norm|mean|var)\b)?'?|\d+(?:\.\d+)?|:=|.)")
 _GREEK = {
     "gamma": "γ",
     "beta": "β",
@@ -121,7 +122,7 @@ _GREEK = {
     "dgamma": "dγ",
     "dbeta": "dβ",
 }
-_UPRIGHT = {"max", "exp", "log", "tanh", "mean", "var", "mask", "else", "slope"}
+_UPRIGHT = {"max", "exp", "log", "tanh", "mean", "var", "mask", "else", "slope", "norm"}
 _OPERATORS = {"-": "−", "*": "·", ":=": "←"}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinynet import __version__
 from tinynet.files import PathLike, write_bytes
+from tinynet.layers import Dropout
 from tinynet.study import cards
 from tinynet.study.encoding import ArrayStore
 from tinynet.study.gradient_check import gradcheck
@@ -44,7 +45,7 @@ def write(
         sections: more HTML, before the cards.
         checks: how many elements of each parameter's gradient to check against the measured slope; 0 for none, None
             for as many as take seconds.
-    Raises: OSError: if the file can't be written.
+    Raises: ValueError: for names or checks that don't fit. OSError: if the file can't be written.
     """
     write_bytes(path, render(step, class_names, title, about, look_at, sections, checks).encode())
 
@@ -59,6 +60,9 @@ def render(
     checks: int | None = None,
 ) -> str:
     """The page as text."""
+    names = _check_names(class_names, step)
+    if checks is not None and (isinstance(checks, bool) or not isinstance(checks, int) or checks < 0):
+        raise ValueError(f"checks: expected a number of elements, 0 or more, or None; got {checks!r}")
     store = ArrayStore(MOST_EXACT)
     if checks is None:
         work = max(step.model.multiply_adds() * len(step.x), 1)
@@ -69,10 +73,10 @@ def render(
         "layers": [layer_data(record, step, store) for record in records],
         "loss": loss_data(step, store),
         "images": images_data(step, store),
-        "classNames": None if class_names is None else list(class_names),
+        "classNames": names,
         "frames": [frame_data(event) for event in step.events()],
     }
-    body = "".join(cards.layer_card(record, found) for record in records)
+    body = "".join(cards.layer_card(record, found, step.updated) for record in records)
     return fill(
         "page.html",
         title=html.escape(title),
@@ -86,6 +90,7 @@ def render(
         arrays="".join(f'<script type="text/array">{text}</script>' for text in store.texts),
         script="\n".join(asset(name) for name in SCRIPTS),
         version=__version__,
+        dtype=str(step.model.dtype),
         most_exact=f"{MOST_EXACT:,}",
         most_product=f"{MOST_PRODUCT:,}",
     )
@@ -93,15 +98,24 @@ def render(
 
 def fill(name: str, **parts: str) -> str:
     """The page of that name with each ``{{part}}`` put in."""
-    page = asset(name)
-    for key, value in parts.items():
-        page = page.replace("{{" + key + "}}", value)
-    return page
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], asset(name))
 
 
 def asset(name: str) -> str:
     """A file of the page's."""
     return resources.files("tinynet.study").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _check_names(class_names: Sequence[str] | None, step: Trace) -> list[str] | None:
+    if class_names is None:
+        return None
+    are_names = not isinstance(class_names, str) and isinstance(class_names, Sequence)
+    if not are_names or not all(isinstance(name, str) for name in class_names):
+        raise ValueError(f"class_names: expected a list of strings, got {class_names!r}")
+    classes = step.loss.outputs.shape[-1]
+    if step.loss.probabilities is not None and len(class_names) != classes:
+        raise ValueError(f"class_names: expected {classes} names, one for each class, got {len(class_names)}")
+    return list(class_names)
 
 
 def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, ...]]:
@@ -110,9 +124,12 @@ def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, 
     for layer in step.walk():
         for name, parameter in layer.parameters.items():
             model.named_params()[f"{layer.path}.{name}"][...] = parameter.value
+    for _, inner in model.walk():
+        if isinstance(inner, Dropout):  # the masks of this step, also where the model has gone on since
+            inner.step, inner.first_row = step.step, 0
     if (
         step.loss.fused
-    ):  # on the logits: behind a Softmax, a probability may round to 0 and the loss be infinite
+    ):  # on the logits: behind a Softmax a probability may round to 0, and the loss be infinite
         model.layers = model.layers[:-1]
     with np.errstate(all="ignore"):
         report = gradcheck(model, step.x, step.y, step.loss.loss, max_elements=elements, seed=step.model.seed)

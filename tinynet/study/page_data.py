@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import layers
 from tinynet.layers import (
     AveragePool2D,
     BatchNorm,
@@ -12,42 +11,44 @@ from tinynet.layers import (
     DepthwiseConv2D,
     Dropout,
     Flatten,
-    Layer,
     MaxPool2D,
     Rescale,
     Reshape,
 )
-from tinynet.layers.windows import windows
+from tinynet.layers.windows import channel_major, windows
 from tinynet.study.encoding import ArrayStore
 from tinynet.study.events import Event
+from tinynet.study.kinks import winners
+from tinynet.study.notation import library_class
 from tinynet.study.tracing import LayerTrace, Trace
 from tinynet.types import Array
 
 MOST_PRODUCT = 20_000  # elements of a weight gradient; of larger ones the page sums the product itself
 
+_SETTINGS = ("epsilon", "negative_slope", "offset", "scale")  # on which the page's sums depend
 _BEFORE_IMAGES_CHANGE = (Rescale, Flatten, Reshape, Dropout, BatchNorm)
 
 
 def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, Any]:
     """A layer's arrays, and the settings that its sums depend on."""
     arrays = {
-        name: store.add(array) for name, array in record.arrays().items() if not _is_product(name, record)
+        name: store.add(array, exact=name in record.parameters)
+        for name, array in record.arrays().items()
+        if not _is_product(name, record)
     }
     for name, parameter in record.parameters.items():
-        arrays[name] = store.add(parameter.value, exact=True)
         if _is_product(f"d{name}", record) and parameter.gradient is not None:
             arrays[f"d{name}"] = {"product": True, "shape": list(parameter.value.shape)}
     layer = record.layer
     data = {
         "path": record.path,
         "kind": record.kind,
-        "sums": {"forward": _library_class(layer, "forward"), "backward": _library_class(layer, "backward")},
-        "arrays": arrays,
-        "settings": {
-            name: value
-            for name, value in layer.__dict__.items()
-            if isinstance(value, (int, float)) and name[0] != "_"
+        "sums": {
+            "forward": library_class(type(layer), "forward"),
+            "backward": library_class(type(layer), "backward"),
         },
+        "arrays": arrays,
+        "settings": {name: vars(layer)[name] for name in _SETTINGS if name in vars(layer)},
         "children": [child.path for child in record.children],
         "imageShape": _image_shape(record, step),
     }
@@ -56,21 +57,19 @@ def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, 
         and layer.input_shape is not None
     ):
         data["windows"] = _windows(layer)
+    if isinstance(layer, MaxPool2D) and library_class(type(layer), "forward"):
+        # Rounded, two pixels may be equal of which one was larger.
+        y = record.y.reshape(len(record.y), *layer.windows.output_shape, -1)
+        places = winners(layer, channel_major(record.x), channel_major(y))
+        data["winners"] = store.add(channel_major(places).astype(np.int16))
     return data
 
 
 def _is_product(name: str, record: LayerTrace) -> bool:
     """Whether it is a large dW that is a sum of products of two arrays that the page has."""
-    if name != "dW" or _library_class(record.layer, "backward") not in ("Dense", "Conv2D"):
+    if name != "dW" or library_class(type(record.layer), "backward") not in ("Dense", "Conv2D"):
         return False
     return record.parameters["W"].value.size > MOST_PRODUCT
-
-
-def _library_class(layer: Layer, method: str) -> str | None:
-    """The library's layer whose forward or backward it is that runs; None for one of the user's own."""
-    used = getattr(type(layer), method)
-    known = (kind for kind in type(layer).__mro__ if getattr(layers, kind.__name__, None) is kind)
-    return next((kind.__name__ for kind in known if getattr(kind, method) is used), None)
 
 
 def _windows(layer: Any) -> dict[str, dict[str, int]]:

@@ -113,7 +113,7 @@ def _long_runs_of_a_class(y: Array, order: Array, steps: int) -> Array:
 
 def _curves(outcome: Outcome) -> str:
     """The loss of every step, with the fault and without, as inline SVG."""
-    width, height, left, bottom = 640, 180, 56, 28
+    width, height, left, bottom = 640, 180, 76, 28
     curves = (("with the fault", "backward", outcome.losses), ("without", "forward", outcome.healthy_losses))
     finite = [loss for _, _, losses in curves for loss in losses if math.isfinite(loss)]
     low, high = min(finite), max(finite)

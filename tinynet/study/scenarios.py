@@ -60,7 +60,8 @@ def _look_at_dead(outcome: Outcome) -> list[str]:
     relu, dense = outcome.step.layers[3], outcome.step.layers[2]
     still = _share_of_still_columns(dense)
     return [
-        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image. In y they are empty columns.",
+        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image of this batch. In y they are empty "
+        "columns.",
         f"{_link(relu)}, dx: the same columns are exactly 0. A unit that never fires passes no gradient.",
         f"{_link(dense)}, dW: {still:.0%} of the columns are 0, so these weights never move again. Look at dW "
         "as pictures: "
@@ -94,9 +95,12 @@ def _look_at_exploding(outcome: Outcome) -> list[str]:
         f"The very first loss is {first_loss:.3g}, and guessing gives ln 10 = {math.log(10):.3g}.",
         f"The standard deviation of y grows from layer to layer: {float(np.std(outputs[0].y)):.2g} behind "
         f"{_link(outputs[0])}, {float(np.std(outputs[-1].y)):.2g} behind {_link(outputs[-1])}.",
-        f"On the way down the gradient grows as well: the norm of dW is {_number(_gradient_norm(dense[0]))} in "
-        f"{_link(dense[0])}.",
-        "The initial weights are three times as large as He's. Seven layers multiply that: 3⁷ is 2,187.",
+        f"On the way down the gradient grows as well: the standard deviation of dy is {_spread(dense[-1].dy):.2g} in "
+        f"{_link(dense[-1])} and {_spread(dense[0].dy):.2g} in {_link(dense[0])}.",
+        "The initial weights are three times as large as He's. Seven layers multiply that: 3⁷ is 2,187. The rate is "
+        f"{outcome.scenario.learning_rate:g}, where the healthy twin has "
+        f"{outcome.scenario.healthy_learning_rate:g}: with "
+        "that, the loss would be infinite at once.",
     ]
 
 
@@ -284,6 +288,10 @@ def _dense(step: Trace) -> list[LayerTrace]:
 def _gradient_norm(record: LayerTrace) -> float:
     gradient = record.parameters["W"].gradient
     return math.nan if gradient is None else norm(gradient)
+
+
+def _spread(array: Array | None) -> float:
+    return math.nan if array is None else float(np.std(array))
 
 
 def _share_of_still_columns(record: LayerTrace) -> float:

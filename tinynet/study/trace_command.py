@@ -58,6 +58,11 @@ def run(options: argparse.Namespace) -> int:
     """Write the page; 0, or 1 after an error that is explained on the standard error."""
     from tinynet.datasets import fashion_mnist
 
+    if options.scenario and (options.batch_size or options.compare):
+        print(
+            "--scenario: expected without --batch-size and --compare, which it sets itself", file=sys.stderr
+        )
+        return 2
     started = time.perf_counter()
     try:
         seed = random.check_seed(options.seed)
@@ -77,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     if options.text:
-        print(step, end="\n\n")
+        _print(f"{step}\n")
     size = options.output.stat().st_size / 1e6
     print(
         f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser"
@@ -92,7 +97,7 @@ def _trace(options: argparse.Namespace, x: Array, y: Array, seed: int) -> tuple[
     comparison = None
     if options.compare:
         comparison = compare(model, x[rows], y[rows], loss, against=options.compare)
-        print(comparison, end="\n\n")
+        _print(f"{comparison}\n")
     return trace(model, x[rows], y[rows], loss, optimizer), comparison
 
 
@@ -103,6 +108,12 @@ def _about(options: argparse.Namespace, step: Trace) -> list[str]:
         f"{name}: {layers}, {step.model.params.size:,} parameters. One step on {len(step.x)} images of Fashion-MNIST: "
         "every array that was computed, the line of code that computed it, and for each number the sum that made it."
     ]
+
+
+def _print(text: str) -> None:
+    """Print what may hold signs that a terminal does not know."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
 
 
 def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Sequential, Optimizer, Loss]:

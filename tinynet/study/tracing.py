@@ -13,11 +13,12 @@ import numpy as np
 
 from tinynet import inputs, parallel
 from tinynet.files import PathLike
-from tinynet.layers import Layer, Residual, Softmax
+from tinynet.layers import BatchNorm, Layer, Residual, Softmax
 from tinynet.layers.chain import plan_gradients
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.model import Sequential
 from tinynet.optimizers import Optimizer
+from tinynet.parameters import walk
 from tinynet.study.statistics import Statistics, dead_units, norm, saturated, statistics
 from tinynet.types import Array
 
@@ -122,7 +123,8 @@ class Trace:
     loss_after: float  # of the same batch, same dropout masks, with the new parameters
     predicted_change: float  # gradient . update, the first-order prediction of loss_after - loss
     learning_rate: float
-    step: int  # training steps before this one
+    step: int  # training steps of the model before this one
+    optimizer_step: int  # steps of the optimizer, this one counted
     updated: bool  # False if the loss was NaN or infinite: then there was no update, as in fit
 
     @property
@@ -253,6 +255,7 @@ def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimi
         predicted,
         learning_rate,
         step,
+        optimizer.step_count,
         updated,
     )
 
@@ -272,7 +275,8 @@ def _forward(layers: Sequence[Layer], x: Array, kept: Array, prefix: str) -> tup
 
 def _forward_layer(layer: Layer, x: Array, kept: Array, path: str) -> tuple[LayerTrace, Array]:
     children: list[LayerTrace] = []
-    if type(layer) is Residual:  # as Residual.forward does it, with an eye on what is between
+    if _is_residual(layer):  # as Residual.forward does it, with an eye on what is between
+        assert isinstance(layer, Residual)
         children, y = _forward(layer.layers, x, kept, f"{path}.")
         cut = x
         if layer.projection is not None:
@@ -285,9 +289,20 @@ def _forward_layer(layer: Layer, x: Array, kept: Array, path: str) -> tuple[Laye
 
 
 def _cache(layer: Layer) -> dict[str, Array]:
-    """What forward kept and neither x nor y tells."""
+    """What backward depends on and neither x nor y tells."""
+    if isinstance(layer, BatchNorm) and not layer.trainable:
+        return {name: getattr(layer, name).copy() for name in layer.state_names}
     mask = layer.__dict__.get("_mask")
     return {"mask": np.array(mask, order="C")} if isinstance(mask, np.ndarray) else {}
+
+
+def _is_residual(layer: Layer) -> bool:
+    """Whether it does what Residual does, so that one can look between the layers inside."""
+    kind = type(layer)
+    return isinstance(layer, Residual) and (kind.forward, kind.backward) == (
+        Residual.forward,
+        Residual.backward,
+    )
 
 
 def _backward(
@@ -307,7 +322,8 @@ def _backward(
 
 def _backward_layer(layer: Layer, dy: Array, kept: Array, record: LayerTrace) -> Array | None:
     record.dy = kept
-    if type(layer) is Residual:
+    if _is_residual(layer):
+        assert isinstance(layer, Residual)
         inner = record.children[: len(layer.layers)]
         through, _ = _backward(layer.layers, dy, kept, inner, layer.needs_input_grad)
         cut: Array | None = dy
@@ -333,11 +349,16 @@ def _keep_parameters(
     record: LayerTrace, before: dict[str, Array], after: dict[str, Array], with_gradients: bool
 ) -> None:
     for inner in record.walk():
-        for name in inner.layer.param_specs:
-            path = f"{inner.path}.{name}"
-            known = with_gradients and inner.layer.trainable and inner.dy is not None
-            gradient = getattr(inner.layer, f"d{name}").copy() if known else None
-            inner.parameters[name] = ParameterTrace(name, before[path], gradient, after[path] - before[path])
+        # A layer of the user's own may be made of layers, too; what is in there belongs to its card.
+        hidden = [] if inner.children else list(walk(inner.layer.children))
+        for path, layer in [("", inner.layer), *((f"{path}.", layer) for path, layer in hidden)]:
+            for spec in layer.param_specs:
+                name, place = f"{path}{spec}", f"{inner.path}.{path}{spec}"
+                known = with_gradients and layer.trainable and inner.dy is not None
+                gradient = getattr(layer, f"d{spec}").copy() if known else None
+                inner.parameters[name] = ParameterTrace(
+                    name, before[place], gradient, after[place] - before[place]
+                )
 
 
 def _loss_of_each(loss: Loss, outputs: Array, y: Array) -> Array:

@@ -71,6 +71,7 @@ function fromHalves(halves, scale) {
 class Card {
   constructor(data, tensors) {
     Object.assign(this, data);
+    if (data.winners) this.winners = tensors(data.winners);
     this.tensors = {};
     this.products = {};
     for (const [name, found] of Object.entries(data.arrays)) {
@@ -87,6 +88,11 @@ class Card {
     return name in this.tensors || name in this.products;
   }
 
+  // Whether the page has it to three digits only.
+  isRounded(name) {
+    return this.arrays[name].kind === "f2";
+  }
+
   // The array of that name; a product is summed here, in the precision of JavaScript's numbers.
   array(name) {
     if (!(name in this.tensors) && name in this.products) this.tensors[name] = weightGradient(this);
@@ -97,7 +103,7 @@ class Card {
 async function readStep() {
   const step = JSON.parse(document.getElementById("step").textContent);
   const texts = [...document.querySelectorAll("script[type='text/array']")].map((node) => node.textContent);
-  const places = [step.images?.pixels, step.loss.targetValues];
+  const places = [step.images?.pixels, step.loss.targetValues, ...step.layers.map((card) => card.winners)];
   for (const card of [...step.layers, step.loss]) places.push(...Object.values(card.arrays));
   const kinds = new Map(places.filter((place) => place && !place.product).map((place) => [place.data, place]));
   const contents = new Map();

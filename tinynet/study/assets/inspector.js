@@ -47,7 +47,8 @@ class Inspector {
     if (!this.card.has(name)) return;
     const before = this.tensor?.shape.join();
     this.name = name;
-    this.pinned = false;
+    this.pinned = this.wasPinned = false;
+    this.cursor.classList.remove("pinned");
     for (const button of this.tabs.children) button.setAttribute("aria-pressed", String(button.dataset.array === name));
     this.draw();
     // The same element of an array of the same shape: y, then dy.
@@ -78,7 +79,8 @@ class Inspector {
     this.drawOptions();
     const top = show(this.tensor.largest);
     this.scale.replaceChildren(make("span", { textContent: `−${top}` }), make("i"), make("span", { textContent: top }));
-    this.canvas.setAttribute("aria-label", `${this.name}, ${this.tensor.shape.join(" by ")}: arrows move from element to element`);
+    const title = `${this.card.path} ${this.card.kind}`;
+    this.canvas.setAttribute("aria-label", `${title}: ${this.name}, ${this.tensor.shape.join(" by ")}: arrows move from element to element`);
     this.place();
   }
 
@@ -116,7 +118,7 @@ class Inspector {
     const y = this.card.array("y"), [, height, width, channels] = this.card.array("x").shape;
     const [tall, wide] = y.shape.length === 2 ? [1, 1] : [y.shape[1], y.shape[2]], won = new Set();
     for (let c = 0; c < channels; c++) {
-      for (let i = 0; i < tall; i++) for (let j = 0; j < wide; j++) won.add([...winner(this.card, this.view.image, i, j, c), c].join());
+      for (let i = 0; i < tall; i++) for (let j = 0; j < wide; j++) won.add([winner(this.card, this.view.image, i, j, c), c].join());
     }
     this.winners.width = this.layout.columns * 3;
     this.winners.height = this.layout.rows * 3;
@@ -236,7 +238,8 @@ function termList(step, card, found) {
   const lines = [];
   if (terms.length > SHOWN_TERMS) lines.push(`the other ${terms.length - SHOWN_TERMS} of ${terms.length} ${found.what}, ${zeros} of them 0: ${show(rest)}`);
   if (found.constant) lines.push(`${found.constant[0]}: ${show(found.constant[1])}`);
-  const check = found.stored === undefined ? "" : `; the library's own number is ${show(found.stored)}`;
+  const kept = found.isRounded ? ", of which the page keeps three digits," : "";
+  const check = found.stored === undefined ? "" : `; the library's own number${kept} is ${show(found.stored)}`;
   lines.push(`summed here: ${show(found.total)}${check}`);
   return [list, ...lines.map((text) => make("p", { className: "line", textContent: text }))];
 }

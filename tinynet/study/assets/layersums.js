@@ -76,16 +76,18 @@ function windowsAt(card, u, v) {
   return found;
 }
 
+const channel = (channels, c) => (channels.length > 1 ? `, channel ${c}` : "");
+
 const CONVOLUTION = {
   y(card, [n, i, j, o]) {
     const channels = range(card.array("x").shape[3]);
     return {
       formula: `Σ over u, v, c of x[${n}, ${i}s + u, ${j}s + v, c] · W[u, v, c, ${o}]${card.has("b") ? ` + b[${o}]` : ""}`,
       terms: pixelsOf(card, i, j).flatMap(([u, v, row, column]) => channels.map((c) =>
-        term(`pixel ${row}, ${column}`, [part(card, "x", n, row, column, c), part(card, "W", u, v, c, o)]))),
+        term(`pixel ${row}, ${column}${channel(channels, c)}`, [part(card, "x", n, row, column, c), part(card, "W", u, v, c, o)]))),
       constant: card.has("b") ? part(card, "b", o) : null,
       image: n,
-      what: "pixels of the window",
+      what: "numbers of the window",
     };
   },
   dW(card, [u, v, c, o]) {
@@ -112,7 +114,7 @@ const CONVOLUTION = {
     return {
       formula: `Σ over the windows i, j that hold pixel ${p}, ${q}, and o, of dy[${n}, i, j, o] · W[u, v, ${c}, o]`,
       terms: seenBy(down, p, tall).flatMap(([i, u]) => columns.flatMap(([j, v]) => range(filters).map((o) =>
-        term(`window ${i}, ${j}`, [part(card, "dy", n, i, j, o), part(card, "W", u, v, c, o)])))),
+        term(`window ${i}, ${j}, filter ${o}`, [part(card, "dy", n, i, j, o), part(card, "W", u, v, c, o)])))),
       image: n,
       what: "windows and filters",
     };
@@ -157,13 +159,12 @@ const DEPTHWISE = {
 const poolIndex = (index) => (index.length === 2 ? [index[0], 0, 0, index[1]] : index);
 const pooled = (card, name, n, i, j, c) => (card.array(name).shape.length === 2 ? part(card, name, n, c) : part(card, name, n, i, j, c));
 
+// The pixel that won the window; null in a window of NaN.
 function winner(card, n, i, j, c) {
-  const x = card.array("x");
-  let best = null;
-  for (const [, , row, column] of pixelsOf(card, i, j)) {
-    if (best === null || x.at(n, row, column, c) > x.at(n, best[0], best[1], c)) best = [row, column];
-  }
-  return best;
+  const { down, across } = card.windows, place = card.winners.at(n, i, j, c);
+  if (place < 0) return null;
+  const u = Math.floor(place / across.size), v = place % across.size;
+  return [i * down.stride + u - down.before, j * across.stride + v - across.before];
 }
 
 function windowsOver(card, p, q) {
@@ -173,7 +174,7 @@ function windowsOver(card, p, q) {
 
 const MAX_POOL = {
   y(card, index) {
-    const [n, i, j, c] = poolIndex(index), [row, column] = winner(card, n, i, j, c);
+    const [n, i, j, c] = poolIndex(index), [row, column] = winner(card, n, i, j, c) ?? ["?", "?"];
     const rivals = pixelsOf(card, i, j).map(([, , r, k]) => `x[${n}, ${r}, ${k}, ${c}] = ${show(card.array("x").at(n, r, k, c))}`);
     return { ...line(`The largest of ${rivals.length} pixels is the one at ${row}, ${column}:`, rivals.slice(0, 9), rivals.length > 9 ? "…" : []), image: n };
   },
@@ -221,9 +222,13 @@ function allPixels(card) {
   return range(height).flatMap((row) => range(width).map((column) => [row, column, row, column]));
 }
 
-// Mean and 1 / standard deviation of a feature over the rows, as forward has them.
+// Mean and 1 / standard deviation of a feature over the rows, as forward has them; a frozen layer's are the running ones.
 function batchMoments(card, feature) {
   const x = card.array("x"), features = x.shape.at(-1), rows = x.size / features;
+  if (card.has("running_mean")) {
+    const mean = card.array("running_mean").at(feature), variance = card.array("running_var").at(feature);
+    return { mean, variance, scale: 1 / Math.sqrt(variance + card.settings.epsilon), rows };
+  }
   card.moments ??= new Map();
   if (!card.moments.has(feature)) {
     let mean = 0, variance = 0;
@@ -239,7 +244,9 @@ const BATCH_NORM = {
     const f = index.at(-1), { mean, variance, scale, rows } = batchMoments(card, f), x = card.array("x").at(...index);
     const hat = (x - mean) * scale;
     return line(
-      `over the ${rows} numbers of feature ${f}: mean = ${show(mean)}, var = ${show(variance)}`,
+      card.has("running_mean")
+        ? `frozen, so by the running statistics: mean = ${show(mean)}, var = ${show(variance)}`
+        : `over the ${rows} numbers of feature ${f}: mean = ${show(mean)}, var = ${show(variance)}`,
       `x̂ = (${show(x)} − ${show(mean)}) / √(var + ε) = ${show(hat)}`,
       `y = γ x̂ + β = ${show(card.array("gamma").at(f))} · ${show(hat)} + ${show(card.array("beta").at(f))}`,
     );
@@ -249,6 +256,9 @@ const BATCH_NORM = {
   dx(card, index) {
     const f = index.at(-1), { mean, scale, rows } = batchMoments(card, f);
     const hat = (card.array("x").at(...index) - mean) * scale, factor = card.array("gamma").at(f) * scale;
+    if (card.has("running_mean")) {
+      return { formula: "dy · γ / √(running var + ε): mean and variance are constants", terms: [term("through x", [["γ/√(var + ε)", factor], part(card, "dy", ...index)])], what: "ways" };
+    }
     return {
       formula: "γ / √(var + ε) · (dy − dβ / m − x̂ dγ / m): what is left after x's pull on mean and variance is taken off",
       terms: [

@@ -10,7 +10,7 @@ function explainLoss(step, card, name, index) {
   return { image: index[0], ...found.gradient(step, card, index) };
 }
 
-const className = (step, k) => (step.classNames ? `${k}, ${step.classNames[k]}` : String(k));
+const className = (step, k) => (step.classNames?.[k] === undefined ? String(k) : `${k}, ${step.classNames[k]}`);
 
 // The share of class k in the target: 1 for the label, and what label smoothing spreads over all.
 function target(card, n, k) {
@@ -66,9 +66,14 @@ const LOSS_SUMS = {
     gradient: (step, card, [n, k]) => line(k === card.targets[n] ? `this is the label: −1 / ${perExample(card)}` : "not the label: 0. The softmax below spreads it over the classes."),
   },
   MeanSquaredError: {
-    each(step, card) {
+    each(step, card, n) {
       const outputs = card.array(card.outputs), size = outputs.size / outputs.shape[0];
-      return { formula: `the mean of ${size} squared differences` };
+      const difference = (k) => outputs.data[n * size + k] - step.targetArray.data[n * size + k];
+      return {
+        formula: `Σₖ (y[${n}, k] − t[${n}, k])² / ${size}`,
+        terms: range(size).map((k) => term(`output ${k}`, [["y − t", difference(k)], ["(y − t) / K", difference(k) / size]])),
+        what: "outputs",
+      };
     },
     gradient(step, card, index) {
       const outputs = card.array(card.outputs), wanted = step.targetArray.data[outputs.offset(index)];

@@ -26,7 +26,7 @@ class Stepper {
 
   key(event) {
     const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, canvas, pre")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, canvas, .scroll, .scrolled, .formulas")) return;
     if (event.key === "Home") this.go(0);
     else if (move) this.go(this.current + move);
     else return;
@@ -34,8 +34,9 @@ class Stepper {
   }
 
   enable() {
-    this.buttons.first.disabled = this.buttons.back.disabled = this.current <= 0;
-    this.buttons.next.disabled = this.current === this.frames.length - 1;
+    // Not `disabled`: the button would lose the focus when the end is reached.
+    const off = { first: this.current <= 0, back: this.current <= 0, next: this.current === this.frames.length - 1 };
+    for (const [id, button] of Object.entries(this.buttons)) button.setAttribute("aria-disabled", String(off[id]));
   }
 
   go(i) {
@@ -53,11 +54,13 @@ class Stepper {
     }
     this.caption.replaceChildren(
       make("b", { className: frame.phase, textContent: `${i + 1} of ${this.frames.length} · ${frame.phase} ${frame.path === frame.phase ? "" : frame.path}` }),
-      ` ${frame.title}: ${frame.words}`,
+      ` ${frame.title.length > 40 ? `${frame.title.slice(0, 38)}…` : frame.title}: ${frame.words}`,
     );
     this.boxes[i].scrollIntoView({ block: "nearest", inline: "center" });
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const top = card.getBoundingClientRect().top + scrollY - document.querySelector(".stage").offsetHeight - 8;
+    // On a narrow page the passes stand one below the other: to the one in play.
+    const pass = card.querySelector(".pass.in-play"), below = pass && pass.offsetTop - card.offsetTop > 300;
+    const top = (below ? pass : card).getBoundingClientRect().top + scrollY - document.querySelector(".stage").offsetHeight - 8;
     scrollTo({ top, behavior: calm ? "auto" : "smooth" });
     this.enable();
   }

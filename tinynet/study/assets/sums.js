@@ -67,7 +67,10 @@ function finish(card, name, index, found) {
   if (found.terms && found.total === undefined) {
     result.total = found.terms.reduce((sum, { value }) => sum + value, found.constant ? found.constant[1] : 0);
   }
-  if (!(name in card.products)) result.stored = card.array(name).at(...index);
+  if (!(name in card.products)) {
+    result.stored = card.array(name).at(...index);
+    result.isRounded = card.isRounded(name);
+  }
   return result;
 }
 
@@ -82,6 +85,7 @@ function explainLayer(card, name, index) {
   }
   if (name === "x") return { lines: [card.path === "0" ? "The layer is given x: the batch." : "The layer is given x, the output of the layer below."] };
   if (name === "dy") return { lines: ["The layer is given dy: how the loss changes with y. It is the dx of the layer above."] };
+  if (name.startsWith("running_")) return { lines: ["A running statistic. The layer is frozen, so it is used and does not move."] };
   if (name === "mask") return { lines: ["1 / (1 − rate) where the unit is kept, 0 where it is dropped; drawn anew in each step."] };
   const owner = name === "y" ? card.sums.forward : card.sums.backward;
   return LAYER_SUMS[owner]?.[name]?.(card, index) ?? { lines: ["This page has no sum for a layer of this kind; the number is what the run gave."] };
