@@ -74,6 +74,7 @@ def drive(callback, values, start=0, monitor="val_loss", model=None, optimizer=N
     """Lead a callback through epochs with these values, without training; the weights are the epoch's number."""
     model = model or one_weight()
     run = Run(model, optimizer or tn.SGD(0.1), tn.CrossEntropy(), 10_000, 1, has_validation=True, epoch=start)
+    run.resumed = start > 0
     callback.on_train_begin(run)
     for run.epoch, value in enumerate(values, start):
         run.history.append({"loss": 0.0, "accuracy": 0.0} | {monitor: value})
@@ -636,6 +637,16 @@ class TestProgressBar:
         shown = bar_on(Terminal(), monkeypatch, bar, Act("batch end", fail, epoch=1), verbose=0)
         assert "epoch 2/2" in shown
         assert shown.rsplit("\r", 1)[-1].strip() == ""
+
+    def test_of_a_resumed_run_begins_where_that_does(self, tmp_path, monkeypatch):
+        """So that the time it says is left is that of the batches that are left."""
+        settings = {"batch_size": 4, "epochs": 2, "checkpoint": tmp_path / "c"}
+        with pytest.warns(UserWarning, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
+            fit(classifier(), Act("batch end", press, epoch=0), **settings)
+        shown = bar_on(Terminal(), monkeypatch, Act("never", press), resume=tmp_path / "c", **settings)
+        assert "epoch 1/2:  20%" in shown
+        assert "epoch 1/2:   0%" not in shown
+        assert "epoch 2/2:   0%" in shown
 
     def test_is_shown_in_a_notebook(self, monkeypatch):
         import tqdm.auto

@@ -1,13 +1,14 @@
 """A model as plain data: what a model file says of it beside its arrays."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinynet import layers, losses
 from tinynet.checks import check_bool, check_shape
+from tinynet.inputs import as_array
 from tinynet.layers import Layer
 from tinynet.parameters import walk
 from tinynet.protocols import Model
@@ -152,6 +153,24 @@ def assign(targets: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
     _compare({name: (target.dtype, target.shape) for name, target in targets.items()}, arrays)
     for name, target in targets.items():
         target[...] = arrays[name]
+
+
+def assign_in_order(targets: Mapping[str, Array], weights: Sequence[Any]) -> None:
+    """Copy weights into targets one by one, all or none; raises ValueError with every mismatch."""
+    if not isinstance(weights, Iterable):
+        raise ValueError(f"weights: expected a list of arrays, as get_weights gives it; got {weights!r}")
+    arrays = [as_array(weight, f"weights[{index}]") for index, weight in enumerate(weights)]
+    if len(arrays) != len(targets):
+        raise ValueError(f"expected {len(targets)} arrays ({', '.join(targets)}), got {len(arrays)}")
+    wrong = [
+        f"{name}: expected shape {target.shape}, got {array.shape} {array.dtype}"
+        for (name, target), array in zip(targets.items(), arrays, strict=True)
+        if array.shape != target.shape or array.dtype.kind not in "biuf"
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    for target, array in zip(targets.values(), arrays, strict=True):
+        target[...] = array
 
 
 def _compare(expected: Mapping[str, tuple[np.dtype[Any], Shape]], arrays: Mapping[str, Array]) -> None:

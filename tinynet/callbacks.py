@@ -19,10 +19,13 @@ class Callback:
     """The hooks; each is given the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
 
     def on_train_begin(self, run: Run) -> None:
-        """Before the first epoch. Raise ValueError here if the run can't give what the callback needs."""
+        """Before the first epoch, and after `set_state` if ``run.resumed``.
+
+        Raise ValueError here if the run can't give what the callback needs.
+        """
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before an epoch's first batch."""
+        """Before an epoch's first batch, or the first that a resumed run has of it."""
 
     def on_batch_end(self, run: Run) -> None:
         """After each update; only looked for where a class defines it."""
@@ -34,7 +37,7 @@ class Callback:
         """On every way out, errors and Ctrl-C included."""
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on: numbers, strings, lists and arrays."""
+        """What a resumed run needs to go on: None, numbers, strings, arrays, and lists and mappings of them."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -115,7 +118,7 @@ class EarlyStopping(_Monitor):
 
     def on_train_begin(self, run: Run) -> None:
         # First, so that a run that is refused does not end with the weights of the one before it.
-        if run.epoch == 0:  # a new run, not a resumed one
+        if not run.resumed:
             self.best, self.best_epoch, self.best_weights, self.wait = None, None, None, 0
         super().on_train_begin(run)
 
@@ -178,7 +181,7 @@ class ModelCheckpoint(_Monitor):
 
     def on_train_begin(self, run: Run) -> None:
         _check_folder(self.path)
-        if run.epoch == 0:
+        if not run.resumed:
             self.best = None
         if self.save_best_only:
             super().on_train_begin(run)
@@ -222,7 +225,7 @@ class ReduceLROnPlateau(_Monitor):
         super().on_train_begin(run)
         if callable(run.optimizer.learning_rate):
             raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
-        if run.epoch == 0:
+        if not run.resumed:
             self.best, self.wait, self.learning_rate = None, 0, None
         elif self.learning_rate is not None:
             run.optimizer.learning_rate = self.learning_rate
@@ -308,6 +311,7 @@ class ProgressBar(Callback):
         on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a program without a console
         self._bar = tqdm(
             total=run.steps_per_epoch,
+            initial=run.first_batch,
             desc=f"epoch {run.epoch + 1}/{run.epochs}",
             unit="batch",
             leave=self.leave,

@@ -58,7 +58,10 @@ def check_bool(name: str, value: Any, hint: str = "") -> bool:
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
     """float32 or float64 as a dtype; raises ValueError for others."""
-    checked: np.dtype[Any] = np.dtype(dtype)
+    try:
+        checked: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:  # no name of a dtype
+        checked = np.dtype(object)
     if dtype is None or checked not in (np.float32, np.float64):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {str(dtype)!r}")
     return checked

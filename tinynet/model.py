@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Sequential:
         self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
         self.input_shape: Shape = check_shape("input_shape", input_shape)
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers: expected a list of Layer objects, got {layers!r}")
         self.layers = tuple(layers)
         self.loss: Loss | None = None  # the loss it was fitted with
         self.fitted_on_bytes = False
@@ -183,6 +185,9 @@ class Sequential:
         verbose: int = 1,
         workers: int | None = None,
         steps_per_epoch: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train.
 
@@ -191,6 +196,7 @@ class Sequential:
                 iterable of (x, y) batches that can be iterated once per epoch.
             optimizer: it owns its state, so a second fit with it goes on where the first ended.
             loss: kept as ``model.loss``, for `evaluate`.
+            epochs: how many in all, those before a ``resume`` included.
             validation_data: (x, y), or an iterable of batches; measured after each epoch.
             validation_split: the share at the end of x and y to validate with instead.
             shuffle: a new order of the arrays each epoch, drawn from the model's seed.
@@ -200,9 +206,15 @@ class Sequential:
                 batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
                 something over the batch sees only its part, so with such layers None takes one.
             steps_per_epoch: batches per epoch, where not all of them.
+            checkpoint: a file that is written after each epoch and at Ctrl-C, with all that it takes to go on.
+            checkpoint_every: batches after which it is written too, within an epoch.
+            resume: such a file, to go on from, with the same data (an iterable has to give the same batches again)
+                and with model, optimizer and callbacks made as before. The run ends as if nothing had stopped it:
+                to the bit with the same versions on the same kind of machine, and otherwise with a warning.
         Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
         Raises:
-            ValueError: for bad input, before anything is changed.
+            ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed.
+            RuntimeError: if another thread trains this model or with this optimizer.
             NonFiniteError: if the loss became NaN or infinite, before that step's update.
         """
         return training.fit(
@@ -221,6 +233,9 @@ class Sequential:
             verbose=verbose,
             workers=workers,
             steps_per_epoch=steps_per_epoch,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
         )
 
     def evaluate(
@@ -293,19 +308,7 @@ class Sequential:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Copy in what `get_weights` gave; raises ValueError, and changes nothing, if a shape differs."""
-        targets = self.named_weights()
-        arrays = [np.asarray(weight) for weight in weights]
-        if len(arrays) != len(targets):
-            raise ValueError(f"expected {len(targets)} arrays ({', '.join(targets)}), got {len(arrays)}")
-        wrong = [
-            f"{name}: expected shape {target.shape}, got {array.shape} {array.dtype}"
-            for (name, target), array in zip(targets.items(), arrays, strict=True)
-            if array.shape != target.shape or array.dtype.kind not in "biuf"
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        for target, array in zip(targets.values(), arrays, strict=True):
-            target[...] = array
+        architecture.assign_in_order(self.named_weights(), weights)
 
     def copy(self, dtype: Any = None) -> "Sequential":
         """A model of its own with the same values, in another dtype if one is given."""

@@ -124,7 +124,7 @@ class MagnitudePruning(Callback):
         self.masks: dict[str, Array] = {}  # False: pruned
 
     def on_train_begin(self, run: Run) -> None:
-        if run.epoch == 0:  # a new run, not a resumed one
+        if not run.resumed:
             steps = run.epochs * run.steps_per_epoch
             if self.ramp_steps > steps:
                 raise ValueError(
