@@ -459,6 +459,44 @@ def test_what_load_would_refuse_is_not_saved(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_more_arrays_than_a_file_may_have(tmp_path, monkeypatch):
+    small_model().save(tmp_path / "m")
+    monkeypatch.setattr(header, "MAX_PAYLOAD", 7)
+    with pytest.raises(
+        tn.ModelFileError, match="new: the model can't be written: its arrays are over 7 bytes"
+    ):
+        small_model().save(tmp_path / "new")
+    with pytest.raises(tn.ModelFileError, match="m: is no tinynet model: it has more than 7 bytes"):
+        tn.load_model(tmp_path / "m")
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_a_layer_that_makes_its_state_itself(tmp_path):
+    """Without `add_state`, which declares it; such a file is held against what is there once the layer is built."""
+
+    class Counts(tn.Layer):
+        state_names = ("counts",)
+
+        def build(self, input_shape):
+            self.counts = np.zeros(input_shape, np.int64)
+            return input_shape
+
+        def forward(self, x, training=False):
+            return x
+
+    def model(features):
+        return tn.Sequential([Counts()], input_shape=(features,), seed=0)
+
+    saved = model(3)
+    saved.layers[0].counts[...] = [1, 2, 3]
+    saved.save(tmp_path / "m")
+    loaded = tn.load_model(tmp_path / "m", custom_layers={"Counts": Counts})
+    np.testing.assert_array_equal(loaded.layers[0].counts, [1, 2, 3])
+    storage.save(tmp_path / "m", architecture.describe(model(2)), {"0.counts": np.zeros(3, np.int64)})
+    with pytest.raises(tn.ModelFileError, match=r"0.counts: expected int64 \(2,\), got int64 \(3,\)"):
+        tn.load_model(tmp_path / "m", custom_layers={"Counts": Counts})
+
+
 class TestKinds:
     def test_a_checkpoint_is_no_model(self, tmp_path):
         storage.save(tmp_path / "c", {"epoch": 3}, {"0.W": np.ones(2)}, kind="checkpoint")
