@@ -18,7 +18,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY = 50_000  # kB that a target may take
-NAMES = ("idx", "gzip", "model", "description", "checkpoint", "header")
+NAMES = ("idx", "gzip", "model", "description", "checkpoint", "resume", "header")
 
 
 def main() -> int:
