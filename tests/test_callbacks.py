@@ -502,6 +502,26 @@ class TestState:
         second.set_state(state)
         assert second.state() == state
 
+    @pytest.mark.parametrize(
+        ("make", "change"),
+        [
+            (tn.EarlyStopping, {"best": "low"}),
+            (tn.EarlyStopping, {"wait": None}),
+            (tn.EarlyStopping, {"best_epoch": 1.5}),
+            (tn.EarlyStopping, {"best_weights": 3}),
+            (tn.EarlyStopping, {"best_weights": [[1.0]]}),
+            (tn.ReduceLROnPlateau, {"best": [1.0]}),
+            (tn.ReduceLROnPlateau, {"wait": True}),
+            (tn.ReduceLROnPlateau, {"learning_rate": "0.1"}),
+            (lambda: tn.MagnitudePruning(0.5), {"step": 0.5}),
+            (lambda: tn.MagnitudePruning(0.5), {"initial": None}),
+            (lambda: tn.MagnitudePruning(0.5), {"names": ["0.W"]}),
+        ],
+    )
+    def test_one_with_values_of_other_kinds_is_refused(self, make, change):
+        with pytest.raises(ValueError, match=f"{next(iter(change))}: expected|zip"):
+            make().set_state(make().state() | change)
+
     def test_the_weights_in_a_state_are_the_bests_and_no_views(self):
         stopping, model = tn.EarlyStopping(patience=5), one_weight()
         drive(stopping, [2.0, 1.0, 3.0], model=model)

@@ -7,7 +7,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+import numpy as np
 
 from tinynet import files
 from tinynet.checks import check_number, check_positive_int
@@ -41,7 +44,15 @@ class Callback:
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Go on from a `state`; raise ValueError if it is none of yours."""
+
+
+def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
+    """One value of a state; raises ValueError if it is not of these kinds."""
+    value = state[name]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
+    return value
 
 
 class _Monitor(Callback):
@@ -81,7 +92,7 @@ class _Monitor(Callback):
         return {"best": self.best}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best = state_entry(state, "best", float, int, NoneType)
 
 
 class EarlyStopping(_Monitor):
@@ -145,11 +156,11 @@ class EarlyStopping(_Monitor):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.best_epoch, self.wait, self.best_weights = (
-            state["best_epoch"],
-            state["wait"],
-            state["best_weights"],
-        )
+        self.wait = state_entry(state, "wait", int)
+        self.best_epoch = state_entry(state, "best_epoch", int, NoneType)
+        self.best_weights = state_entry(state, "best_weights", list, NoneType)
+        if not all(isinstance(weight, np.ndarray) for weight in self.best_weights or []):
+            raise ValueError("best_weights: expected arrays")
 
 
 class ModelCheckpoint(_Monitor):
@@ -246,7 +257,8 @@ class ReduceLROnPlateau(_Monitor):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.wait, self.learning_rate = state["wait"], state["learning_rate"]
+        self.wait = state_entry(state, "wait", int)
+        self.learning_rate = state_entry(state, "learning_rate", float, int, NoneType)
 
 
 class CSVLogger(Callback):
