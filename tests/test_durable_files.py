@@ -70,11 +70,17 @@ def history():
     return made
 
 
+def picture():
+    figure = Figure(figsize=(1, 1))
+    figure.figimage(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8))
+    return figure
+
+
 WRITERS = {
     "model": lambda path: model().save(path),
     "checkpoint": lambda path: storage.save(path, {}, model().named_weights(), kind="checkpoint"),
     "history": lambda path: tn.CSVLogger(path).on_epoch_end(types.SimpleNamespace(history=history())),
-    "picture": lambda path: style.finish(Figure(figsize=(1, 1)), path),  # as all of tinynet.plots does
+    "picture": lambda path: style.finish(picture(), path),  # as all of tinynet.plots does
 }
 
 

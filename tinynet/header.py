@@ -40,6 +40,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """What arrays may be made of, by safetensors's names."""
 
+_NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+
 
 def check(header: bytes, payload: int) -> dict[str, str]:
     """The metadata of a header, without the 8 bytes before it.
@@ -110,7 +112,7 @@ def parse_json(text: str) -> Any:
 def _brackets(text: str) -> tuple[int, int]:
     """How deep lists and objects are nested, and how many there are; as far as the text is JSON."""
     plain = text.encode("utf-8", "surrogatepass").replace(b"\\\\", b"").replace(b'\\"', b"")
-    codes = np.frombuffer(plain, np.uint8)
+    codes = np.frombuffer(plain.translate(None, delete=_NO_BRACKETS), np.uint8)
     within_string = np.logical_xor.accumulate(codes == ord('"'))
     steps = np.zeros(len(codes), np.int32)
     steps[(codes == ord("[")) | (codes == ord("{"))] = 1
