@@ -28,7 +28,7 @@ _SPEC = FileSpec(
     len(_CONTENT),
     hashlib.sha256(_CONTENT).hexdigest(),
 )
-_FOLDER = tempfile.mkdtemp(prefix="tinynet-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+_FOLDER = tempfile.mkdtemp(prefix="tinynet-fuzz-")
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 _PATH = os.path.join(_FOLDER, "file")
 _ARRAYS = {"0.W": np.ones((3, 2), np.float32), "0.b": np.zeros(2, np.float32)}
