@@ -1,5 +1,6 @@
 """Checkpoints: a run that was stopped and goes on ends as one that was not, and what does not fit is refused."""
 
+import contextlib
 import copy
 import json
 import math
@@ -605,6 +606,12 @@ CONTRADICTIONS = {
 }
 
 
+STRANGE_VALUES = [
+    *(None, True, -1, 1, 10**30, 0.5, "x", "nan", [], [[1, 2]], [None] * 5, {}, {"a": 1}),
+    *({"float": "nan"}, {"float": None}, {"array": "x"}, {"array": []}, {"items": {}}, {"items": 5}),
+]
+
+
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
     """Of the case `dense`, after one epoch."""
@@ -651,6 +658,36 @@ class TestFilesThatContradictThemselves:
         rewrite(tmp_path / "c", change)
         with pytest.raises(ValueError, match=f"nothing was changed: .*{message}"):
             start("dense", resume=tmp_path / "c")
+
+    @settings(max_examples=60)
+    @given(data=st.data(), value=st.sampled_from(STRANGE_VALUES))
+    def test_any_value_anywhere_is_refused_as_documented_or_does_no_harm(
+        self, data, value, content, tmp_path_factory
+    ):
+        path = tmp_path_factory.mktemp("changed") / "c"
+        path.write_bytes(content)
+
+        def change(description, arrays):
+            place = description
+            while True:
+                key = data.draw(
+                    st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place)))
+                )
+                if (
+                    not isinstance(place[key], (dict, list))
+                    or not place[key]
+                    or data.draw(st.integers(0, 4)) == 0
+                ):
+                    break
+                place = place[key]
+            if place is description and key in ("format", "kind"):
+                return
+            place[key] = value
+
+        rewrite(path, change)
+        with contextlib.suppress(ValueError), warnings.catch_warnings():  # ModelFileError is one too
+            warnings.filterwarnings("ignore", ".*not bit for bit")
+            start("dense", resume=path, epochs=2)
 
     def test_the_arrays_of_the_model_can_be_read_by_other_programs(self, content):
         from safetensors.numpy import load

@@ -200,7 +200,7 @@ class Sequential:
             validation_data: (x, y), or an iterable of batches; measured after each epoch.
             validation_split: the share at the end of x and y to validate with instead.
             shuffle: a new order of the arrays each epoch, drawn from the model's seed.
-            augment: a function (x_batch, generator) -> x_batch.
+            augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
             verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
             workers: threads, each with its part of every batch; None decides from the sizes of the model and the
                 batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
