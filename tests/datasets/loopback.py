@@ -157,6 +157,14 @@ def drip(data: bytes, pause: float) -> Behaviour:
     return behave
 
 
+def drip_headers(handler: Handler) -> None:
+    """Headers without an end, a byte now and then."""
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not handler.server.closing.wait(0.05):
+        handler.wfile.write(b"x")
+
+
 def reset(handler: Handler) -> None:
     """The connection ends with RST, as a crashed server or a middle box ends it."""
     import socket

@@ -29,6 +29,7 @@ from tests.datasets.loopback import (
     Server,
     child_environment,
     drip,
+    drip_headers,
     python,
     redirect,
     reset,
@@ -217,6 +218,15 @@ def test_a_server_that_drips_is_given_up(
     assert "too slow" in failure(made_up, tmp_path, server.url, limits=limits)
     assert time.monotonic() - start < 5
     assert server.paths == ["/" + FIRST]
+
+
+def test_a_server_that_drips_headers_is_given_up(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
+    server.on(FIRST, drip_headers)
+    limits = dataclasses.replace(FAST, connect=0.2, read=0.3, grace=0.2)
+    assert "too slow: no whole answer within 0.7 s" in failure(made_up, tmp_path, server.url, limits=limits)
+    made_up.serve(server, "good/")
+    mirrors = server.url, server.url + "good"
+    assert fetch_from(made_up, tmp_path, *mirrors, limits=limits) == made_up.content
 
 
 def test_a_server_that_stays_silent_is_given_up(made_up: MadeUp, server: Server, tmp_path: Path) -> None:

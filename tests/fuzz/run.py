@@ -10,7 +10,7 @@ read it from then on, and mend the library.
 """
 
 import argparse
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +18,8 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY = 50_000  # kB that a target may take
-NAMES = ("idx", "gzip", "model", "description", "checkpoint", "header")
+MEMORY_DISK = "/dev/shm" if os.path.isdir("/dev/shm") else None  # each run writes a file
+NAMES = ("idx", "gzip", "model", "description", "checkpoint", "resume", "header")
 
 
 def main() -> int:
@@ -33,7 +34,12 @@ def main() -> int:
         command = [sys.executable, "-m", "tests.fuzz.run", name, "--child", "--seconds", str(options.seconds)]
         command += ["--failures", str(options.failures.resolve()), *(["--keep"] if options.keep else [])]
         root = CORPUS.parents[2]
-        done = subprocess.run(command, cwd=root, stderr=subprocess.PIPE, text=True, check=False)
+        # The fuzzer ends its process without cleaning up, so its temporary files have a folder of ours.
+        with tempfile.TemporaryDirectory(prefix="tinynet-fuzz-", dir=MEMORY_DISK) as folder:
+            environment = os.environ | {"TMPDIR": folder}
+            done = subprocess.run(
+                command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, check=False
+            )
         lines = done.stderr.splitlines()
         print(next((line for line in reversed(lines) if line.startswith("Done")), ""))
         if done.returncode != 0:
@@ -66,18 +72,15 @@ def fuzz(options: argparse.Namespace) -> None:
         from tests.fuzz.targets import TARGETS
 
     (name,) = options.targets
-    found = tempfile.mkdtemp(prefix="tinynet-fuzz-")  # what reaches new code goes to the first folder
-    folders = [CORPUS / name] if options.keep else [Path(found), CORPUS / name]
+    new = Path(tempfile.mkdtemp())  # what reaches new code goes to the first folder
+    folders = [CORPUS / name] if options.keep else [new, CORPUS / name]
     arguments = [
         # atheris itself keeps some kilobytes a run, so memory in all may grow; `modest` watches that of each.
         *(f"-max_total_time={options.seconds}", "-timeout=5", "-rss_limit_mb=0", "-max_len=4096"),
         *(f"-artifact_prefix={options.failures}/{name}-", "-print_final_stats=1", *map(str, folders)),
     ]
-    try:
-        atheris.Setup([sys.argv[0], *arguments], modest(TARGETS[name]))
-        atheris.Fuzz()
-    finally:
-        shutil.rmtree(found, ignore_errors=True)
+    atheris.Setup([sys.argv[0], *arguments], modest(TARGETS[name]))
+    atheris.Fuzz()
 
 
 def modest(target):

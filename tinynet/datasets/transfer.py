@@ -5,6 +5,8 @@ Nothing here knows what is in the file; `download` decides that from its hash.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,12 +152,45 @@ def _read_some(response: requests.Response) -> bytes:
 def _open(session: requests.Session, url: str, limits: Limits) -> requests.Response:
     """Send the request and follow redirects, each of which must be as safe as the first address."""
     for _ in range(_MAX_REDIRECTS + 1):
-        response = session.get(url, stream=True, allow_redirects=False, timeout=(limits.connect, limits.read))
+        response = _answer(session, url, limits)
         if not response.is_redirect:
             return response
         response.close()
         url = next_address(url, response.headers["Location"])
     raise TransferError(f"more than {_MAX_REDIRECTS} redirects")
+
+
+def _answer(session: requests.Session, url: str, limits: Limits) -> requests.Response:
+    """The answer to one request, its body not read yet.
+
+    Asked for in a thread of its own: a socket's timeout is one for each read, which headers that drip in never meet.
+    """
+    answers: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def ask() -> None:
+        try:
+            timeout = limits.connect, limits.read
+            response = session.get(url, stream=True, allow_redirects=False, timeout=timeout)
+        except Exception as error:
+            answers.put(error)
+        else:
+            answers.put(response)
+            if given_up.is_set():
+                response.close()
+
+    threading.Thread(target=ask, daemon=True).start()
+    seconds = limits.connect + limits.read + limits.grace
+    try:
+        answer = answers.get(timeout=seconds)
+    except BaseException as error:  # Ctrl-C too
+        given_up.set()
+        if not isinstance(error, queue.Empty):
+            raise
+        raise TransferError(f"too slow: no whole answer within {seconds:g} s", unreachable=True) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def next_address(url: str, location: str) -> str:
