@@ -204,7 +204,8 @@ def _source(source: Source | None) -> str:
     for line in source.text.splitlines():
         code, mark, comment = line.partition("#")
         dim = f'<span class="comment">{html.escape(mark + comment)}</span>' if mark else ""
-        lines.append(f"<span>{html.escape(code)}{dim}</span>")
+        # A word joiner keeps an arrow whole where a line is folded.
+        lines.append(f"<span>{html.escape(code)}{dim}</span>".replace("-&gt;", "-\u2060&gt;"))
     last = source.first_line + len(lines) - 1
     label = f"{source.file}, lines {source.first_line} to {last}"
     return (
