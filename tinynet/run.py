@@ -1,5 +1,6 @@
 """Run: a training run as its callbacks see it."""
 
+import math
 from dataclasses import dataclass, field
 
 from tinynet.history import History
@@ -22,6 +23,7 @@ class Run:
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False
+    batch_loss: float = math.nan  # of the last batch, before its update
     _loss_sum: float = 0.0
     _correct: int = 0
     _examples: int = 0

@@ -2,6 +2,7 @@
 
 from tinynet.study.events import Event, step_through
 from tinynet.study.gradient_check import GradientReport, TensorCheck, gradcheck
+from tinynet.study.over_time import TrainingMonitor
 from tinynet.study.tracing import LayerTrace, LossTrace, ParameterTrace, Trace, trace
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ParameterTrace",
     "TensorCheck",
     "Trace",
+    "TrainingMonitor",
     "gradcheck",
     "step_through",
     "trace",

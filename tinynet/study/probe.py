@@ -1,0 +1,191 @@
+"""What a model that trains makes of a few fixed examples: every layer's output and gradient, in histograms.
+
+The examples run through a twin of the model, which shares its parameters and nothing else: training with a
+probe gives the bits that it gives without. It is another loop over the layers; they know nothing of it.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinynet.layers import Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, Layer, Reshape, Residual
+from tinynet.losses import Loss
+from tinynet.parameters import walk
+from tinynet.protocols import Model
+from tinynet.types import Array
+
+LEVELS = 64  # octaves of sizes
+LOWEST = -48  # the first one begins at 2^-48, 3.6e-15
+BINS = 2 * LEVELS + 1  # negative sizes, zero and below, positive sizes
+SAMPLED = 2048  # elements that a histogram counts; of larger arrays the same random ones each time
+
+_WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)  # frozen, they compute what they compute otherwise
+_SAME_NUMBERS = (Flatten, Reshape)  # their output is their input, in another shape
+
+
+class Place(NamedTuple):
+    """An array that is looked at again and again."""
+
+    path: str  # of the layer: "2", inside a Residual "5.1"
+    name: str  # "y", its output; "dy", the gradient with respect to it; "dW", a parameter's gradient
+
+
+class Look(NamedTuple):
+    """What the probe saw once; arrays that are valid until the next look."""
+
+    loss: float
+    outputs: dict[str, Array]  # by the layer's path
+    gradients: dict[str, Array]  # with respect to these outputs
+
+
+class Probe:
+    """Fixed examples, and a twin of the model to run them through in training mode.
+
+    Batch-norm takes the examples' statistics, dropout drops the same units at each look.
+
+    Args: x (n, *input_shape), y: as `tinynet.inputs.check_data` gives them; loss: what the model is trained with.
+    """
+
+    def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
+        self.model, self.twin, self.loss = model, model.replica(), loss
+        self.x, self.y = x.astype(model.dtype), y
+        self.followers: list[tuple[Layer, Layer]] = []
+        for (_, layer), (_, twin) in zip(model.walk(), self.twin.walk(), strict=True):
+            twin.needs_input_grad = True
+            for name in twin.state_names:
+                twin.bind(name, getattr(twin, name).copy())
+            if isinstance(twin, Dropout):
+                twin.step = twin.first_row = 0
+            if isinstance(twin, _WEIGHTED):
+                twin.trainable = False  # nobody asks for the gradients of the twin's parameters
+            elif twin.param_specs:
+                self.followers.append((layer, twin))
+        # What is below the first layer with parameters never changes.
+        self.first = next(
+            (i for i, layer in enumerate(model.layers) if any(inner.param_specs for _, inner in walk([layer]))),
+            0,
+        )
+
+    def look(self) -> Look:
+        """Run the examples forward and backward, with the parameters as they are now."""
+        for own, theirs in zip(
+            self.twin.named_state().values(), self.model.named_state().values(), strict=True
+        ):
+            own[...] = theirs
+        for layer, twin in self.followers:
+            twin.trainable = layer.trainable  # a frozen batch-norm computes something else
+        layers, loss = self.twin.fuse(copy.copy(self.loss))
+        outputs: dict[str, Array] = {}
+        value = loss.forward(_forward(layers, self.x, "", outputs), self.y)
+        gradients: dict[str, Array] = {}
+        _backward(layers, loss.backward(), "", gradients, self.first, needs_dx=False)
+        return Look(value, outputs, gradients)
+
+    def input_of_first(self, look: Look) -> Array:
+        """What the first layer with parameters is given."""
+        return look.outputs[str(self.first - 1)] if self.first else self.x
+
+    def watched(self, look: Look) -> list[str]:
+        """The paths of the layers whose arrays say something: they change, and no other layer has the same."""
+        return [
+            path
+            for path, layer in self.twin.walk()
+            if path in look.gradients and not isinstance(layer, _SAME_NUMBERS)
+        ]
+
+
+def _forward(layers: Sequence[Layer], x: Array, prefix: str, found: dict[str, Array]) -> Array:
+    for index, layer in enumerate(layers):
+        x = _forward_layer(layer, x, f"{prefix}{index}", found)
+    return x
+
+
+def _forward_layer(layer: Layer, x: Array, path: str, found: dict[str, Array]) -> Array:
+    if type(layer) is Residual:  # as Residual.forward does it, with an eye on what is between
+        y, cut = _forward(layer.layers, x, f"{path}.", found), x
+        if layer.projection is not None:
+            cut = _forward_layer(layer.projection, x, f"{path}.{len(layer.layers)}", found)
+        y = np.add(cut, y)
+    else:
+        y = layer.forward(x, training=True)
+    found[path] = y
+    return y
+
+
+def _backward(
+    layers: Sequence[Layer],
+    dy: Array,
+    prefix: str,
+    found: dict[str, Array],
+    first: int = 0,
+    needs_dx: bool = True,
+) -> Array:
+    for index in range(len(layers) - 1, first - 1, -1):
+        layer, path = layers[index], f"{prefix}{index}"
+        if index == first and not needs_dx and type(layer) is not Residual:
+            found[path] = dy
+        else:
+            dy = _backward_layer(layer, dy, path, found)
+    return dy
+
+
+def _backward_layer(layer: Layer, dy: Array, path: str, found: dict[str, Array]) -> Array:
+    found[path] = dy
+    if type(layer) is Residual:
+        through, cut = _backward(layer.layers, dy, f"{path}.", found), dy
+        if layer.projection is not None:
+            cut = _backward_layer(layer.projection, dy, f"{path}.{len(layer.layers)}", found)
+        return np.add(cut, through)
+    dx = layer.backward(dy)
+    assert dx is not None
+    return dx
+
+
+class Histograms:
+    """Counts of the elements of many arrays by sign and power of two, in a few passes over all of them.
+
+    Args: sizes: of the arrays, which come in this order each time.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        rng = np.random.default_rng(0)
+        self.picks = [
+            None if size <= SAMPLED else np.sort(rng.choice(size, SAMPLED, replace=False, shuffle=False))
+            for size in sizes
+        ]
+        self.counted = np.array([min(size, SAMPLED) for size in sizes])
+        self.starts = np.cumsum(self.counted) - self.counted
+        self.values = np.empty(int(self.counted.sum()), np.float32)
+        self.zero_bins = np.repeat(np.arange(len(sizes), dtype=np.int32) * BINS + LEVELS, self.counted)
+
+    def count(self, arrays: Sequence[Array]) -> tuple[Array, Array]:
+        """Counts (arrays, BINS) and root mean squares (arrays,).
+
+        Bin ``LEVELS + k`` holds elements from 2^(LOWEST + k - 1) to twice that, bin ``LEVELS - k`` the negative ones;
+        the one in the middle those that are smaller, the last ones those that are larger, infinite or NaN.
+        """
+        values = self.values
+        for array, picks, start, count in zip(arrays, self.picks, self.starts, self.counted, strict=True):
+            flat = array.ravel(order="K")  # a view, whatever the order of axes in memory
+            values[start : start + count] = flat if picks is None else flat.take(picks)
+        bits = values.view(np.int32)  # sign, 8 bits of exponent + 127, 23 bits of fraction
+        levels = bits >> 23
+        levels &= 255
+        levels -= 127 + LOWEST - 1
+        np.clip(levels, 0, LEVELS, out=levels)
+        sign = bits >> 31  # 0, or -1: then the next two lines negate
+        levels ^= sign
+        levels -= sign
+        levels += self.zero_bins
+        counts = np.bincount(levels, minlength=len(self.counted) * BINS).reshape(-1, BINS)
+        squares = np.add.reduceat(np.square(values, dtype=np.float64), self.starts)
+        return counts.astype(np.uint16), np.sqrt(squares / self.counted)
+
+
+def octave(bin_number: int) -> tuple[float, float]:
+    """The two ends of a bin's sizes; of the one in the middle, 0 and where the first begins."""
+    level = abs(bin_number - LEVELS)
+    return (math.ldexp(1, LOWEST + level - 1) if level else 0.0), math.ldexp(1, LOWEST + level)
