@@ -5,6 +5,7 @@ import pytest
 
 import tinynet as tn
 from tinynet.study import GradientReport, gradcheck
+from tinynet.study.gradient_report import band
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 4))
@@ -298,3 +299,226 @@ def test_a_layer_that_returns_no_dx_is_named():
 def test_targets_without_a_loss_are_refused():
     with pytest.raises(ValueError, match="both y and loss"):
         gradcheck(tn.Dense(2), X, y=[0] * 5)
+
+
+# Kinks: an element whose central difference reaches across one, however small the step, can't be compared. It must not
+# fail the check, and it must not hide anything that is wrong.
+
+CLEAR = np.array([[-1.0, -0.5, 0.5, 1.0]])
+
+
+def elements(report, name="x"):
+    (tensor,) = (tensor for tensor in report.tensors if tensor.name == name)
+    return {element.index: element for element in tensor.elements}
+
+
+@pytest.mark.parametrize("kind", [tn.ReLU, tn.LeakyReLU])
+def test_what_crosses_a_kink_is_reported_apart(kind):
+    x = np.append(CLEAR, [[1e-9, -1e-9, 0.0]], axis=1)
+    report = gradcheck(kind(), x)
+    (tensor,) = report.tensors
+    assert (tensor.compared, tensor.crossed, tensor.ok, tensor.band) == (4, 3, True, "fine")
+    bands = {index: element.band for index, element in elements(report).items()}
+    assert bands == {(0, i): "fine" if i < 4 else "crossed a kink" for i in range(7)}
+    assert [element.crossed for element in tensor.elements] == [False] * 4 + [True] * 3
+    assert tensor.max_error < 1e-8  # of those that were compared
+    assert "Crossed a kink" in str(report)
+    assert "3 elements" in report.in_words()
+
+
+@pytest.mark.parametrize("distance", [3e-7, 3e-8, -3e-7, -3e-8])
+def test_a_kink_at_some_distance_is_avoided_by_a_smaller_step(distance):
+    report = gradcheck(tn.ReLU(), np.append(CLEAR, [[distance]], axis=1)).check()
+    assert report.tensors[0].crossed == 0
+    element = elements(report)[0, 4]
+    assert element.band == "fine"
+    assert element.numeric == pytest.approx(element.analytic, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [tn.MaxPool2D, tn.GlobalMaxPool2D])
+def test_pixels_of_a_max_pool_that_are_nearly_equal_cross_a_kink(kind):
+    x = np.random.default_rng(0).permutation(np.linspace(-1, 1, 32)).reshape(2, 4, 4, 1)
+    x[0, 0, :2] = [[5.0], [5.0 + 1e-9]]
+    report = gradcheck(kind(), x).check()
+    assert report.tensors[0].crossed == 2
+    assert {index for index, element in elements(report).items() if element.crossed} == {
+        (0, 0, 0, 0),
+        (0, 0, 1, 0),
+    }
+
+
+def test_a_tensor_that_only_crossed_was_not_checked():
+    report = gradcheck(tn.ReLU(), np.zeros((2, 3)))
+    assert not report.ok
+    assert report.tensors[0].band == "not compared"
+    assert "NOT COMPARED" in str(report)
+    with pytest.raises(AssertionError):
+        report.check()
+
+
+class NegatedReLU(tn.ReLU):
+    def backward(self, dy):
+        return -super().backward(dy)
+
+
+class LeakingReLU(tn.ReLU):
+    def backward(self, dy):
+        return dy * (self._y >= 0)  # which lets everything through
+
+
+class TwiceLeakyReLU(tn.LeakyReLU):
+    def backward(self, dy):
+        return 2 * super().backward(dy)
+
+
+class LastWinnerPool(tn.MaxPool2D):
+    def backward(self, dy):
+        return super().backward(dy)[:, ::-1]
+
+
+@pytest.mark.parametrize(
+    "bug", [NegatedReLU(), LeakingReLU(), TwiceLeakyReLU(), LastWinnerPool()], ids=lambda bug: type(bug).__name__
+)
+def test_a_wrong_backward_is_found_although_nearly_all_elements_cross(bug):
+    shape = (4, 6, 6, 2)
+    x = np.random.default_rng(1).choice([-1e-10, 0.0, 1e-10], shape)
+    x[0, :2, :2] = np.array([[-1.0, 2.0], [3.0, -4.0]])[..., None]  # one window, away from any kink
+    report = gradcheck(bug, x)
+    assert report.tensors[0].crossed > 100
+    assert report.tensors[0].band == "wrong"
+    assert not report.ok
+    right = next(kind for kind in (tn.ReLU, tn.LeakyReLU, tn.MaxPool2D) if isinstance(bug, kind))()
+    assert gradcheck(right, x).ok
+
+
+class WrongConv(tn.Conv2D):
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.dW *= -1
+        return dx
+
+
+@pytest.mark.parametrize("method", [0, 1], ids=["columns", "fourier"])
+@pytest.mark.parametrize("kind", [tn.Conv2D, WrongConv])
+def test_ties_that_are_a_matter_of_rounding_hide_nothing(kind, method):
+    """Over a plain background the pixels of a convolution differ by rounding, and so do a pool's winners."""
+
+    class Conv(kind):
+        def method(self, n):
+            return self.methods[method]
+
+    x = np.ones((2, 8, 8, 1))
+    x[:, 2, 3] = 0.3
+    model = tn.Sequential(
+        [Conv(3, 3, bias_initializer="glorot_uniform"), tn.MaxPool2D(), tn.ReLU(), tn.Flatten(), tn.Dense(2)],
+        input_shape=(8, 8, 1),
+        seed=0,
+    )
+    model.layers[0].b = [0.3, 0.4, -0.2]
+    report = gradcheck(model, x)
+    W = next(tensor for tensor in report.tensors if tensor.name == "0.W")
+    assert (W.crossed, W.ok) == (0, kind is tn.Conv2D)
+
+
+def test_each_element_is_in_the_report():
+    report = gradcheck(BiasNotSummed(4), X)
+    for tensor in report.tensors:
+        assert len(tensor.elements) == tensor.compared == np.prod(tensor.shape)
+        assert [element.index for element in tensor.elements] == list(np.ndindex(tensor.shape))
+    found = elements(report, "0.b")
+    for element in found.values():
+        assert element.error == abs(element.numeric - element.analytic)
+        assert element.band == "wrong"
+    worst = found[report.tensors[1].worst_index]
+    assert worst.error == report.tensors[1].max_error == max(element.error for element in found.values())
+
+
+def test_a_sample_is_in_the_report_and_of_very_many_elements_the_worst(monkeypatch):
+    sampled = gradcheck(tn.Dense(40), X, max_elements=7)
+    assert {len(tensor.elements) for tensor in sampled.tensors} == {7}
+
+    monkeypatch.setattr("tinynet.study.gradient_check.MOST_ELEMENTS", 6)
+
+    class OneElementWrong(RightDense):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.dW[2, 1] += 1
+            return dx
+
+    report = gradcheck(OneElementWrong(5), X)
+    tensor = report.tensors[0]
+    assert (tensor.compared, len(tensor.elements)) == (20, 6)
+    assert elements(report, "0.W")[2, 1].band == "wrong"
+    assert tensor.worst_index == (2, 1)
+    kinks = gradcheck(tn.ReLU(), np.append(CLEAR, np.zeros((1, 20)), axis=1)).tensors[0]
+    assert (kinks.compared, kinks.crossed, len(kinks.elements), kinks.ok) == (4, 20, 6, True)
+
+
+@pytest.mark.parametrize(
+    ("numeric", "analytic", "expected"),
+    [
+        (1.0, 1.0, "fine"),
+        (1.0, 1.0 + 0.9e-6, "fine"),
+        (-1e6, -1e6 - 0.9, "fine"),
+        (1.0, 1.0 + 3e-6, "suspicious"),
+        (1.0, 1.0009, "suspicious"),
+        (1.0, 1.002, "wrong"),
+        (1.0, -1.0, "wrong"),
+        (1.0, 2.0, "wrong"),
+        (1.0, 0.0, "wrong"),
+        (0.0, 0.0, "fine"),
+        (5e-9, -4e-17, "fine"),  # a bias before batch-norm: no gradient, but rounding
+        (5e-8, 0.0, "suspicious"),
+        (2e-7, 0.0, "wrong"),
+        (np.nan, 1.0, "wrong"),
+        (1.0, np.nan, "wrong"),
+        (np.inf, np.inf, "wrong"),
+        (1.0, -np.inf, "wrong"),
+    ],
+)
+def test_bands(numeric, analytic, expected):
+    for sign in (1, -1):
+        assert band(sign * numeric, sign * analytic, rtol=1e-6, floor=1e-8) == expected
+        assert band(sign * analytic, sign * numeric, rtol=1e-6, floor=1e-8) == expected
+
+
+def test_a_bias_before_batch_norm_has_a_gradient_of_zero_which_is_fine():
+    model = tn.Sequential(
+        [tn.Dense(6), tn.BatchNorm(), tn.Tanh(), tn.Dropout(0.4), tn.Dense(3), tn.Softmax()], (4,), seed=0
+    )
+    report = gradcheck(model, X, [0, 1, 2, 0, 1], tn.CrossEntropy(), rtol=1e-4).check()
+    bias = next(tensor for tensor in report.tensors if tensor.name == "0.b")
+    assert abs(bias.worst_analytic) < 1e-12
+    assert bias.band == "fine"
+
+
+def test_pixels_of_0_to_255_are_checked_as_closely_as_other_inputs():
+    """With steps of 1e-6 and a floor of 1e-8 whatever the scale, a gradient of this size would be but rounding."""
+
+    class SlightlyOffRescale(tn.Rescale):
+        def backward(self, dy):
+            return (1 + 1e-4) * super().backward(dy)
+
+    x = np.random.default_rng(2).integers(0, 256, (8, 30))
+    y = np.arange(8) % 3
+    for kind in (tn.Rescale, SlightlyOffRescale):
+        model = tn.Sequential([kind(1 / 255), tn.Dense(3), tn.Softmax()], input_shape=(30,), seed=0)
+        report = gradcheck(model, x, y, tn.CrossEntropy())
+        assert {tensor.name: tensor.band for tensor in report.tensors} == {
+            "1.W": "fine",
+            "1.b": "fine",
+            "x": "fine" if kind is tn.Rescale else "suspicious",
+        }
+
+
+def test_the_report_says_in_words_where_to_begin():
+    layers = [tn.Dense(4), tn.Tanh(), BiasNotSummed(4), tn.Tanh(), tn.Dense(2)]
+    text = gradcheck(tn.Sequential(layers, input_shape=(4,), seed=0), X).in_words()
+    assert text.startswith("Wrong: 2.b. ")
+    layers = [tn.Dense(4), tn.Tanh(), IgnoredUpstream(4), tn.Dense(2)]
+    text = gradcheck(tn.Sequential(layers, input_shape=(4,), seed=0), X).in_words()
+    assert text.startswith("Wrong: 0.W, 0.b, 2.W, 2.b, x. ")
+    assert "begin with 2.b" in text
+    assert gradcheck(SlightlyOff(3), X).in_words().startswith("Suspicious: 0.W.")
+    assert gradcheck(RightDense(3), X).in_words().startswith("Fine: for 35 elements of 3 tensors")
+    assert GradientReport([], 1e-6, 1e-6, 1e-8).in_words() == "Nothing was compared."

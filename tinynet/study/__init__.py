@@ -1,11 +1,13 @@
 """Backprop made visible."""
 
 from tinynet.study.events import Event, step_through
-from tinynet.study.gradient_check import GradientReport, TensorCheck, gradcheck
+from tinynet.study.gradient_check import gradcheck
+from tinynet.study.gradient_report import ElementCheck, GradientReport, TensorCheck
 from tinynet.study.over_time import TrainingMonitor
 from tinynet.study.tracing import LayerTrace, LossTrace, ParameterTrace, Trace, trace
 
 __all__ = [
+    "ElementCheck",
     "Event",
     "GradientReport",
     "LayerTrace",

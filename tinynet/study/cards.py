@@ -9,7 +9,7 @@ from tinynet.study import drawing
 from tinynet.study.equations import Equation, equations
 from tinynet.study.events import backward_notes, change_in_words, docstring_formulas, forward_notes
 from tinynet.study.formulas import FORMULAS, mathml
-from tinynet.study.gradient_check import ElementCheck
+from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.source import Source, method_source
 from tinynet.study.statistics import Statistics, norm, statistics
 from tinynet.study.tracing import LayerTrace, ParameterTrace, Trace
@@ -61,7 +61,8 @@ def layer_card(record: LayerTrace, checks: Checks) -> str:
         f'<article class="card" id="card-{record.path}" data-path="{record.path}" tabindex="-1" '
         f'style="--depth: {record.path.count(".")}" aria-labelledby="title-{record.path}">'
         f'<header><h2 id="title-{record.path}"><span class="path">{record.path}</span> {record.kind}</h2>'
-        f'<p class="facts"><code>{html.escape(record.layer.arguments()) or "no arguments"}</code> · {facts}</p></header>'
+        f'<p class="facts"><code>{html.escape(record.layer.arguments()) or "no arguments"}</code> · '
+        f"{facts}</p></header>"
         f'<div class="passes">{forward}{backward}</div>'
         f"{inspector(record.path, 'Point at any element')}"
         f"{_statistics(record.statistics(), {name: array.shape for name, array in record.arrays().items()}, record.kind)}"
@@ -82,7 +83,8 @@ def loss_card(step: Trace) -> str:
         method_source(owner, "backward"), [], []
     )  # fmt: skip
     note = (
-        '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the logits: the '
+        '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the '
+        "logits: the "
         "same gradient, but finite where a probability rounds to 0. So they share this card.</p>"
         if loss.fused
         else ""
@@ -114,7 +116,9 @@ def update_card(step: Trace) -> str:
         for layer in step.walk()
         for name, parameter in layer.parameters.items()
     )
-    words = change_in_words(step) if step.updated else "The loss is not finite: nothing was updated, as in fit."
+    words = (
+        change_in_words(step) if step.updated else "The loss is not finite: nothing was updated, as in fit."
+    )
     return (
         '<article class="card" id="card-update" data-path="update" tabindex="-1" aria-labelledby="title-update">'
         f'<header><h2 id="title-update">{type(step.optimizer).__name__}</h2>'
@@ -166,7 +170,11 @@ def _pass(
     shapes: Iterable[Equation],
     notes: Sequence[str],
 ) -> str:
-    lines = [mathml(formula) for formula in formulas] if formulas else [f"<code>{html.escape(line)}</code>" for line in plain]
+    lines = (
+        [mathml(formula) for formula in formulas]
+        if formulas
+        else [f"<code>{html.escape(line)}</code>" for line in plain]
+    )
     shown = "".join(f'<p class="formula">{line}</p>' for line in lines)
     figures = "".join(
         f'<figure class="shapes"><div>{drawing.equation(shape)}</div>'
@@ -192,7 +200,8 @@ def _source(source: Source | None) -> str:
     label = f"{source.file}, lines {source.first_line} to {last}"
     return (
         f'<figure class="source"><figcaption>{html.escape(label)}</figcaption>'
-        f'<pre tabindex="0" style="counter-reset: line {source.first_line - 1}"><code>{chr(10).join(lines)}</code></pre></figure>'
+        '<pre tabindex="0" style="counter-reset: line '
+        f'{source.first_line - 1}"><code>{chr(10).join(lines)}</code></pre></figure>'
     )
 
 
@@ -205,7 +214,8 @@ def _statistics(stats: Mapping[str, Statistics], shapes: Mapping[str, Shape], ti
         for name, found in stats.items()
     )
     return (
-        f'<div class="scroll"><table class="numbers statistics"><caption class="hidden">Statistics of {html.escape(title)}'
+        '<div class="scroll"><table class="numbers statistics"><caption class="hidden">Statistics of '
+        f"{html.escape(title)}"
         "</caption><thead><tr><th>array</th><th>shape</th><th>histogram</th><th>mean</th><th>std</th><th>min</th>"
         f"<th>max</th><th>zeros</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -221,13 +231,14 @@ def _check_table(record: LayerTrace, checks: Checks) -> str:
             band = "kink" if element.crossed else element.band
             rows.append(
                 f'<tr><th scope="row"><code>d{name}[{index}]</code></th><td>{number(element.numeric)}</td>'
-                f"<td>{number(element.analytic)}</td><td>{shown}</td><td>{element.relative_error:.0e}</td>"
+                f"<td>{number(element.analytic)}</td><td>{shown}</td><td>{number(element.error)}</td>"
                 f'<td class="verdict {band}">{verdict}</td></tr>'
             )
     if not rows:
         return ""
     return (
-        '<div class="scroll"><table class="numbers check"><caption>Is the gradient right? A few elements: the slope of the '
+        '<div class="scroll"><table class="numbers check"><caption>Is the gradient right? A few elements: the '
+        "slope of the "
         "loss, measured by moving that one parameter up and down in float64, beside what backward gives"
         "</caption><thead><tr><th>element</th><th>slope measured</th><th>backward, float64</th><th>in this step</th>"
         f"<th>difference</th><th></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
@@ -256,4 +267,3 @@ def _first_loss_note(step: Trace) -> str:
         return ""
     classes = probabilities.shape[1]
     return f" · guessing among {classes} classes gives ln {classes} = {math.log(classes):.4g}"
-

@@ -46,7 +46,9 @@ def equation(shapes: Equation) -> str:
     ]
     if shapes.added:
         parts.append(f'<span class="sign">{html.escape(shapes.added)}</span>')
-    return f'<div class="equation" role="img" aria-label="{html.escape(_spoken(shapes))}">{"".join(parts)}</div>'
+    return (
+        f'<div class="equation" role="img" aria-label="{html.escape(_spoken(shapes))}">{"".join(parts)}</div>'
+    )
 
 
 def matrix(shown: Matrix, summed: str) -> str:

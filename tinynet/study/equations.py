@@ -65,7 +65,9 @@ def _dense(record: LayerTrace) -> Equations:
     x, W, y = Matrix("x", images, inputs), Matrix("W", inputs, outputs), Matrix("y", images, outputs)
     dy, dW, dx = (matrix._replace(name=f"d{matrix.name}") for matrix in (y, W, x))
     bias = " + b" if "b" in record.parameters else ""
-    return _products(record, Equation(y, x, W, bias, _why("y", inputs, "inputs")), x, W, dy, dW, dx, "examples")
+    return _products(
+        record, Equation(y, x, W, bias, _why("y", inputs, "inputs")), x, W, dy, dW, dx, "examples"
+    )
 
 
 def _convolution(record: LayerTrace) -> Equations:
@@ -78,26 +80,40 @@ def _convolution(record: LayerTrace) -> Equations:
     dx = x._replace(name="dwindows")
     bias = " + b" if "b" in record.parameters else ""
     forward = Equation(
-        y, x, W, bias, f"Each row of windows is one {kh} x {kw} patch of x laid flat. " + _why("y", window, "numbers")
+        y,
+        x,
+        W,
+        bias,
+        f"Each row of windows is one {kh} x {kw} patch of x laid flat. " + _why("y", window, "numbers"),
     )
     return _products(record, forward, x, W, dy, dW, dx, "places of all images")
 
 
 def _products(
-    record: LayerTrace, forward: Equation, x: Matrix, W: Matrix, dy: Matrix, dW: Matrix, dx: Matrix, summed: str
+    record: LayerTrace,
+    forward: Equation,
+    x: Matrix,
+    W: Matrix,
+    dy: Matrix,
+    dW: Matrix,
+    dx: Matrix,
+    summed: str,
 ) -> Equations:
     backward = []
     if record.dy is not None and record.parameters["W"].gradient is not None:
         why = (
-            f"dW must have the shape of W, {W.rows.name} by {W.columns.name}. What is shared is {x.rows.name}, and the "
+            f"dW must have the shape of W, {W.rows.name} by {W.columns.name}. What is shared is {x.rows.name}, "
+            "and the "
             f"sum goes over it: over the {x.rows.size:,} {summed}. So {x.name} stands on its side, its "
             f"{x.columns.name} axis along the rows: that is the transpose."
         )
         backward.append(Equation(dW, x.T, dy, "", why))
     if record.dx is not None:
         why = (
-            f"{dx.name} must have the shape of {x.name}, {x.rows.name} by {x.columns.name}. Each {dy.name} went through a "
-            f"column of W on the way up and comes back through it: the sum goes over {dy.columns.name}, so W stands on "
+            f"{dx.name} must have the shape of {x.name}, {x.rows.name} by {x.columns.name}. Each {dy.name} went "
+            "through a "
+            f"column of W on the way up and comes back through it: the sum goes over {dy.columns.name}, so W "
+            "stands on "
             "its side."
         )
         if x.name == "windows":

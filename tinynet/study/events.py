@@ -28,7 +28,9 @@ class Event:
     def __str__(self) -> str:
         head = f"{self.phase:<9}{self.path + '  ' if self.path else ''}{self.title}"
         width = max((len(f"{name} {array.shape}") for name, array in self.arrays.items()), default=0)
-        rows = [f"{f'{name} {array.shape}':<{width}}  {statistics(array)}" for name, array in self.arrays.items()]
+        rows = [
+            f"{f'{name} {array.shape}':<{width}}  {statistics(array)}" for name, array in self.arrays.items()
+        ]
         return "\n  ".join([head, *self.formulas, *rows, *self.notes])
 
 
@@ -78,19 +80,26 @@ def _forward(record: LayerTrace) -> Event:
     lines = [*docstring_formulas(type(record.layer), "Forward"), *([str(shapes.forward)] if shapes else [])]
     parameters = {name: parameter.value for name, parameter in record.parameters.items()}
     arrays = {"x": record.x, **parameters, **record.cache, "y": record.y}
-    return Event("forward", record.path, repr(record.layer), tuple(lines), arrays, tuple(forward_notes(record)))
+    return Event(
+        "forward", record.path, repr(record.layer), tuple(lines), arrays, tuple(forward_notes(record))
+    )
 
 
 def _backward(record: LayerTrace) -> Event:
     shapes = equations(record)
-    lines = [*docstring_formulas(type(record.layer), "Backward"), *(map(str, shapes.backward) if shapes else [])]
+    lines = [
+        *docstring_formulas(type(record.layer), "Backward"),
+        *(map(str, shapes.backward) if shapes else []),
+    ]
     arrays = {} if record.dy is None else {"dy": record.dy}
     for name, parameter in record.parameters.items():
         if parameter.gradient is not None:
             arrays[f"d{name}"] = parameter.gradient
     if record.dx is not None:
         arrays["dx"] = record.dx
-    return Event("backward", record.path, repr(record.layer), tuple(lines), arrays, tuple(backward_notes(record)))
+    return Event(
+        "backward", record.path, repr(record.layer), tuple(lines), arrays, tuple(backward_notes(record))
+    )
 
 
 def forward_notes(record: LayerTrace) -> list[str]:

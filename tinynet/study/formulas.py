@@ -20,9 +20,7 @@ FORMULAS: dict[str, Formulas] = {
     ),
     "Sigmoid": Formulas(("y = frac{1}{1 + e^{-x}}",), ("dx = dy y (1 - y)",)),
     "Tanh": Formulas(("y = tanh(x)",), ("dx = dy (1 - y^2)",)),
-    "Softmax": Formulas(
-        ("y_i = frac{e^{x_i}}{sum_j e^{x_j}}",), ("dx_i = y_i (dy_i - sum_j dy_j y_j)",)
-    ),
+    "Softmax": Formulas(("y_i = frac{e^{x_i}}{sum_j e^{x_j}}",), ("dx_i = y_i (dy_i - sum_j dy_j y_j)",)),
     "LogSoftmax": Formulas(("y_i = x_i - log sum_j e^{x_j}",), ("dx_i = dy_i - e^{y_i} sum_j dy_j",)),
     "BatchNorm": Formulas(
         ("hat{x} = frac{x - mean}{sqrt{var + epsilon}}", "y = gamma hat{x} + beta"),
@@ -68,7 +66,10 @@ FORMULAS: dict[str, Formulas] = {
     ),
     "Residual": Formulas(("y = p(x) + f(x)",), ("dx = p'(dy) + f'(dy)",)),
     "SoftmaxCrossEntropy": Formulas(
-        ("p_{n k} = frac{e^{z_{n k}}}{sum_j e^{z_{n j}}}", "L = - frac{1}{N} sum_n sum_k q_{n k} log p_{n k}"),
+        (
+            "p_{n k} = frac{e^{z_{n k}}}{sum_j e^{z_{n j}}}",
+            "L = - frac{1}{N} sum_n sum_k q_{n k} log p_{n k}",
+        ),
         ("dz = frac{1}{N} (p - q)",),
     ),
     "CrossEntropy": Formulas(

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -26,14 +27,16 @@ from tinynet.layers.windows import windows
 from tinynet.study import cards
 from tinynet.study.encoding import ArrayStore
 from tinynet.study.events import Event
-from tinynet.study.gradient_check import ElementCheck, gradcheck
+from tinynet.study.gradient_check import gradcheck
+from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.tracing import LayerTrace, Trace
 from tinynet.types import Array
 
 SCRIPTS = ("arrays.js", "sums.js", "layersums.js", "losssums.js", "heatmap.js", "inspector.js", "page.js")
-MOST_EXACT = 131_072  # elements of an activation or an update; larger ones are kept to three digits
+MOST_EXACT = 120_000  # elements of an activation or an update; larger ones are kept to three digits
 MOST_PRODUCT = 20_000  # elements of a weight gradient; of larger ones the page sums the product itself
-CHECKED = 4  # elements of each parameter
+MOST_CHECKED = 4  # elements of each parameter
+CHECK_WORK = 120_000_000  # multiply-adds of a forward pass of the batch that allow one element each
 
 _BEFORE_IMAGES_CHANGE = (Rescale, Flatten, Reshape, Dropout, BatchNorm)
 
@@ -47,7 +50,7 @@ def write(
     about: Sequence[str] = (),
     look_at: Sequence[str] = (),
     sections: str = "",
-    checks: int = CHECKED,
+    checks: int | None = None,
 ) -> None:
     """Write the page, completely or not at all.
 
@@ -56,7 +59,8 @@ def write(
         title, about: the heading, and paragraphs below it.
         look_at: what to look at, as a list; HTML.
         sections: more HTML, before the cards.
-        checks: how many elements of each parameter's gradient to check against the measured slope; 0 for none.
+        checks: how many elements of each parameter's gradient to check against the measured slope; 0 for none, None
+            for as many as take seconds.
     Raises: OSError: if the file can't be written.
     """
     write_bytes(path, render(step, class_names, title, about, look_at, sections, checks).encode())
@@ -69,10 +73,13 @@ def render(
     about: Sequence[str] = (),
     look_at: Sequence[str] = (),
     sections: str = "",
-    checks: int = CHECKED,
+    checks: int | None = None,
 ) -> str:
     """The page as text."""
     store = ArrayStore(MOST_EXACT)
+    if checks is None:
+        work = max(step.model.multiply_adds() * len(step.x), 1)
+        checks = min(max(CHECK_WORK // work, 1), MOST_CHECKED)
     found = check_elements(step, checks) if checks and step.updated else {}
     layers = list(step.walk())
     data = {
@@ -96,6 +103,8 @@ def render(
         arrays="".join(f'<script type="text/array">{text}</script>' for text in store.texts),
         script="\n".join(asset(name) for name in SCRIPTS),
         version=__version__,
+        most_exact=f"{MOST_EXACT:,}",
+        most_product=f"{MOST_PRODUCT:,}",
     )
 
 
@@ -118,10 +127,12 @@ def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, 
     for layer in step.walk():
         for name, parameter in layer.parameters.items():
             model.named_params()[f"{layer.path}.{name}"][...] = parameter.value
-    given = step.model.loss
-    assert given is not None
+    if (
+        step.loss.fused
+    ):  # on the logits: behind a Softmax, a probability may round to 0 and the loss be infinite
+        model.layers = model.layers[:-1]
     with np.errstate(all="ignore"):
-        report = gradcheck(model, step.x, step.y, given, max_elements=elements, seed=step.model.seed)
+        report = gradcheck(model, step.x, step.y, step.loss.loss, max_elements=elements, seed=step.model.seed)
     return {tensor.name: tensor.elements for tensor in report.tensors if tensor.name != "x"}
 
 
@@ -130,7 +141,9 @@ def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, 
 
 def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, Any]:
     """A layer's arrays, and the settings that its sums depend on."""
-    arrays = {name: store.add(array) for name, array in record.arrays().items() if not _is_product(name, record)}
+    arrays = {
+        name: store.add(array) for name, array in record.arrays().items() if not _is_product(name, record)
+    }
     for name, parameter in record.parameters.items():
         arrays[name] = store.add(parameter.value, exact=True)
         if _is_product(f"d{name}", record) and parameter.gradient is not None:
@@ -141,12 +154,17 @@ def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, 
         "kind": record.kind,
         "arrays": arrays,
         "settings": {
-            name: value for name, value in layer.__dict__.items() if isinstance(value, (int, float)) and name[0] != "_"
+            name: value
+            for name, value in layer.__dict__.items()
+            if isinstance(value, (int, float)) and name[0] != "_"
         },
         "children": [child.path for child in record.children],
         "imageShape": _image_shape(record, step),
     }
-    if isinstance(layer, (Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D)) and layer.input_shape is not None:
+    if (
+        isinstance(layer, (Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D))
+        and layer.input_shape is not None
+    ):
         data["windows"] = _windows(layer)
     return data
 
@@ -154,7 +172,9 @@ def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, 
 def _is_product(name: str, record: LayerTrace) -> bool:
     """Whether it is a large dW that is a sum of products of two arrays that the page has."""
     return (
-        name == "dW" and isinstance(record.layer, (Dense, Conv2D)) and record.parameters["W"].value.size > MOST_PRODUCT
+        name == "dW"
+        and isinstance(record.layer, (Dense, Conv2D))
+        and record.parameters["W"].value.size > MOST_PRODUCT
     )
 
 
@@ -222,7 +242,8 @@ def _frame(event: Event) -> dict[str, Any]:
     words = {
         "forward": "its output y is computed from x",
         "loss": "one number for the batch, and the gradient that starts the way back",
-        "backward": "from dy it computes " + (" and ".join(name for name in arrays if name != "dy") or "nothing"),
+        "backward": "from dy it computes "
+        + (" and ".join(name for name in arrays if name != "dy") or "nothing"),
         "update": "each parameter moves a little against its gradient",
     }[event.phase]
     return {"phase": event.phase, "path": path, "title": event.title, "show": show, "words": words}
@@ -245,10 +266,14 @@ def _facts(step: Trace) -> str:
     )
 
 
+_MINUS = re.compile(r"(?<![\w-])-(?=\d)")
+
+
 def _look_at(items: Sequence[str]) -> str:
     if not items:
         return ""
-    return '<section class="look"><h2>What to look at</h2><ol>' + "".join(f"<li>{item}</li>" for item in items) + "</ol></section>"
+    lines = "".join(f"<li>{re.sub(_MINUS, '−', item)}</li>" for item in items)
+    return f'<section class="look"><h2>What to look at</h2><ol>{lines}</ol></section>'
 
 
 def _script_json(data: Mapping[str, Any]) -> str:
@@ -263,4 +288,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
-

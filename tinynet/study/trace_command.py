@@ -1,4 +1,4 @@
-"""python -m tinynet trace: one training step on real images as a page."""
+"""python -m tinynet trace: one training step on real images, or a network with a fault, as a page."""
 
 import argparse
 import sys
@@ -10,13 +10,16 @@ import numpy as np
 
 from tinynet import random, recipes
 from tinynet.checks import check_positive_int
-from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.layers import LogSoftmax, Softmax
+from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.model import Sequential, load_model
 from tinynet.optimizers import Adam, Optimizer
 from tinynet.storage import ModelFileError
-from tinynet.study.tracing import trace
+from tinynet.study import scenarios
+from tinynet.study.tracing import Trace, trace
+from tinynet.types import Array
 
+DEFAULT_RECIPE = "mlp_adam"
 IMAGES_OF_CONVOLUTIONS = 16  # an array of theirs is as large as a dense layer's of 300 images
 
 
@@ -27,14 +30,21 @@ def add_command(commands: Any) -> None:
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--recipe", choices=list(recipes.RECIPES), help="a new network (default: mlp_adam)")
+    which.add_argument(
+        "--scenario", choices=list(scenarios.SCENARIOS), help="a network with a fault, and where it shows"
+    )
     which.add_argument("--model", type=Path, metavar="FILE", help="a saved model, with a new Adam")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help=f"images (32; {IMAGES_OF_CONVOLUTIONS} for convolutions)"
     )
-    parser.add_argument("--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)"
+    )
     parser.add_argument("--text", action="store_true", help="print the step on the terminal as well")
     parser.add_argument("--seed", type=int, default=0, help="draws the weights and the images (0)")
-    parser.add_argument("--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+    )
     parser.set_defaults(run=run)
 
 
@@ -45,32 +55,49 @@ def run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         seed = random.check_seed(options.seed)
-        model, optimizer, loss = prepare(options.recipe, options.model, seed)
+        if options.batch_size is not None:
+            check_positive_int("--batch-size", options.batch_size)
         (x, y), _ = fashion_mnist.load(options.data_dir, archive=True)
-        n = check_positive_int("--batch-size", options.batch_size or default_batch_size(model))
-        rows = np.sort(random.generator(seed, random.SHUFFLE).choice(len(x), min(n, len(x)), replace=False))
-        step = trace(model, x[rows], y[rows], loss, optimizer)
-        if options.text:
-            print(step, end="\n\n")
-        name = options.model.name if options.model else (options.recipe or "mlp_adam")
-        about = [
-            f"{name}: {' → '.join(type(layer).__name__ for layer in model.layers)}, {model.params.size:,} parameters. "
-            f"One step on {len(rows)} images of Fashion-MNIST: every array that was computed, the line of code that "
-            "computed it, and for each number the sum that made it."
-        ]
-        step.to_html(options.output, class_names=fashion_mnist.CLASS_NAMES, about=about)
+        names = fashion_mnist.CLASS_NAMES
+        if options.scenario:
+            outcome = scenarios.run(options.scenario, x, y, seed)
+            step = outcome.step
+            scenarios.write_page(outcome, options.output, names)
+        else:
+            step = _trace(options, x, y, seed)
+            step.to_html(options.output, class_names=names, about=_about(options, step))
     except (OSError, ValueError, ModelFileError) as error:
         print(error, file=sys.stderr)
         return 1
+    if options.text:
+        print(step, end="\n\n")
     size = options.output.stat().st_size / 1e6
-    print(f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser")
+    print(
+        f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser"
+    )
     return 0
+
+
+def _trace(options: argparse.Namespace, x: Array, y: Array, seed: int) -> Trace:
+    model, optimizer, loss = prepare(options.recipe, options.model, seed)
+    n = min(options.batch_size or default_batch_size(model), len(x))
+    rows = np.sort(random.generator(seed, random.SHUFFLE).choice(len(x), n, replace=False))
+    return trace(model, x[rows], y[rows], loss, optimizer)
+
+
+def _about(options: argparse.Namespace, step: Trace) -> list[str]:
+    name = options.model.name if options.model else (options.recipe or DEFAULT_RECIPE)
+    layers = " → ".join(type(layer).__name__ for layer in step.model.layers)
+    return [
+        f"{name}: {layers}, {step.model.params.size:,} parameters. One step on {len(step.x)} images of Fashion-MNIST: "
+        "every array that was computed, the line of code that computed it, and for each number the sum that made it."
+    ]
 
 
 def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Sequential, Optimizer, Loss]:
     """A new network with its recipe's optimizer and loss, or a saved one with Adam."""
     if path is None:
-        made = recipes.make(recipe or "mlp_adam", seed=seed)
+        made = recipes.make(recipe or DEFAULT_RECIPE, seed=seed)
         return made.model, made.optimizer, made.loss
     model = load_model(path)
     return model, Adam(), model.loss or _loss_for(model)

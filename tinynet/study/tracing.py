@@ -49,7 +49,9 @@ class LayerTrace:
     layer: Layer
     x: Array
     y: Array
-    cache: dict[str, Array] = field(default_factory=dict)  # other arrays that forward kept for backward: a mask
+    cache: dict[str, Array] = field(
+        default_factory=dict
+    )  # other arrays that forward kept for backward: a mask
     dy: Array | None = None
     dx: Array | None = None
     parameters: dict[str, ParameterTrace] = field(default_factory=dict)

@@ -38,7 +38,7 @@ class Inspector {
   }
 
   names() {
-    const order = ["logits", "outputs", "loss of each", "probabilities", "dlogits", "doutputs", "x", "W", "b", "gamma", "beta", "mask", "y", "dy"];
+    const order = ["logits", "outputs", "loss of each", "probabilities", "dlogits", "doutputs", "x", "W", "b", "gamma", "beta", "mask", "y", "dy", "dW", "db", "dgamma", "dbeta", "dx"];
     const rank = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
     return this.card.names().sort((a, b) => rank(a) - rank(b));
   }
@@ -133,7 +133,7 @@ class Inspector {
     if (!this.layout) return;
     const room = Math.max(this.plot.clientWidth, 100), { rows, columns } = this.layout;
     const cell = Math.max(Math.min(room / columns, 560 / rows, 22), 0.5);
-    this.size = cell > 1 ? Math.floor(cell * 2) / 2 : Math.max(cell, columns > 4 * rows ? room / columns : cell);
+    this.size = cell > 1 ? Math.floor(cell * 4) / 4 : Math.max(cell, columns > 4 * rows ? room / columns : cell);
     for (const canvas of [this.canvas, this.winners]) {
       canvas.style.width = `${columns * this.size}px`;
       canvas.style.height = `${rows * this.size}px`;

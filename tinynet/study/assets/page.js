@@ -89,17 +89,10 @@ function showBatch(step) {
 async function start() {
   const step = await readStep(), inspectors = new Map();
   showBatch(step);
-  // An array is drawn when its card comes near: a page has dozens.
-  const near = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      const inspector = inspectors.get(target.dataset.path);
-      if (isIntersecting && inspector.name === undefined) inspector.choose(inspector.card.has("y") ? "y" : inspector.names()[0]);
-    }
-  }, { rootMargin: "600px" });
   for (const section of document.querySelectorAll(".inspector")) {
-    const card = step.byPath.get(section.dataset.path);
-    inspectors.set(card.path, new Inspector(section, step, card));
-    near.observe(section);
+    const card = step.byPath.get(section.dataset.path), inspector = new Inspector(section, step, card);
+    inspectors.set(card.path, inspector);
+    inspector.choose(card.has("y") ? "y" : inspector.names()[0]);
   }
   const stepper = new Stepper(step, inspectors);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

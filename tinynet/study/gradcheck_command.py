@@ -1,0 +1,209 @@
+"""python -m tinynet gradcheck: every gradient of a recipe's network, or of a saved one, on a real batch."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinynet import parallel, random, recipes
+from tinynet.datasets import fashion_mnist
+from tinynet.layers import LogSoftmax, Softmax
+from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
+from tinynet.model import Sequential, load_model
+from tinynet.study.gradient_check import gradcheck
+from tinynet.study.step_sizes import StepSizes, step_sizes
+from tinynet.types import Array
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+# Up to these numbers every element is compared, a second or two of work.
+_FEW_PARAMETERS, _FEW_INPUTS = 2_000, 10_000
+
+_SAMPLE = 20  # elements of each tensor otherwise
+_SWEEP_SAMPLE = 5
+
+
+def add_command(commands: "Commands") -> None:
+    """Register ``gradcheck`` with the command line; ``options.run(options)`` runs it and returns the exit status."""
+    parser = commands.add_parser(
+        "gradcheck",
+        help="compare every gradient of a network with the slope of its loss",
+        description="Compare the gradients that backward gives with central differences of the loss, tensor by tensor, "
+        "on a batch of Fashion-MNIST. The exit status is 0 if all are fine, 1 if one is not or there was an error.",
+    )
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--recipe", choices=recipes.RECIPES, default="mlp_adam", help="default: %(default)s")
+    network.add_argument("--model", type=Path, metavar="FILE", help="a model that was saved, instead")
+    parser.add_argument(
+        "--batch-size", type=_positive_int, default=8, metavar="N", help="images; default: %(default)s"
+    )
+    parser.add_argument(
+        "--elements",
+        type=_positive_int,
+        metavar="N",
+        help=f"how many elements of each tensor to compare, drawn by --seed; default: all of a network with fewer than "
+        f"{_FEW_PARAMETERS:,} parameters, {_SAMPLE} otherwise",
+    )
+    parser.add_argument(
+        "--epsilon", type=_positive, default=1e-6, help="step of the differences; default: %(default)g"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--sweep",
+        type=_picture_file,
+        nargs="?",
+        const=Path("gradcheck_sweep.png"),
+        metavar="FILE",
+        help="also measure the error with steps from 1e-1 to 1e-12, and draw it: png, svg or pdf; "
+        "default: %(const)s",
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the check; 0 if every gradient is fine, else 1, as after an error, which is explained on standard error."""
+    try:
+        return _run(options)
+    except (OSError, ValueError) as error:
+        named = isinstance(error, OSError) and error.filename is not None and error.strerror
+        print(f"{error.filename}: {error.strerror}" if named else error, file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.sweep is not None and not options.sweep.parent.is_dir():
+        raise ValueError(
+            f"{options.sweep}: the folder {options.sweep.parent} does not exist; create it first"
+        )
+    title, model, loss, on_bytes = _network(options)
+    x, y = _batch(model, options.batch_size, on_bytes, options.data_dir)
+    y = loss.check_targets(y, model.output_shape)
+    elements = _elements(model, x) if options.elements is None else options.elements
+    print(f"{title}; {model.params.size:,} parameters")
+    print(
+        f"{len(x)} images; {'every element' if elements is None else f'up to {elements} elements'} of each tensor",
+        flush=True,  # what follows may take a while
+    )
+    with parallel.blas_threads(parallel.blas_threads_for(model.multiply_adds(), len(x))):
+        report = gradcheck(
+            model, x, y, loss, epsilon=options.epsilon, max_elements=elements, seed=options.seed
+        )
+        print(f"\n{report}", flush=True)
+        if options.sweep is not None:
+            most = _SWEEP_SAMPLE if options.elements is None else options.elements
+            sweep = step_sizes(model, x, y, loss, max_elements=most, seed=options.seed)
+            print(f"\n{sweep}")
+            if sweep.tensors:
+                _draw(sweep, title, options.sweep)
+                print(f"wrote {options.sweep}")
+    return 0 if report.ok else 1
+
+
+def _network(options: argparse.Namespace) -> tuple[str, Sequential, Loss, bool]:
+    """What to call it, the model, the loss, and whether it takes bytes."""
+    if options.model is None:
+        recipe = recipes.make(options.recipe, seed=options.seed)
+        _leave_initial_values(recipe.model)
+        return f"{recipe.name}: {recipe.title}", recipe.model, recipe.loss, True
+    model = load_model(options.model)
+    loss = model.loss
+    if loss is None:
+        head = model.layers[-1]
+        if isinstance(head, Softmax):
+            loss = CrossEntropy()
+        else:
+            loss = NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
+    if not loss.is_classification:
+        raise ValueError(
+            f"{options.model}: was fitted with {loss!r}, and Fashion-MNIST has classes; "
+            "check it in Python, tn.study.gradcheck(model, x, y, loss)"
+        )
+    return str(options.model), model, loss, model.fitted_on_bytes or model.step == 0
+
+
+def _leave_initial_values(model: Sequential) -> None:
+    """Move biases, gammas and betas a little, each by its own random number.
+
+    At 0 and 1 they hide mistakes, as a backward may leave them out. And behind a bias of 0 a black background is exactly on
+    ReLU's kink.
+    """
+    vectors = model.params[model.decay_size :]  # what weight decay does not apply to
+    vectors += random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
+
+
+def _batch(model: Sequential, size: int, on_bytes: bool, data_dir: Path | None) -> tuple[Array, Array]:
+    """The first training images, in the shape that the model takes, and their labels."""
+    (images, labels), _ = fashion_mnist.load(data_dir, archive=True)
+    if math.prod(model.input_shape) != math.prod(images.shape[1:]):
+        raise ValueError(
+            f"the model takes inputs of shape {model.input_shape}, and Fashion-MNIST's images are {images.shape[1:]}; "
+            "check it in Python, tn.study.gradcheck(model, x, y, loss)"
+        )
+    if size > len(images):
+        raise ValueError(
+            f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}"
+        )
+    x = images[:size].reshape(-1, *model.input_shape)
+    return x if on_bytes else x / 255, labels[:size]
+
+
+def _elements(model: Sequential, x: Array) -> int | None:
+    """How many elements of each tensor to compare: all, or as many as take a few seconds."""
+    return None if model.params.size < _FEW_PARAMETERS and x.size <= _FEW_INPUTS else _SAMPLE
+
+
+def _draw(sweep: StepSizes, title: str, path: Path) -> None:
+    from tinynet.pictures import style
+    from tinynet.pictures.sweep import Panel, error_by_step
+
+    panels = [
+        Panel(
+            f"{tensor.name} {tensor.shape}",
+            tensor.errors,
+            tensor.crossed.mean(axis=1) > 0.5,
+            tensor.rounding,
+        )
+        for tensor in sweep.tensors
+    ]
+    note = (
+        "Numeric against analytic gradient: the V. Right: a step too long. Left: too short, rounding is all."
+    )
+    with style.house_style(path):
+        style.finish(error_by_step(title, note, sweep.epsilons, panels), path)
+
+
+def _positive_int(text: str) -> int:
+    return _number(text, int, "a whole number of at least 1", lambda value: value >= 1)
+
+
+def _positive(text: str) -> float:
+    return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def _seed(text: str) -> int:
+    return _number(text, int, "a whole number of at least 0", lambda value: value >= 0)
+
+
+def _number(text: str, kind: Any, expected: str, is_good: Any) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not is_good(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value
+
+
+def _picture_file(text: str) -> Path:
+    from tinynet.pictures.style import file_format
+
+    try:
+        file_format(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)

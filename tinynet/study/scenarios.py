@@ -1,0 +1,447 @@
+"""Networks with a fault put in on purpose: each trains briefly, and its page says where the fault shows."""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tinynet import random
+from tinynet.files import PathLike
+from tinynet.initializers import Initializer
+from tinynet.layers import Dense, Flatten, Layer, ReLU, Rescale, Sigmoid, Softmax
+from tinynet.losses import CrossEntropy
+from tinynet.model import Sequential
+from tinynet.optimizers import SGD
+from tinynet.study.statistics import norm
+from tinynet.study.tracing import LayerTrace, Trace, trace
+from tinynet.types import Array, Shape
+
+BATCH_SIZE = 32
+STEPS = 120
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A fault: the network that has it, and what to look at."""
+
+    name: str
+    title: str
+    about: str
+    layers: Callable[[], list[Layer]]
+    healthy_layers: Callable[[], list[Layer]]
+    look_at: Callable[["Outcome"], list[str]]
+    learning_rate: float = 0.05
+    healthy_learning_rate: float = 0.05
+    prepare: Callable[[Sequential], None] | None = None  # spoils a model that was built
+    sort_by_label: bool = False
+    steps: int = STEPS
+    traced: int | None = None  # the step that the page shows, from 0; None: the one after the training
+
+
+class Outcome(NamedTuple):
+    """What a scenario's training came to."""
+
+    scenario: Scenario
+    step: Trace  # the step that the page shows
+    losses: list[float]  # of each training step
+    healthy_losses: list[float]  # of the same network without the fault
+
+
+def run(name: str, x: Array, y: Array, seed: int = 0) -> Outcome:
+    """Train the faulty network and its healthy twin on the images for some steps, and trace one of them.
+
+    Args: name: a key of ``SCENARIOS``; x (n, 28, 28) bytes, y (n,) labels; seed: draws weights and batches.
+    Raises: ValueError: if there is no such scenario.
+    """
+    if name not in SCENARIOS:
+        raise ValueError(f"unknown scenario {name!r}; known: {', '.join(SCENARIOS)}")
+    scenario = SCENARIOS[name]
+    healthy = Sequential(scenario.healthy_layers(), x.shape[1:], seed=seed)
+    order = random.generator(seed, random.SHUFFLE).permutation(len(x))
+    healthy_losses, _ = _train(
+        healthy, SGD(scenario.healthy_learning_rate), x, y, order, range(scenario.steps)
+    )
+
+    model = Sequential(scenario.layers(), x.shape[1:], seed=seed)
+    if scenario.prepare is not None:
+        scenario.prepare(model)
+    optimizer = SGD(scenario.learning_rate)
+    if scenario.sort_by_label:
+        order = _long_runs_of_a_class(y, order, scenario.steps)
+    traced = scenario.steps if scenario.traced is None else scenario.traced
+    losses, rows = _train(model, optimizer, x, y, order, range(traced))
+    step = trace(model, x[rows], y[rows], CrossEntropy(), optimizer, dry_run=True)
+    if math.isfinite(step.loss_before):
+        losses += _train(model, optimizer, x, y, order, range(traced, scenario.steps))[0]
+    return Outcome(scenario, step, losses, healthy_losses)
+
+
+def write_page(outcome: Outcome, path: PathLike, class_names: Sequence[str] | None = None) -> None:
+    """The traced step as a page, with what to look at on top."""
+    scenario = outcome.scenario
+    outcome.step.to_html(
+        path,
+        class_names=class_names,
+        title=scenario.title,
+        about=[scenario.about],
+        look_at=scenario.look_at(outcome),
+        sections=_curves(outcome),
+    )
+
+
+def _train(
+    model: Sequential, optimizer: SGD, x: Array, y: Array, order: Array, steps: range
+) -> tuple[list[float], Array]:
+    """The loss of each step, and the rows of the batch that comes next. Ends where a loss is not finite."""
+    losses: list[float] = []
+    with np.errstate(all="ignore"):
+        for k in steps:
+            rows = _rows(order, k)
+            loss = model.loss_and_gradients(x[rows], y[rows], CrossEntropy())
+            losses.append(loss)
+            if not math.isfinite(loss):
+                return losses, rows
+            optimizer.step(model.params, model.grads)
+    return losses, _rows(order, steps.stop)
+
+
+def _rows(order: Array, k: int) -> Array:
+    return order[np.arange(k * BATCH_SIZE, (k + 1) * BATCH_SIZE) % len(order)]
+
+
+def _long_runs_of_a_class(y: Array, order: Array, steps: int) -> Array:
+    """The order that a data set sorted by label has, shortened: the steps pass three classes, and a fourth comes next."""
+    length = steps * BATCH_SIZE // 3
+    return np.concatenate([order[y[order] == label][:length] for label in range(4)])
+
+
+# -- the faults ------------------------------------------------------------------------------------------
+
+
+def _scaled_normal(factor: float) -> Initializer:
+    """He's normal values times a factor."""
+
+    def initializer(shape: Shape, rng: np.random.Generator) -> Array:
+        return rng.standard_normal(shape) * (factor * math.sqrt(2 / shape[0]))
+
+    return initializer
+
+
+def _classic(initializer: str | Initializer = "glorot_uniform", scale: float = 1 / 255) -> list[Layer]:
+    return [
+        *(Rescale(scale), Flatten()),
+        *(Dense(128, kernel_initializer=initializer), ReLU()),
+        *(Dense(10, kernel_initializer=initializer), Softmax()),
+    ]
+
+
+def _deep(
+    activation: type[Layer], initializer: str | Initializer, depth: int = 7, units: int = 64
+) -> list[Layer]:
+    hidden = [
+        layer for _ in range(depth) for layer in (Dense(units, kernel_initializer=initializer), activation())
+    ]
+    return [Rescale(1 / 255), Flatten(), *hidden, Dense(10), Softmax()]
+
+
+class ReLUWithWrongMask(ReLU):
+    """A ReLU whose backward has a mistake: one character.
+
+    Forward:   y = max(x, 0)
+    Backward:  dx = dy where y >= 0, else 0      (wrong: y is never below 0)
+    """
+
+    def backward(self, dy: Array) -> Array:
+        y = self.cached(self._y)
+        return dy * (y >= 0)
+
+
+def _kill_units(model: Sequential) -> None:
+    model.layers[2].b[:96] = -20  # of 128: too far below for any image
+
+
+def _look_at_dead(outcome: Outcome) -> list[str]:
+    relu, dense = outcome.step.layers[3], outcome.step.layers[2]
+    still = _share_of_still_columns(dense)
+    return [
+        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image. In y they are empty columns.",
+        f"{_link(relu)}, dx: the same columns are exactly 0. A unit that never fires passes no gradient.",
+        f"{_link(dense)}, dW: {still:.0%} of the columns are 0, so these weights never move again. Look at dW "
+        "as pictures: "
+        "the dead ones are empty.",
+        "The loss still falls, with what is left. That is why dead units go unnoticed. They come from a bias or "
+        "a learning "
+        "rate that pushed a unit below 0 for every input.",
+    ]
+
+
+def _look_at_vanishing(outcome: Outcome) -> list[str]:
+    dense = _dense(outcome.step)
+    first, last = _gradient_norm(dense[0]), _gradient_norm(dense[-1])
+    sigmoid = next(layer for layer in outcome.step.layers if isinstance(layer.layer, Sigmoid))
+    return [
+        f"From {_link(dense[-1])} down to {_link(dense[0])} the norm of dW falls from {last:.1e} to {first:.1e}: "
+        f"by a factor of {_factor(last, first)}.",
+        f"{_link(sigmoid)}: backward multiplies by y (1 − y), which is at most 1/4, at each of seven layers.",
+        '<a href="#card-update">The update</a>: the bars of update over value shrink from the last layer to the '
+        "first. The "
+        "layers near the image do not learn.",
+        "The healthy twin has ReLU, whose slope is 1 where it is not 0, and He's initial values.",
+    ]
+
+
+def _look_at_exploding(outcome: Outcome) -> list[str]:
+    dense = _dense(outcome.step)
+    outputs = [layer for layer in outcome.step.layers if isinstance(layer.layer, ReLU)]
+    first_loss = outcome.losses[0]
+    return [
+        f"The very first loss is {first_loss:.3g}, and guessing gives ln 10 = {math.log(10):.3g}.",
+        f"The standard deviation of y grows from layer to layer: {float(np.std(outputs[0].y)):.2g} behind "
+        f"{_link(outputs[0])}, {float(np.std(outputs[-1].y)):.2g} behind {_link(outputs[-1])}.",
+        f"On the way down the gradient grows as well: the norm of dW is {_number(_gradient_norm(dense[0]))} in "
+        f"{_link(dense[0])}.",
+        "The initial weights are three times as large as He's. Seven layers multiply that: 3⁷ is 2,187.",
+    ]
+
+
+def _look_at_high_rate(outcome: Outcome) -> list[str]:
+    step = outcome.step
+    dense = _dense(step)[0]
+    return [
+        "This is the second step. The gradient promised that the loss would change by "
+        f"{step.predicted_change:+.3g}; what "
+        f"happened is {step.change:+.3g}. The step is so long that the slope at its start says nothing about its end.",
+        f'<a href="#card-update">The update</a>: 2.W moves by {dense.parameters["W"].ratio or 0:.1e} of its '
+        "size in one "
+        "step; 1e-3 is usual.",
+        f"{_link(step.layers[3])}: {step.layers[3].dead_units} of 128 units are dead after one step, which "
+        "threw their "
+        "biases far below 0. They stay dead.",
+        f"The loss curve: up first, and then flat. After {len(outcome.losses)} steps it is "
+        f"{outcome.losses[-1]:.3g}, and "
+        f"with a tenth of the rate {outcome.healthy_losses[-1]:.3g}.",
+    ]
+
+
+def _look_at_unscaled(outcome: Outcome) -> list[str]:
+    step = outcome.step
+    dense = _dense(step)[0]
+    return [
+        f"This is the first step, and its loss is {step.loss_before:.3g}; a network that knows nothing should "
+        "have ln 10 = "
+        f"{math.log(10):.3g}. This one is sure, and wrong.",
+        f"{_link(step.layers[1])}: y goes from 0 to 255, where weights were drawn for numbers near 1.",
+        f"{_link(dense)}: dW is x^T dy, so bytes make it 255 times as large, and dy is large as well: the norm "
+        "of dW is "
+        f"{_number(_gradient_norm(dense))}.",
+        f"So even the small rate of {step.learning_rate:g} is too high: promised was a change of "
+        f"{step.predicted_change:+.3g}, and what happened is {step.change:+.3g}.",
+        f"After {len(outcome.losses)} steps the loss is {outcome.losses[-1]:.3g}, and "
+        f"{outcome.healthy_losses[-1]:.3g} with "
+        "one layer more: Rescale(1/255).",
+    ]
+
+
+def _look_at_unshuffled(outcome: Outcome) -> list[str]:
+    step = outcome.step
+    labels = sorted(set(step.y.tolist()))
+    probabilities = step.loss.probabilities
+    assert probabilities is not None
+    guesses = np.bincount(probabilities.argmax(1), minlength=10)
+    sure = int(guesses.argmax())
+    return [
+        f"The batch: its images have the {'label' if len(labels) == 1 else 'labels'} "
+        f"{', '.join(map(str, labels))} and no "
+        "other. The data are sorted by class, and nobody shuffled.",
+        f"{guesses[sure]} of {len(step.x)} are taken for class {sure}, the class that came before: the network "
+        "learned "
+        "whatever came last.",
+        '<a href="#card-loss">The loss</a>, dlogits: every row pushes the same class up. A batch like this is '
+        "no sample of "
+        "the data, so its gradient is no estimate of the whole gradient.",
+        "The loss curve: near 0 while a class lasts, then a jump when the next one begins. A low training loss means "
+        "nothing here.",
+    ]
+
+
+def _look_at_zero(outcome: Outcome) -> list[str]:
+    first, last = _dense(outcome.step)
+    return [
+        f"{_link(outcome.step.layers[3])}: every unit computes the same, here 0.",
+        f"{_link(last)}: x is 0, so dW = x^T dy is 0; and as W is 0, dx = dy W^T is 0 too.",
+        f"{_link(first)}: the norm of dW is {_gradient_norm(first):.3g}. Nothing below the last layer can ever move.",
+        f"Only the last bias learns: how frequent each class is. The loss stays at ln 10 = {math.log(10):.4g}: "
+        f"here {outcome.step.loss_before:.4g}.",
+        "Random initial values exist to make units differ. Any constant has the same fault as 0.",
+    ]
+
+
+def _look_at_wrong(outcome: Outcome) -> list[str]:
+    relu, dense = outcome.step.layers[3], outcome.step.layers[2]
+    return [
+        f"{_link(dense)}, at the end of the card: the slopes that were measured and what backward gives differ. "
+        "That is "
+        "the gradient check, and it says wrong.",
+        f"{_link(_dense(outcome.step)[-1])}: above the mistake every gradient is right. The first wrong one, "
+        "going down, "
+        "tells where to look: in the layer above it.",
+        f"{_link(relu)}: there it is, in the source of backward: y >= 0 is always true, as y is what max(x, 0) "
+        "gave. It should "
+        "be y > 0. So dx is dy, also where nothing went through.",
+        f"The loss falls nevertheless, from {outcome.losses[0]:.3g} to {outcome.losses[-1]:.3g}; the healthy "
+        "twin reaches "
+        f"{outcome.healthy_losses[-1]:.3g}. A curve that falls proves nothing about a gradient.",
+    ]
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "dead-relu",
+            "Dead ReLUs",
+            "A network of 784-128-10, in which the biases of 96 hidden units were set to −20.",
+            _classic,
+            _classic,
+            _look_at_dead,
+            prepare=_kill_units,
+        ),
+        Scenario(
+            "vanishing",
+            "Vanishing gradients",
+            "Seven hidden layers of 64 sigmoids.",
+            lambda: _deep(Sigmoid, "glorot_uniform"),
+            lambda: _deep(ReLU, "he_normal"),
+            _look_at_vanishing,
+        ),
+        Scenario(
+            "exploding",
+            "Exploding activations and gradients",
+            "Seven hidden layers of 64 ReLUs, with initial weights three times too large.",
+            lambda: _deep(ReLU, _scaled_normal(3)),
+            lambda: _deep(ReLU, "he_normal"),
+            _look_at_exploding,
+            learning_rate=1e-9,
+            steps=20,
+        ),
+        Scenario(
+            "learning-rate-too-high",
+            "A learning rate that is too high",
+            "A network of 784-128-10 under SGD with a learning rate of 1.",
+            _classic,
+            _classic,
+            _look_at_high_rate,
+            learning_rate=1.0,
+            healthy_learning_rate=0.1,
+            traced=1,
+        ),
+        Scenario(
+            "unscaled-input",
+            "Inputs that were not scaled",
+            "A network of 784-128-10 that is given bytes from 0 to 255, and no Rescale.",
+            lambda: _classic(scale=1),
+            _classic,
+            _look_at_unscaled,
+            learning_rate=0.001,
+            traced=0,
+        ),
+        Scenario(
+            "no-shuffle",
+            "Data that were not shuffled",
+            "A network of 784-128-10, trained on images in the order of their labels.",
+            _classic,
+            _classic,
+            _look_at_unshuffled,
+            sort_by_label=True,
+        ),
+        Scenario(
+            "zero-init",
+            "Weights that begin at zero",
+            "A network of 784-128-10, with every initial weight 0.",
+            lambda: _classic("zeros"),
+            _classic,
+            _look_at_zero,
+        ),
+        Scenario(
+            "wrong-gradient",
+            "A backward pass with a mistake",
+            "A network of 784-128-10, whose ReLU has a wrong backward. It trains, and hides it.",
+            lambda: [ReLUWithWrongMask() if isinstance(layer, ReLU) else layer for layer in _classic()],
+            _classic,
+            _look_at_wrong,
+        ),
+    )
+}
+
+
+# -- words and the curve ---------------------------------------------------------------------------------
+
+
+def _link(record: LayerTrace) -> str:
+    return f'<a href="#card-{record.path}">{record.path} {html.escape(record.kind)}</a>'
+
+
+def _dense(step: Trace) -> list[LayerTrace]:
+    return [layer for layer in step.layers if isinstance(layer.layer, Dense)]
+
+
+def _gradient_norm(record: LayerTrace) -> float:
+    gradient = record.parameters["W"].gradient
+    return math.nan if gradient is None else norm(gradient)
+
+
+def _share_of_still_columns(record: LayerTrace) -> float:
+    gradient = record.parameters["W"].gradient
+    return math.nan if gradient is None else float(np.mean(~gradient.any(axis=0)))
+
+
+def _factor(large: float, small: float) -> str:
+    return "infinity" if small == 0 else f"{large / small:,.0f}"
+
+
+def _number(value: float) -> str:
+    return "unknown, as there was no backward" if math.isnan(value) else f"{value:,.3g}"
+
+
+def _curves(outcome: Outcome) -> str:
+    """The loss of every step, with the fault and without, as inline SVG."""
+    width, height, left, bottom = 640, 180, 56, 28
+    curves = (("with the fault", "backward", outcome.losses), ("without", "forward", outcome.healthy_losses))
+    finite = [loss for _, _, losses in curves for loss in losses if math.isfinite(loss)]
+    low, high = min(finite), max(finite)
+    logarithmic = low > 0 and high / low > 30
+
+    def scaled(loss: float) -> float:
+        return math.log10(loss) if logarithmic else loss
+
+    span = (scaled(high) - scaled(low)) or 1
+    steps = max(len(losses) for _, _, losses in curves)
+
+    def point(k: int, loss: float) -> str:
+        x = left + (width - left - 8) * k / max(steps - 1, 1)
+        return f"{x:.1f},{8 + (height - bottom - 8) * (1 - (scaled(loss) - scaled(low)) / span):.1f}"
+
+    lines = "".join(
+        f'<polyline class="{tone}" points="'
+        + " ".join(point(k, loss) for k, loss in enumerate(losses) if math.isfinite(loss))
+        + '"/>'
+        for _, tone, losses in curves
+    )
+    words = "; ".join(f"{name}: from {losses[0]:.3g} to {losses[-1]:.3g}" for name, _, losses in curves)
+    legend = "".join(
+        f'<span class="{tone}"><i></i>{name}: {losses[0]:.3g} → {losses[-1]:.3g}</span>'
+        for name, tone, losses in curves
+    )
+    ticks = f'<text x="{left - 8}" y="14" text-anchor="end">{high:.3g}</text>'
+    ticks += f'<text x="{left - 8}" y="{height - bottom + 2}" text-anchor="end">{low:.3g}</text>'
+    ticks += f'<text x="{left}" y="{height - 8}">step 1</text>'
+    ticks += f'<text x="{width - 8}" y="{height - 8}" text-anchor="end">step {steps}</text>'
+    return (
+        '<section class="curves"><h2>The loss, step by step</h2>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{words}">'
+        f'<path class="axis" d="M{left} 8V{height - bottom}H{width - 8}"/>{lines}{ticks}</svg>'
+        f'<p class="small">{legend}{" · logarithmic" if logarithmic else ""}</p></section>'
+    )
