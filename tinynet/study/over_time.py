@@ -18,7 +18,7 @@ from tinynet.study.statistics import dead_units, saturated
 from tinynet.types import Array
 
 PROBE_SIZE = 64  # examples
-PROBE_OF_IMAGES = 16  # where layers hold images: as much work as some hundred in dense layers
+PROBE_OF_IMAGES = 32  # where layers hold images, which take longer
 MOST_SAMPLES = 400
 
 
@@ -89,10 +89,11 @@ class TrainingMonitor(Callback):
         monitor = tn.study.TrainingMonitor("training.html", x_val, y_val)
         model.fit(x_train, y_train, ..., callbacks=[monitor])
 
-    After the first step and every ``every`` steps, the first 64 examples (16, where layers hold images) run forward and
-    backward through a twin of the model. The page shows how outputs and gradients are spread in each layer and how far each weight moves for its
-    size, counts dead and saturated units, and says in words what looks wrong. Training gives the same bits with it as
-    without. After 400 samples every second is dropped, and ``every`` is doubled.
+    After the first step and every ``every`` steps, the first 64 examples (32, where layers hold images) run forward
+    and backward through a twin of the model. The page shows how outputs and gradients are spread in each layer and
+    how far each weight moves for its size, counts dead and saturated units, and says in words what looks wrong.
+    Training gives the same bits with it as without. Of more than 400 samples every second is dropped, and ``every``
+    is doubled.
 
     Args:
         path: the page to write; missing folders are made.
@@ -137,13 +138,13 @@ class TrainingMonitor(Callback):
         watched = self._probe.watched(look)
         places, sizes = [], []
         for path in watched:
-            weights = [
+            gradients = [
                 (f"d{name}", getattr(layers[path], name).size)
                 for name in layers[path].param_specs
                 if getattr(layers[path], name).ndim > 1
             ]
             size = look.outputs[path].size
-            for name, elements in [("y", size), ("dy", size), *weights]:
+            for name, elements in [("y", size), ("dy", size), *gradients]:
                 places.append(Place(path, name))
                 sizes.append(elements)
         weights = [path for path, (value, _, _) in self._parameters.items() if value.ndim > 1]
@@ -258,7 +259,8 @@ class TrainingMonitor(Callback):
             "thinned": record.thinned,
             "fresh": record.fresh,
             "samples": {
-                name: np.array([getattr(sample, name) for sample in record.samples]) for name in Sample._fields
+                name: np.array([getattr(sample, name) for sample in record.samples])
+                for name in Sample._fields
             },
         }
 

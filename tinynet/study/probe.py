@@ -65,7 +65,11 @@ class Probe:
                 self.followers.append((layer, twin))
         # What is below the first layer with parameters never changes.
         self.first = next(
-            (i for i, layer in enumerate(model.layers) if any(inner.param_specs for _, inner in walk([layer]))),
+            (
+                i
+                for i, layer in enumerate(model.layers)
+                if any(inner.param_specs for _, inner in walk([layer]))
+            ),
             0,
         )
 

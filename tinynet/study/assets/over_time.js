@@ -5,9 +5,12 @@ const STEP_KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Pag
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim().match(/\w\w/g).map((hex) => parseInt(hex, 16));
 
+// As Python's `findings.number` has it.
 function numberText(value) {
   if (value === null || value === undefined) return "–";
-  const size = Math.abs(value), text = value === 0 || (size >= 1e-3 && size < 1e4) ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+  const size = Math.abs(value);
+  if (size >= 1000 && size < 1e6) return value.toLocaleString("en", { maximumFractionDigits: 0 }).replace("-", "−");
+  const text = value === 0 || (size >= 1e-3 && size < 1000) ? String(Number(value.toPrecision(3))) : value.toExponential(1).replace(".0e", "e").replace("+", "");
   return text.replace(/-/g, "−");
 }
 
@@ -65,17 +68,27 @@ class Map2D {
 
   rowText(row, i) {
     const [sign, low, high] = this.chart.rows[row], share = percentText(this.share(row, i));
-    if (sign === 0) return `${share} are 0, or too small to show`;
+    if (sign === 0) return `here: ${share} are 0, or too small to show`;
+    if (this.row === null && this.share(row, i) === 0) return "nothing else";
     const [a, b] = sign > 0 ? [low, high] : [-high, -low];
-    return `${share} are from ${numberText(a)} to ${numberText(b)}`;
+    return `${this.row === null ? "most" : "here"}: ${share} from ${numberText(a)} to ${numberText(b)}`;
   }
 
   show(i) {
     const zero = `≈ 0: ${percentText(this.share(this.middle, i))}`;
     this.outputs.rms.textContent = numberText(this.chart.rms[i]);
     this.outputs.zero.textContent = zero;
-    this.outputs.point.textContent = this.row === null ? "" : this.rowText(this.row, i);
-    return `root mean square ${numberText(this.chart.rms[i])}, ${zero}`;
+    const point = this.outputs.point.textContent = this.rowText(this.row ?? this.fullest(i), i);
+    return `root mean square ${numberText(this.chart.rms[i])}, ${zero}, ${point}`;
+  }
+
+  // The row with the most elements, the one of zeros aside.
+  fullest(i) {
+    let best = this.middle;
+    for (let row = 0; row < this.chart.rows.length; row++) {
+      if (row !== this.middle && (best === this.middle || this.share(row, i) > this.share(best, i))) best = row;
+    }
+    return best;
   }
 }
 
@@ -85,7 +98,7 @@ class Page {
     this.views = [...document.querySelectorAll(".chart")].map((figure) => {
       const chart = data.charts[figure.dataset.key];
       const view = chart.series ? new Lines(figure, chart) : new Map2D(figure, chart, counts, data.steps.length);
-      const area = figure.querySelector(".picture-area");
+      const area = figure.querySelector(".drawing");
       area.addEventListener("pointermove", (event) => this.point(event, area, view));
       area.addEventListener("pointerdown", (event) => this.point(event, area, view));
       area.addEventListener("pointerleave", () => { view.row = null; this.go(this.current); });
