@@ -80,7 +80,7 @@ class Record:
     def of_weights(self, name: str) -> Array:
         """``gradient_norms`` or ``ratios``, of the weights alone: (samples, weights)."""
         columns = [self.parameters.index(path) for path in self.weights]
-        return self.series(name).reshape(-1, len(self.parameters))[:, columns]
+        return self.series(name).reshape(len(self.samples), len(self.parameters))[:, columns]
 
 
 class TrainingMonitor(Callback):

@@ -13,6 +13,7 @@ from tinynet.study.over_time import Record
 from tinynet.types import Array
 
 TABLE_ROWS = 25
+WIDE = 50.0  # losses with this ratio between them are drawn on a logarithmic axis
 SMOOTHING = 0.8  # what the smoothed loss keeps from one sample to the next
 
 
@@ -51,6 +52,7 @@ def overview(record: Record) -> list[Chart]:
     if record.classes:
         guess = math.log(record.classes)
         loss.guides = [(guess, f"ln {record.classes} = {guess:.3f}, guessing")]
+    loss.logarithmic = float(losses.min()) > 0 and float(losses.max() / losses.min()) > WIDE
     ratios = Chart(
         "ratios",
         "How far weights move in a step",

@@ -15,7 +15,7 @@ LABEL_HEIGHT = 9.0  # of a picture's height, in percent
 HIDDEN_TAIL = 0.005  # the share of elements whose sizes are not worth rows of their own
 
 _TITLES = {"y": "output y", "dy": "gradient dy"}
-_WORDS = {"y": "of the probe", "dy": "of the probe's loss, with respect to y"}
+_WORDS = {"y": "of the probe", "dy": "of the probe's loss"}
 _OF_BATCH = "of the step's batch"
 _TONES = {"y": "forward", "dy": "backward"}
 

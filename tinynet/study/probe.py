@@ -160,7 +160,7 @@ class Histograms:
             None if size <= SAMPLED else np.sort(rng.choice(size, SAMPLED, replace=False, shuffle=False))
             for size in sizes
         ]
-        self.counted = np.array([min(size, SAMPLED) for size in sizes])
+        self.counted = np.array([min(size, SAMPLED) for size in sizes], np.intp)
         self.starts = np.cumsum(self.counted) - self.counted
         self.values = np.empty(int(self.counted.sum()), np.float32)
         self.zero_bins = np.repeat(np.arange(len(sizes), dtype=np.int32) * BINS + LEVELS, self.counted)

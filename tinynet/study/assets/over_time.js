@@ -14,7 +14,10 @@ function numberText(value) {
   return text.replace(/-/g, "−");
 }
 
-const percentText = (share) => (share === null ? "–" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`);
+function percentText(share) {
+  if (share === null) return "–";
+  return share > 0 && share < 0.0005 ? "under 0.1%" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
+}
 
 // The lines of a chart: their values stand in the list below it.
 class Lines {
