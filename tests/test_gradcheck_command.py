@@ -25,9 +25,14 @@ def check(*arguments):
 def rows(text):
     """The table's: name, compared, crossed and verdict of each tensor."""
     found = re.findall(
-        r"^(\S+) +\([\d, ]+\) +([\d,]+) +([\d,]+) +\S+ +\S+ +(?:fine|suspicious|wrong|not compared) +(\w+)", text, re.M
+        r"^(\S+) +\([\d, ]+\) +([\d,]+) +([\d,]+) +\S+ +\S+ +(?:fine|suspicious|wrong|not compared) +(\w+)",
+        text,
+        re.M,
     )
-    return {name: (int(compared.replace(",", "")), int(crossed), verdict) for name, compared, crossed, verdict in found}
+    return {
+        name: (int(compared.replace(",", "")), int(crossed), verdict)
+        for name, compared, crossed, verdict in found
+    }
 
 
 @pytest.mark.data
@@ -43,11 +48,11 @@ def test_the_default_is_fine(fashion_mnist, capsys):
 @pytest.mark.data
 @pytest.mark.parametrize("name", tn.recipes.RECIPES)
 def test_every_recipe_is_fine(name, data, capsys):
-    assert check("--recipe", name, "--elements", 3, "--batch-size", 6) == 0
+    assert check("--recipe", name, "--elements", 2, "--batch-size", 4) == 0
     found = rows(capsys.readouterr().out)
     assert set(found) == {*tn.recipes.make(name, seed=0).model.named_params(), "x"}
     for compared, crossed, verdict in found.values():
-        assert compared + crossed == 3
+        assert compared + crossed == 2
         assert verdict == "ok"
 
 
@@ -64,8 +69,11 @@ def test_a_wrong_backward_is_told(data, capsys, monkeypatch):
     assert check() == 1
     text = capsys.readouterr().out
     assert {name: row[2] for name, row in rows(text).items()} == {
-        **{"2.W": "WRONG", "4.W": "WRONG"},
-        **{"2.b": "ok", "4.b": "ok", "x": "ok"},
+        "2.W": "WRONG",
+        "4.W": "WRONG",
+        "2.b": "ok",
+        "4.b": "ok",
+        "x": "ok",
     }
     assert "Wrong: 2.W, 4.W." in text
     assert "begin with 4.W" in text
@@ -92,9 +100,9 @@ def small(*head):
 @pytest.mark.parametrize("head", [(), (tn.Softmax,), (tn.LogSoftmax,)])
 def test_a_saved_model_that_is_small_is_compared_in_every_element(head, data, tmp_path, capsys):
     path = save(tmp_path / "m.safetensors", *small(*(kind() for kind in head)), input_shape=(28, 28, 1))
-    assert check("--model", path, "--batch-size", 2) == 0
+    assert check("--model", path, "--batch-size", 1) == 0
     text = capsys.readouterr().out
-    assert {name: row[0] for name, row in rows(text).items()} == {"3.W": 160, "3.b": 10, "x": 2 * 28 * 28}
+    assert {name: row[0] for name, row in rows(text).items()} == {"3.W": 160, "3.b": 10, "x": 28 * 28}
     assert "every element of each tensor" in text
 
 
@@ -103,7 +111,9 @@ def test_a_model_fitted_on_floats_sees_floats(data, tmp_path, monkeypatch, capsy
     seen = []
     forward = tn.Flatten.forward
     monkeypatch.setattr(
-        tn.Flatten, "forward", lambda self, x, training=False: seen.append(x.max()) or forward(self, x, training)
+        tn.Flatten,
+        "forward",
+        lambda self, x, training=False: seen.append(x.max()) or forward(self, x, training),
     )
     x = np.random.default_rng(1).random((16, 28, 28))
     layers = tn.Flatten(), tn.Dense(10), tn.Softmax()

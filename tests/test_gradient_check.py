@@ -5,7 +5,7 @@ import pytest
 
 import tinynet as tn
 from tinynet.study import GradientReport, gradcheck
-from tinynet.study.gradient_report import band
+from tinynet.study.gradient_report import band, check_element
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 4))
@@ -377,7 +377,9 @@ class LastWinnerPool(tn.MaxPool2D):
 
 
 @pytest.mark.parametrize(
-    "bug", [NegatedReLU(), LeakingReLU(), TwiceLeakyReLU(), LastWinnerPool()], ids=lambda bug: type(bug).__name__
+    "bug",
+    [NegatedReLU(), LeakingReLU(), TwiceLeakyReLU(), LastWinnerPool()],
+    ids=lambda bug: type(bug).__name__,
 )
 def test_a_wrong_backward_is_found_although_nearly_all_elements_cross(bug):
     shape = (4, 6, 6, 2)
@@ -482,6 +484,12 @@ def test_bands(numeric, analytic, expected):
         assert band(sign * analytic, sign * numeric, rtol=1e-6, floor=1e-8) == expected
 
 
+def test_an_element_that_agrees_has_crossed_no_kink_that_matters():
+    agrees, differs = (check_element((0,), 1.0, other, 1e-6, 1e-8, crossed=True) for other in (1.0, 1.5))
+    assert (agrees.crossed, agrees.band) == (False, "fine")
+    assert (differs.crossed, differs.band) == (True, "crossed a kink")
+
+
 def test_a_bias_before_batch_norm_has_a_gradient_of_zero_which_is_fine():
     model = tn.Sequential(
         [tn.Dense(6), tn.BatchNorm(), tn.Tanh(), tn.Dropout(0.4), tn.Dense(3), tn.Softmax()], (4,), seed=0
@@ -497,7 +505,7 @@ def test_pixels_of_0_to_255_are_checked_as_closely_as_other_inputs():
 
     class SlightlyOffRescale(tn.Rescale):
         def backward(self, dy):
-            return (1 + 1e-4) * super().backward(dy)
+            return (1 + 1e-5) * super().backward(dy)
 
     x = np.random.default_rng(2).integers(0, 256, (8, 30))
     y = np.arange(8) % 3

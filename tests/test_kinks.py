@@ -77,7 +77,9 @@ def test_winners_of_a_pool_and_the_first_of_equal_pixels():
 def test_winners_are_those_of_plain_loops(kind, data):
     case = data.draw(pool(kind)) if kind is tn.MaxPool2D else None
     layer = kind() if case is None else case.layer
-    x = np.round(case.x if case else np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=(3, 4, 5, 2)))
+    x = np.round(
+        case.x if case else np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=(3, 4, 5, 2))
+    )
     model = model_of(layer, input_shape=x.shape[1:])  # rounded, so that there are ties
     model.forward(x, training=True)
     found = winners(layer, layer._x, layer._y)

@@ -1,11 +1,11 @@
-"""The command line: python -m tinynet download | trace | gradcheck | info."""
+"""The command line: python -m tinynet download | trace | gradcheck | exercise | info."""
 
 import argparse
 import platform
 import sys
 from pathlib import Path
 
-from tinynet.study import gradcheck_command, trace_command
+from tinynet.study import exercises, gradcheck_command, trace_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     download.set_defaults(run=_download)
     info = commands.add_parser("info", help="versions, BLAS library, kernels and threads")
     info.set_defaults(run=_info)
-    for module in (trace_command, gradcheck_command):
+    for module in (trace_command, gradcheck_command, exercises):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)

@@ -10,23 +10,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tinynet.pictures import style as look
 from tinynet.types import Array
 
-COLUMNS = 4
 PANEL_WIDTH, PANEL_HEIGHT = 2.3, 1.7  # inches
 GAP, TITLE_GAP = 0.25, 0.42  # inches between panels, side by side and above each other
-LEFT, TOP, BOTTOM = 0.95, 1.15, 1.35  # inches around them
+LEFT, TOP, BOTTOM = 0.95, 1.15, 1.5  # inches around them
+LEGEND_WIDTH = 6.4  # inches
 SMALLEST, LARGEST = 1e-13, 10.0  # of the errors that are shown
-LEGEND_COLUMNS = 3
 
-# What an error is called, up to which: see `tinynet.study.gradient_report.band`.
+# What an error is called: see `tinynet.study.gradient_report.band`.
 BANDS = (
-    ("fine", SMALLEST, 1e-6, look.GREEN),
-    ("suspicious", 1e-6, 1e-3, look.ORANGE),
-    ("wrong", 1e-3, LARGEST, look.VERMILION),
+    ("called fine: up to 1e-6", SMALLEST, 1e-6, look.GREEN),
+    ("called suspicious: up to 1e-3", 1e-6, 1e-3, look.ORANGE),
+    ("called wrong: above 1e-3", 1e-3, LARGEST, look.VERMILION),
 )
 BAND_ALPHA, RANGE_ALPHA = 0.12, 0.3
 
@@ -49,13 +48,13 @@ def error_by_step(title: str, note: str, steps: Sequence[float], panels: Sequenc
 
     Args: note: a line below the title; steps: powers of ten; panels: at least one.
     """
-    columns = min(COLUMNS, len(panels))
+    columns = _columns(len(panels))
     rows = -(-len(panels) // columns)
     figure = look.new_figure()
     words = [look.text_width(figure, title, look.TITLE_SIZE, "bold"), look.text_width(figure, note)]
     panels_width = columns * (PANEL_WIDTH + GAP) - GAP
     panels_height = rows * (PANEL_HEIGHT + TITLE_GAP) - TITLE_GAP
-    width = max(LEFT + panels_width, look.MARGIN + max(*words, _LEGEND_WIDTH)) + look.MARGIN
+    width = max(LEFT + panels_width, look.MARGIN + max(*words, LEGEND_WIDTH)) + look.MARGIN
     height = TOP + panels_height + BOTTOM
     page = look.inch_axes(figure, width, height)
     look.write_title(page, title)
@@ -65,58 +64,37 @@ def error_by_step(title: str, note: str, steps: Sequence[float], panels: Sequenc
         left, top = LEFT + column * (PANEL_WIDTH + GAP), TOP + row * (PANEL_HEIGHT + TITLE_GAP)
         axes = look.inset_axes(page, left, top, PANEL_WIDTH, PANEL_HEIGHT)
         _draw_panel(axes, panel, np.asarray(steps))
-        axes.tick_params(labelbottom=number + columns >= len(panels), labelleft=column == 0)
-    page.text(
-        look.MARGIN + 0.08,
-        TOP + panels_height / 2,
-        "relative error",
-        rotation=90,
-        ha="center",
-        va="center",
-        color=look.MUTED,
-    )
-    below = TOP + panels_height + 0.36
-    page.text(LEFT + panels_width / 2, below, "step size", ha="center", va="center", color=look.MUTED)
+        is_lowest, is_first = number + columns >= len(panels), column == 0
+        axes.tick_params(labelbottom=is_lowest, labelleft=is_first)
+        axes.set(xlabel="step size" if is_lowest else "", ylabel="relative error" if is_first else "")
     figure.legend(
         handles=_legend(),
         loc="lower left",
         bbox_to_anchor=(look.MARGIN / width, look.MARGIN / height),
         borderaxespad=0,
         borderpad=0,
-        ncols=LEGEND_COLUMNS,
+        ncols=2,
+        columnspacing=3.0,
         frameon=False,
     )
     return figure
 
 
-_LEGEND_WIDTH = 7.4  # inches
+def _columns(panels: int) -> int:
+    """Three or four, whichever leaves the lowest row fuller; many panels take four."""
+    return min(panels, 3 if panels <= 12 and -panels % 3 < -panels % 4 else 4)
 
 
 def _legend() -> list[Line2D | Patch]:
+    points: dict[str, Any] = {"color": look.BLUE, "marker": "o", "markersize": 4}
+    across = "median, where most differences reach across a kink"
     return [
-        Line2D([], [], color=look.BLUE, marker="o", markersize=4, label="median"),
-        Line2D(
-            [],
-            [],
-            color=look.BLUE,
-            marker="o",
-            markersize=4,
-            markerfacecolor=look.PAPER,
-            label="the same, most across a kink",
-        ),
-        Patch(color=look.BLUE, alpha=RANGE_ALPHA, linewidth=0, label="from the least to the largest"),
+        Line2D([], [], label="median of the elements", **points),
+        Line2D([], [], label=across, markerfacecolor=look.PAPER, **points),
+        Patch(color=look.BLUE, alpha=RANGE_ALPHA, linewidth=0, label="from the smallest to the largest"),
         Line2D([], [], color=look.INK, linestyle="--", linewidth=1.0, label="what rounding alone would give"),
-        *(
-            Patch(color=color, alpha=2 * BAND_ALPHA, linewidth=0, label=f"{name}, {_words(low, high)}")
-            for name, low, high, color in BANDS
-        ),
+        *(Patch(color=color, alpha=2 * BAND_ALPHA, linewidth=0, label=label) for label, _, _, color in BANDS),
     ]
-
-
-def _words(low: float, high: float) -> str:
-    if low == SMALLEST:
-        return f"up to {high:.0e}"
-    return f"above {low:.0e}" if high == LARGEST else f"up to {high:.0e}"
 
 
 def _draw_panel(axes: Axes, panel: Panel, steps: Array) -> None:
@@ -137,4 +115,9 @@ def _draw_panel(axes: Axes, panel: Panel, steps: Array) -> None:
     axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in range(-12, 1, 3)]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(_power))
     axes.tick_params(length=0)
+
+
+def _power(value: float, _position: object) -> str:
+    return "1" if value == 1 else f"1e{round(np.log10(value))}"

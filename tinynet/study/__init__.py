@@ -1,5 +1,6 @@
 """Backprop made visible."""
 
+from tinynet.study.comparison import Comparison, compare
 from tinynet.study.events import Event, step_through
 from tinynet.study.gradient_check import gradcheck
 from tinynet.study.gradient_report import ElementCheck, GradientReport, TensorCheck
@@ -7,6 +8,7 @@ from tinynet.study.over_time import TrainingMonitor
 from tinynet.study.tracing import LayerTrace, LossTrace, ParameterTrace, Trace, trace
 
 __all__ = [
+    "Comparison",
     "ElementCheck",
     "Event",
     "GradientReport",
@@ -16,6 +18,7 @@ __all__ = [
     "TensorCheck",
     "Trace",
     "TrainingMonitor",
+    "compare",
     "gradcheck",
     "step_through",
     "trace",

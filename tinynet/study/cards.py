@@ -13,7 +13,7 @@ from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.source import Source, method_source
 from tinynet.study.statistics import Statistics, norm, statistics
 from tinynet.study.tracing import LayerTrace, ParameterTrace, Trace
-from tinynet.types import Shape
+from tinynet.types import Array, Shape
 
 RATIO_GUIDE = 1e-3  # update over weight: a rule of thumb (Karpathy)
 
@@ -56,7 +56,10 @@ def layer_card(record: LayerTrace, checks: Checks) -> str:
             backward_notes(record),
         )
     else:
-        backward = '<section class="pass backward"><h3>Backward</h3><p class="note">Not run: nothing here or below trains.</p></section>'
+        backward = (
+            '<section class="pass backward"><h3>Backward</h3>'
+            '<p class="note">Not run: nothing here or below trains.</p></section>'
+        )
     return (
         f'<article class="card" id="card-{record.path}" data-path="{record.path}" tabindex="-1" '
         f'style="--depth: {record.path.count(".")}" aria-labelledby="title-{record.path}">'
@@ -65,7 +68,7 @@ def layer_card(record: LayerTrace, checks: Checks) -> str:
         f"{facts}</p></header>"
         f'<div class="passes">{forward}{backward}</div>'
         f"{inspector(record.path, 'Point at any element')}"
-        f"{_statistics(record.statistics(), {name: array.shape for name, array in record.arrays().items()}, record.kind)}"
+        f"{_statistics(record.statistics(), _shapes(record.arrays()), record.kind)}"
         f"{_check_table(record, checks)}</article>"
     )
 
@@ -100,13 +103,13 @@ def loss_card(step: Trace) -> str:
         f'<p class="facts">{shape_text(loss.outputs.shape)} → one number: <b>{loss.value:.6g}</b>'
         f"{_first_loss_note(step)}</p></header>{note}"
         f'<div class="passes">{passes}</div>{inspector("loss", "Point at any element, or at an example&apos;s loss")}'
-        f"{_statistics(stats, {name: array.shape for name, array in shown.items()}, loss.name)}</article>"
+        f"{_statistics(stats, _shapes(shown), loss.name)}</article>"
     )
 
 
 def update_card(step: Trace) -> str:
     """The optimizer's formula, and how far each parameter moved for its size."""
-    formulas = FORMULAS[optimizer_formula(step.optimizer)] if optimizer_formula(step.optimizer) else None
+    formulas = FORMULAS.get(optimizer_formula(step.optimizer))
     body = _pass(
         "update", "Update", formulas.forward if formulas else None,
         docstring_formulas(type(step.optimizer), "Update"), method_source(type(step.optimizer), "update"), [], []
@@ -132,12 +135,12 @@ def update_card(step: Trace) -> str:
     )
 
 
-def optimizer_formula(optimizer: Optimizer) -> str | None:
-    """The key of its formulas; None for an optimizer of the user's own."""
+def optimizer_formula(optimizer: Optimizer) -> str:
+    """The key of its formulas, if the library has such an optimizer."""
     name = type(optimizer).__name__
     if isinstance(optimizer, SGD) and optimizer.momentum:
         name = "SGD with Nesterov momentum" if optimizer.nesterov else "SGD with momentum"
-    return name if name in FORMULAS else None
+    return name
 
 
 def inspector(path: str, title: str) -> str:
@@ -155,8 +158,8 @@ def shape_text(shape: Shape) -> str:
 
 def number(value: float) -> str:
     """A number as the page's tables have it."""
-    if math.isnan(value):
-        return "NaN"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     text = f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.2e}"
     return text.replace("-", "−")
 
@@ -203,6 +206,10 @@ def _source(source: Source | None) -> str:
         '<pre tabindex="0" style="counter-reset: line '
         f'{source.first_line - 1}"><code>{chr(10).join(lines)}</code></pre></figure>'
     )
+
+
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, Shape]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _statistics(stats: Mapping[str, Statistics], shapes: Mapping[str, Shape], title: str) -> str:

@@ -68,14 +68,16 @@ def matrix(shown: Matrix, summed: str) -> str:
     return (
         f'<svg class="matrix" viewBox="0 0 {across:.0f} {down:.0f}" width="{across:.0f}" height="{down:.0f}" '
         f'aria-hidden="true">'
-        f'<rect class="body{" turned" if shown.transposed else ""}" x="{x}" y="{y}" width="{width}" height="{height}"/>'
+        f'<rect class="body{" turned" if shown.transposed else ""}" x="{x}" y="{y}" width="{width}" '
+        f'height="{height}"/>'
         f"{_edge(shown.columns.name, summed, f'M{x} {y}h{width}')}"
         f"{_edge(shown.rows.name, summed, f'M{x} {y}v{height}')}"
         f'<text class="{_colour(shown.columns.name)}" x="{top_x:.0f}" y="{_TEXT}" text-anchor="middle">'
         f"{html.escape(top_label)}</text>"
         f'<text class="{_colour(shown.rows.name)}" transform="{turned}" text-anchor="middle">'
         f"{html.escape(left_label)}</text>"
-        f'<text class="name" x="{x + width / 2:.0f}" y="{y + height / 2 + 5:.0f}" text-anchor="middle">{name}{sign}</text>'
+        f'<text class="name" x="{x + width / 2:.0f}" y="{y + height / 2 + 5:.0f}" text-anchor="middle">'
+        f"{name}{sign}</text>"
         "</svg>"
     )
 
@@ -98,6 +100,7 @@ def _colour(axis: str) -> str:
 def _spoken(shapes: Equation) -> str:
     def say(shown: Matrix) -> str:
         side = " transposed" if shown.transposed else ""
-        return f"{shown.name}{side}, {shown.rows.size} ({shown.rows.name}) by {shown.columns.size} ({shown.columns.name})"
+        rows, columns = shown.rows, shown.columns
+        return f"{shown.name}{side}, {rows.size} ({rows.name}) by {columns.size} ({columns.name})"
 
     return f"{say(shapes.result)}, equals {say(shapes.left)}, times {say(shapes.right)}{shapes.added}"

@@ -31,7 +31,7 @@ class Matrix(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """result = left . right (+ what is added), where the columns of left are the rows of right: the sum goes over them."""
+    """result = left . right (+ what is added); the sum goes over the columns of left, which are the rows of right."""
 
     result: Matrix
     left: Matrix

@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinynet import parallel, random, recipes
 from tinynet.datasets import fashion_mnist
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 _FEW_PARAMETERS, _FEW_INPUTS = 2_000, 10_000
 
 _SAMPLE = 20  # elements of each tensor otherwise
-_SWEEP_SAMPLE = 5
+_SWEEP_SAMPLE, _SMALL_SWEEP_SAMPLE = 5, 3  # likewise for the sweep, the second for large networks
+_LARGE = 5_000_000  # multiply-adds an example
+
+
+class _Network(NamedTuple):
+    name: str
+    heading: str  # its name and what it is
+    model: Sequential
+    loss: Loss
+    takes_bytes: bool
 
 
 def add_command(commands: "Commands") -> None:
@@ -69,10 +78,11 @@ def run(options: argparse.Namespace) -> int:
     """Print the check; 0 if every gradient is fine, else 1, as after an error, which is explained on standard error."""
     try:
         return _run(options)
-    except (OSError, ValueError) as error:
-        named = isinstance(error, OSError) and error.filename is not None and error.strerror
-        print(f"{error.filename}: {error.strerror}" if named else error, file=sys.stderr)
-        return 1
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+    return 1
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -80,36 +90,37 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(
             f"{options.sweep}: the folder {options.sweep.parent} does not exist; create it first"
         )
-    title, model, loss, on_bytes = _network(options)
-    x, y = _batch(model, options.batch_size, on_bytes, options.data_dir)
+    network = _network(options)
+    model, loss = network.model, network.loss
+    x, y = _batch(model, options.batch_size, network.takes_bytes, options.data_dir)
     y = loss.check_targets(y, model.output_shape)
     elements = _elements(model, x) if options.elements is None else options.elements
-    print(f"{title}; {model.params.size:,} parameters")
+    print(f"{network.heading}; {model.params.size:,} parameters")
     print(
         f"{len(x)} images; {'every element' if elements is None else f'up to {elements} elements'} of each tensor",
         flush=True,  # what follows may take a while
     )
-    with parallel.blas_threads(parallel.blas_threads_for(model.multiply_adds(), len(x))):
+    with parallel.blas_threads(1):  # the products are small: two threads would wait for each other
         report = gradcheck(
             model, x, y, loss, epsilon=options.epsilon, max_elements=elements, seed=options.seed
         )
         print(f"\n{report}", flush=True)
         if options.sweep is not None:
-            most = _SWEEP_SAMPLE if options.elements is None else options.elements
+            most = _SMALL_SWEEP_SAMPLE if model.multiply_adds() > _LARGE else _SWEEP_SAMPLE
+            most = most if options.elements is None else options.elements
             sweep = step_sizes(model, x, y, loss, max_elements=most, seed=options.seed)
             print(f"\n{sweep}")
             if sweep.tensors:
-                _draw(sweep, title, options.sweep)
+                _draw(sweep, network.name, options.sweep)
                 print(f"wrote {options.sweep}")
     return 0 if report.ok else 1
 
 
-def _network(options: argparse.Namespace) -> tuple[str, Sequential, Loss, bool]:
-    """What to call it, the model, the loss, and whether it takes bytes."""
+def _network(options: argparse.Namespace) -> _Network:
     if options.model is None:
         recipe = recipes.make(options.recipe, seed=options.seed)
         _leave_initial_values(recipe.model)
-        return f"{recipe.name}: {recipe.title}", recipe.model, recipe.loss, True
+        return _Network(recipe.name, f"{recipe.name}: {recipe.title}", recipe.model, recipe.loss, True)
     model = load_model(options.model)
     loss = model.loss
     if loss is None:
@@ -123,20 +134,21 @@ def _network(options: argparse.Namespace) -> tuple[str, Sequential, Loss, bool]:
             f"{options.model}: was fitted with {loss!r}, and Fashion-MNIST has classes; "
             "check it in Python, tn.study.gradcheck(model, x, y, loss)"
         )
-    return str(options.model), model, loss, model.fitted_on_bytes or model.step == 0
+    takes_bytes = model.fitted_on_bytes or model.step == 0  # who was not fitted takes what recipes take
+    return _Network(str(options.model.name), str(options.model), model, loss, takes_bytes)
 
 
 def _leave_initial_values(model: Sequential) -> None:
     """Move biases, gammas and betas a little, each by its own random number.
 
-    At 0 and 1 they hide mistakes, as a backward may leave them out. And behind a bias of 0 a black background is exactly on
-    ReLU's kink.
+    At 0 and 1 they hide mistakes, as a backward may leave them out. And behind a bias of 0 a black background is
+    exactly on ReLU's kink.
     """
     vectors = model.params[model.decay_size :]  # what weight decay does not apply to
     vectors += random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
 
 
-def _batch(model: Sequential, size: int, on_bytes: bool, data_dir: Path | None) -> tuple[Array, Array]:
+def _batch(model: Sequential, size: int, as_bytes: bool, data_dir: Path | None) -> tuple[Array, Array]:
     """The first training images, in the shape that the model takes, and their labels."""
     (images, labels), _ = fashion_mnist.load(data_dir, archive=True)
     if math.prod(model.input_shape) != math.prod(images.shape[1:]):
@@ -149,7 +161,7 @@ def _batch(model: Sequential, size: int, on_bytes: bool, data_dir: Path | None) 
             f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}"
         )
     x = images[:size].reshape(-1, *model.input_shape)
-    return x if on_bytes else x / 255, labels[:size]
+    return x if as_bytes else x / 255, labels[:size]
 
 
 def _elements(model: Sequential, x: Array) -> int | None:
@@ -157,7 +169,7 @@ def _elements(model: Sequential, x: Array) -> int | None:
     return None if model.params.size < _FEW_PARAMETERS and x.size <= _FEW_INPUTS else _SAMPLE
 
 
-def _draw(sweep: StepSizes, title: str, path: Path) -> None:
+def _draw(sweep: StepSizes, name: str, path: Path) -> None:
     from tinynet.pictures import style
     from tinynet.pictures.sweep import Panel, error_by_step
 
@@ -170,31 +182,30 @@ def _draw(sweep: StepSizes, title: str, path: Path) -> None:
         )
         for tensor in sweep.tensors
     ]
-    note = (
-        "Numeric against analytic gradient: the V. Right: a step too long. Left: too short, rounding is all."
-    )
+    title = f"{name}: error of numeric gradients by step size"
+    note = "Long steps: the function's bends and kinks. Short steps: rounding."
     with style.house_style(path):
         style.finish(error_by_step(title, note, sweep.epsilons, panels), path)
 
 
 def _positive_int(text: str) -> int:
-    return _number(text, int, "a whole number of at least 1", lambda value: value >= 1)
+    return int(_checked(text, int, "a whole number of at least 1", low=1))
 
 
 def _positive(text: str) -> float:
-    return _number(text, float, "a number above 0", lambda value: 0 < value < math.inf)
+    return _checked(text, float, "a number above 0", low=sys.float_info.min)
 
 
 def _seed(text: str) -> int:
-    return _number(text, int, "a whole number of at least 0", lambda value: value >= 0)
+    return int(_checked(text, int, "a whole number of at least 0", low=0))
 
 
-def _number(text: str, kind: Any, expected: str, is_good: Any) -> Any:
+def _checked(text: str, kind: type[int] | type[float], expected: str, low: float) -> float:
     try:
         value = kind(text)
     except ValueError:
-        value = None
-    if value is None or not is_good(value):
+        value = math.nan
+    if not low <= value < math.inf:
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return value
 

@@ -29,7 +29,7 @@ from tinynet.study.gradient_report import (
 from tinynet.study.objective import Objective
 from tinynet.types import Array
 
-# An element that disagrees and whose central difference reached across a kink is tried again with these shares of the step.
+# An element that disagrees, and whose central difference reached across a kink, is tried with these shares of the step.
 SHARES_OF_STEP = (1.0, 0.1, 0.01)
 
 MOST_ELEMENTS = 1_000  # that a report keeps of a tensor

@@ -1,5 +1,6 @@
 """What a gradient check found: of each element, of each tensor, and in plain words."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +26,8 @@ def band(numeric: float, analytic: float, rtol: float, floor: float) -> str:
                 here; or the function bends so strongly that another epsilon is needed.
     wrong       above that, or not finite. A sign, a factor or a sum is missing.
 
-    Near 0 the share of size says nothing, as a gradient of 1e-17 has no digits that could agree; there the floor decides.
+    Near 0 the share of size says nothing, as a gradient of 1e-17 has no digits that could agree: there the floor
+    decides.
 
     Args: rtol: relative tolerance; floor: absolute tolerance, about the rounding of the numeric gradient.
     """
@@ -137,13 +139,13 @@ class GradientReport(NamedTuple):
         if named[WRONG]:
             nearest = next((name for name in reversed(named[WRONG]) if name != "x"), "x")
             lines.append(
-                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: begin with "
-                f"{nearest}, which is nearest to the output, and the layers behind it."
+                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: begin "
+                f"with {nearest}, which is nearest to the output, and the layers behind it."
             )
         if named[SUSPICIOUS]:
             lines.append(
-                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small term may be "
-                "missing, or another epsilon is needed."
+                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small term may "
+                "be missing, or another epsilon is needed."
             )
         if named[NOT_COMPARED]:
             lines.append(
@@ -154,7 +156,7 @@ class GradientReport(NamedTuple):
                 f"Crossed a kink, the corner of a ReLU or max-pool, whatever the step: {_count(crossed, 'element')}. "
                 "There is no slope to compare there, so they count neither way."
             )
-        return "\n".join(lines) if lines else "Nothing was compared."
+        return "\n".join(textwrap.fill(line, 110) for line in lines) if lines else "Nothing was compared."
 
     def __str__(self) -> str:
         lines = [
@@ -165,10 +167,14 @@ class GradientReport(NamedTuple):
         ]
         lines += [
             f"{tensor.name:<14}{tensor.shape!s:<20}{tensor.compared:>9,}{tensor.crossed:>9,}"
-            f"{tensor.max_error:>11.2e}{tensor.max_relative_error:>10.2e}  {tensor.band:<14}{tensor.verdict}"
+            f"{tensor.max_error:>11.2e}{_relative(tensor):>10}  {tensor.band:<14}{tensor.verdict}"
             for tensor in self.tensors
         ]
         return "\n".join([*lines, self.in_words()])
+
+
+def _relative(tensor: TensorCheck) -> str:
+    return f"{tensor.max_relative_error:.2e}" if tensor.max_relative_error else "rounding"
 
 
 def _count(number: int, noun: str) -> str:

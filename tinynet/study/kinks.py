@@ -1,8 +1,8 @@
 """Kinks: the corners in a network's function, and on which side of each of them a forward pass was.
 
-ReLU has a corner at 0, and max-pooling one wherever another pixel of a window becomes the largest. Between them backward
-gives the slope. A central difference that reaches across one mixes the slopes of both sides, and says nothing about
-backward.
+ReLU has a corner at 0, and max-pooling one wherever another pixel of a window becomes the largest. Between them
+backward gives the slope. A central difference that reaches across one mixes the slopes of both sides, and says nothing
+about backward.
 
 All of it is read from what the layers keep for their backward. A layer of your own that has corners is not known here,
 unless it derives from one of these and keeps what that one keeps.

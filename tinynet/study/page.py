@@ -180,10 +180,8 @@ def _is_product(name: str, record: LayerTrace) -> bool:
 
 def _windows(layer: Any) -> dict[str, dict[str, int]]:
     size = layer.kernel_size if isinstance(layer, (Conv2D, DepthwiseConv2D)) else None
-    if size is None:
-        places = layer.windows
-    else:
-        places = windows(layer.input_shape, size, layer.strides, layer.padding, "kernel")
+    shape = layer.input_shape
+    places = windows(shape, size, layer.strides, layer.padding, "kernel") if size else layer.windows
     return {
         name: {"size": axis.size, "stride": axis.stride, "before": axis.before}
         for name, axis in zip(("down", "across"), places, strict=True)

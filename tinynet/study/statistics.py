@@ -53,18 +53,31 @@ def statistics(array: Array, bins: int = BINS) -> Statistics:
         nan = math.nan
         return Statistics(values.size, nan, nan, nan, nan, nan, values.size, (0,) * bins, (nan, nan))
     low, high = float(finite.min()), float(finite.max())
-    counts, edges = np.histogram(finite, bins, (low, high) if low < high else (low - 0.5, high + 0.5))
+    counts, edges = _histogram(finite, bins, low, high)
+    with np.errstate(over="ignore"):
+        std = float(finite.std())
     return Statistics(
         values.size,
         float(finite.mean()),
-        float(finite.std()),
+        std,
         low,
         high,
         float(np.count_nonzero(values == 0)) / values.size,
         values.size - finite.size,
         tuple(map(int, counts)),
-        (float(edges[0]), float(edges[-1])),
+        edges,
     )
+
+
+def _histogram(values: Array, bins: int, low: float, high: float) -> tuple[Array, tuple[float, float]]:
+    """Counts, and where the bins begin and end: a little wider than the values where those are all but equal."""
+    room = max(abs(low), abs(high)) * 1e-9 or 0.5
+    if high - low < room:
+        low, high = low - room, high + room
+    if not math.isfinite(high - low):  # a range beyond float64's
+        counts, edges = _histogram(values / 4, bins, low / 4, high / 4)
+        return counts, (4 * edges[0], 4 * edges[1])
+    return np.histogram(values, bins, (low, high))[0], (low, high)
 
 
 def dead_units(layer: Layer, y: Array) -> int | None:
@@ -88,4 +101,5 @@ def saturated(layer: Layer, y: Array) -> float | None:
 
 def norm(array: Array) -> float:
     """The Euclidean norm, in float64."""
-    return float(np.linalg.norm(np.asarray(array, np.float64)))
+    with np.errstate(over="ignore"):
+        return float(np.linalg.norm(np.asarray(array, np.float64)))

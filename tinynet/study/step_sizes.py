@@ -1,12 +1,13 @@
 """Error of the numeric gradient against its step size: the V.
 
-A central difference with step h is off by f''' h^2 / 6, what it leaves out of f's series, and by about 1e-16 |f| / h, as
-f is known to 16 digits and a difference of two near numbers has lost most of them. So the error falls with h, and
+A central difference with step h is off by f''' h^2 / 6, what it leaves out of f's series, and by about 1e-16 |f| / h,
+as f is known to 16 digits and a difference of two near numbers has lost most of them. So the error falls with h, and
 rises again where h is too small. In between, at h = 1e-6 to 1e-5, up to ten digits can be compared.
 
 A backward that is wrong shows no V: its error stays where it is, whatever the step.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -74,10 +75,11 @@ class StepSizes(NamedTuple):
         rows = [(tensor.name, tensor.medians) for tensor in self.tensors]
         rows.append(("all", self._all_medians()))
         lines += [f"{name:<14}" + "".join(f"{error:>8.0e}" for error in errors) for name, errors in rows]
-        lines.append(
+        words = (
             f"Least at {self.best:.0e}. With larger steps the difference leaves out more of the function's bends, and "
             "reaches across more kinks; with smaller ones rounding takes over."
         )
+        lines += textwrap.wrap(words, 110)
         if self.left_out:
             lines.append(f"Without {', '.join(self.left_out)}: their gradients are 0 but for rounding.")
         return "\n".join(lines)

@@ -15,7 +15,7 @@ from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCro
 from tinynet.model import Sequential, load_model
 from tinynet.optimizers import Adam, Optimizer
 from tinynet.storage import ModelFileError
-from tinynet.study import scenarios
+from tinynet.study import scenario, scenarios
 from tinynet.study.tracing import Trace, trace
 from tinynet.types import Array
 
@@ -60,9 +60,9 @@ def run(options: argparse.Namespace) -> int:
         (x, y), _ = fashion_mnist.load(options.data_dir, archive=True)
         names = fashion_mnist.CLASS_NAMES
         if options.scenario:
-            outcome = scenarios.run(options.scenario, x, y, seed)
+            outcome = scenario.run(scenarios.SCENARIOS[options.scenario], x, y, seed)
             step = outcome.step
-            scenarios.write_page(outcome, options.output, names)
+            scenario.write_page(outcome, options.output, names)
         else:
             step = _trace(options, x, y, seed)
             step.to_html(options.output, class_names=names, about=_about(options, step))

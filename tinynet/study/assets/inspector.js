@@ -45,11 +45,13 @@ class Inspector {
 
   choose(name) {
     if (!this.card.has(name)) return;
+    const before = this.tensor?.shape.join();
     this.name = name;
     this.pinned = false;
     for (const button of this.tabs.children) button.setAttribute("aria-pressed", String(button.dataset.array === name));
     this.draw();
-    if (this.cell === undefined || this.layout.index(...this.cell) === null) this.cell = this.start();
+    // The same element of an array of the same shape: y, then dy.
+    if (this.tensor.shape.join() !== before || !this.cell) this.cell = this.start();
     this.explain();
   }
 

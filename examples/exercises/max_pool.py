@@ -1,0 +1,42 @@
+"""Exercise: the backward pass of max-pooling.
+
+A window of k x k pixels moves over each image in steps of s, and the largest pixel of each channel is kept:
+
+    y[n, i, j, c] = the largest of x[n, i s + u, j s + v, c] for u, v from 0 to k - 1
+    x, dx (n, h, w, c)   y, dy (n, down, across, c)
+
+Only the largest pixel of a window acts on y: all of dy goes there, and nothing to the others. If several are equal, the
+first counts as the largest, row by row. Where windows overlap (s < k) one pixel can be the largest of several windows.
+Then it acts on several y, and its gradient is a sum.
+
+Check your answer:   python -m tinynet exercise max_pool examples/exercises/max_pool.py
+Then compare it with `MaxPool2D` in tinynet/layers/pooling.py.
+"""
+
+import numpy as np
+
+
+class MaxPool2D:
+    """The largest pixel of each window."""
+
+    def __init__(self, pool_size, strides):
+        self.pool_size, self.strides = pool_size, strides
+
+    def forward(self, x):
+        k, s = self.pool_size, self.strides
+        n, h, w, c = x.shape
+        down, across = (h - k) // s + 1, (w - k) // s + 1
+        y = np.empty((n, down, across, c))
+        for i in range(down):
+            for j in range(across):
+                window = x[:, i * s : i * s + k, j * s : j * s + k]  # (n, k, k, c)
+                y[:, i, j] = window.max(axis=(1, 2))
+        self.x = x  # backward needs it
+        return y
+
+    def backward(self, dy):
+        """Return dx."""
+        # Begin with dx of zeros and go over the same windows. For each, window.reshape(n, k * k, c).argmax(axis=1) is
+        # the place of the first largest pixel, (n, c); divmod by k makes its row and column of it. An index array for
+        # each axis, dx[np.arange(n)[:, None], rows, columns, np.arange(c)], reaches all of them at once.
+        raise NotImplementedError("your turn: return dx")

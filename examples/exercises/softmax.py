@@ -1,0 +1,37 @@
+"""Exercise: the backward pass of softmax.
+
+Each row of x becomes probabilities:
+
+    y_i = exp(x_i) / sum over j of exp(x_j)            x, y, dx, dy (n, classes)
+
+Every y of a row depends on every x of that row. Their slopes are a matrix for each row, the Jacobian:
+
+    how y_i changes with x_j  =  y_i (1 - y_i) if i = j,  else  - y_i y_j
+
+The chain rule sums over all the y that an x acts on:
+
+    dx_j = sum over i of dy_i times (how y_i changes with x_j)
+
+The matrix need not be made: write the sum out, and take what does not depend on i out of it. A check in your head: were
+dy the same for all classes, dx would be 0, as probabilities sum to 1 whatever x is.
+
+Check your answer:   python -m tinynet exercise softmax examples/exercises/softmax.py
+Then compare it with `Softmax` in tinynet/layers/activations.py.
+"""
+
+import numpy as np
+
+
+class Softmax:
+    """Probabilities from logits, row by row."""
+
+    def forward(self, x):
+        y = np.exp(x - x.max(axis=1, keepdims=True))  # the largest is taken off first: same y, no overflow
+        y /= y.sum(axis=1, keepdims=True)
+        self.y = y  # backward needs it
+        return y
+
+    def backward(self, dy):
+        """Return dx."""
+        # One sum for each row, of shape (n, 1): keepdims=True keeps it a column that fits beside dy.
+        raise NotImplementedError("your turn: return dx")

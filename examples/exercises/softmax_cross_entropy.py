@@ -1,0 +1,33 @@
+"""Exercise: the gradient of the cross-entropy of a softmax, where every classifier's backward pass begins.
+
+    p = softmax(z), row by row                                z, p, dz (n, classes)   labels (n,) integers
+    L = - 1/n  sum over the examples of log p[label]          one number
+
+Softmax and logarithm together are simpler than each alone: log p[label] = z[label] - log sum over j of exp(z_j), and
+the slope of that logarithm with respect to z_k is p_k. So for each example
+
+    dz_k = (p_k - 1) / n  for the label,   dz_k = p_k / n  for every other class
+
+that is, what the network says minus what is true. Each row sums to 0.
+
+Check your answer:   python -m tinynet exercise softmax_cross_entropy examples/exercises/softmax_cross_entropy.py
+Then compare it with `SoftmaxCrossEntropy` in tinynet/losses.py.
+"""
+
+import numpy as np
+
+
+class SoftmaxCrossEntropy:
+    """The mean over the batch of - log softmax(z)[label]."""
+
+    def forward(self, z, labels):
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        self.p, self.labels = p, labels  # backward needs them
+        return -np.log(p[np.arange(len(z)), labels]).mean()
+
+    def backward(self):
+        """Return dz, the gradient of the loss with respect to z; there is no dy, as the loss is the end."""
+        # One element of each row differs from the others: p[np.arange(n), labels] finds them in forward.
+        # self.p should be the same afterwards: work on a copy.
+        raise NotImplementedError("your turn: return dz")

@@ -1,0 +1,6 @@
+"""Exercises: write a backward yourself, and hear what is wrong with it. The blanks are in ``examples/exercises/``."""
+
+from tinynet.study.exercises.command import EXERCISES, add_command, check
+from tinynet.study.exercises.diagnosis import Report, Verdict
+
+__all__ = ["EXERCISES", "Report", "Verdict", "add_command", "check"]
