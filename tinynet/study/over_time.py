@@ -158,7 +158,7 @@ class TrainingMonitor(Callback):
             planned=run.epochs * run.steps_per_epoch,
             optimizer=type(run.optimizer).__name__,
             input_path=str(self._probe.first),
-            input_rms=_root_mean_square(self._probe.input_of_first(look)),
+            input_rms=_root_mean_square(self._probe.input),
             layers={path: _watched(layers[path], look.outputs[path]) for path in watched},
             places=places,
             sizes=sizes,

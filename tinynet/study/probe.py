@@ -37,7 +37,7 @@ class Look(NamedTuple):
     """What the probe saw once; arrays that are valid until the next look."""
 
     loss: float
-    outputs: dict[str, Array]  # by the layer's path
+    outputs: dict[str, Array]  # by the layer's path, from the first layer with parameters on
     gradients: dict[str, Array]  # with respect to these outputs
 
 
@@ -51,7 +51,7 @@ class Probe:
 
     def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
         self.model, self.twin, self.loss = model, model.replica(), loss
-        self.x, self.y = x.astype(model.dtype), y
+        self.y = y
         self.followers: list[tuple[Layer, Layer]] = []
         for (_, layer), (_, twin) in zip(model.walk(), self.twin.walk(), strict=True):
             twin.needs_input_grad = True
@@ -63,15 +63,10 @@ class Probe:
                 twin.trainable = False  # nobody asks for the gradients of the twin's parameters
             elif twin.param_specs:
                 self.followers.append((layer, twin))
-        # What is below the first layer with parameters never changes.
-        self.first = next(
-            (
-                i
-                for i, layer in enumerate(model.layers)
-                if any(inner.param_specs for _, inner in walk([layer]))
-            ),
-            0,
-        )
+        self.first = next((i for i, layer in enumerate(model.layers) if _changes(layer)), 0)
+        self.input = _forward(
+            self.twin.layers[: self.first], x.astype(model.dtype), "", {}
+        )  # always the same
 
     def look(self) -> Look:
         """Run the examples forward and backward, with the parameters as they are now."""
@@ -83,14 +78,10 @@ class Probe:
             twin.trainable = layer.trainable  # a frozen batch-norm computes something else
         layers, loss = self.twin.fuse(copy.copy(self.loss))
         outputs: dict[str, Array] = {}
-        value = loss.forward(_forward(layers, self.x, "", outputs), self.y)
+        value = loss.forward(_forward(layers, self.input, "", outputs, self.first), self.y)
         gradients: dict[str, Array] = {}
         _backward(layers, loss.backward(), "", gradients, self.first, needs_dx=False)
         return Look(value, outputs, gradients)
-
-    def input_of_first(self, look: Look) -> Array:
-        """What the first layer with parameters is given."""
-        return look.outputs[str(self.first - 1)] if self.first else self.x
 
     def watched(self, look: Look) -> list[str]:
         """The paths of the layers whose arrays say something: they change, and no other layer has the same."""
@@ -101,9 +92,16 @@ class Probe:
         ]
 
 
-def _forward(layers: Sequence[Layer], x: Array, prefix: str, found: dict[str, Array]) -> Array:
-    for index, layer in enumerate(layers):
-        x = _forward_layer(layer, x, f"{prefix}{index}", found)
+def _changes(layer: Layer) -> bool:
+    """Whether what it computes from the same input changes in training."""
+    return any(inner.param_specs or inner.state_names for _, inner in walk([layer]))
+
+
+def _forward(
+    layers: Sequence[Layer], x: Array, prefix: str, found: dict[str, Array], first: int = 0
+) -> Array:
+    for index in range(first, len(layers)):
+        x = _forward_layer(layers[index], x, f"{prefix}{index}", found)
     return x
 
 
