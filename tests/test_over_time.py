@@ -271,6 +271,20 @@ class TestSamples:
         for name in ("loss", "probe_loss", "ratios", "rms", "counts", "dead"):
             np.testing.assert_array_equal(second.record.series(name), whole.series(name))
 
+    def test_states_of_other_runs_are_refused(self, tmp_path):
+        first = tn.study.TrainingMonitor(tmp_path / "a.html", X, Y)
+        assert first.state() == {}
+        first.set_state({})
+        settings = {"optimizer": tn.SGD(0.1), "loss": tn.CrossEntropy(), "verbose": 0}
+        network().fit(X, Y, callbacks=[first], **settings)
+        with pytest.raises(KeyError):
+            first.set_state({"best": 0.5})
+        other = tn.study.TrainingMonitor(tmp_path / "b.html", X, Y)
+        other.set_state(first.state())
+        with pytest.raises(ValueError, match="are of another model"):
+            tn.Sequential([tn.Dense(3), tn.Softmax()], (6,)).fit(X, Y, callbacks=[other], **settings)
+        assert not (tmp_path / "b.html").exists()
+
 
 # -- training is what it is without ----------------------------------------------------------------------
 

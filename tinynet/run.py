@@ -20,10 +20,10 @@ class Run:
     steps_per_epoch: int
     has_validation: bool
     history: History = field(default_factory=History)
+    batch_loss: float = math.nan  # of the last batch, before its update
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False
-    batch_loss: float = math.nan  # of the last batch, before its update
     _loss_sum: float = 0.0
     _correct: int = 0
     _examples: int = 0

@@ -13,7 +13,7 @@ from tinynet.checks import check_positive_int
 from tinynet.files import PathLike, write_bytes
 from tinynet.layers import Layer
 from tinynet.run import Run
-from tinynet.study.probe import SAMPLED, Histograms, Look, Place, Probe
+from tinynet.study.probe import BINS, SAMPLED, Histograms, Look, Place, Probe
 from tinynet.study.statistics import dead_units, saturated
 from tinynet.types import Array
 
@@ -44,6 +44,7 @@ class Watched(NamedTuple):
     kind: str  # "Dense"
     arguments: str  # "units=128"
     units: int  # of the last axis
+    holds_images: bool  # the units are channels then
 
 
 @dataclass
@@ -128,10 +129,15 @@ class TrainingMonitor(Callback):
         self.record = self._make_record(run, look)
         self._arrays = Histograms(self.record.sizes)
         if saved is not None:  # a resumed run
-            fields = zip(*(saved["samples"][name] for name in Sample._fields), strict=True)
-            self.record.samples = [Sample(int(step), int(epoch), *rest) for step, epoch, *rest in fields]
-            self.record.steps, self.record.every = int(saved["steps"]), int(saved["every"])
-            self.record.thinned, self.record.fresh = bool(saved["thinned"]), bool(saved["fresh"])
+            self._go_on(self.record, saved)
+
+    def _go_on(self, record: Record, saved: dict[str, Any]) -> None:
+        record.samples = saved["samples"]
+        if any(sample.counts.shape != (len(record.places), BINS) for sample in record.samples):
+            self.record = None
+            raise ValueError("the samples of this TrainingMonitor's state are of another model")
+        record.steps, record.every = saved["steps"], saved["every"]
+        record.thinned, record.fresh = saved["thinned"], saved["fresh"]
 
     def _make_record(self, run: Run, look: Look) -> Record:
         layers = dict(run.model.walk())
@@ -245,6 +251,14 @@ class TrainingMonitor(Callback):
         if error is not self._error_before and error is not None:
             record.error = f"{type(error).__name__}: {error}"
         record.stopped = run.stop_training
+        for name in (
+            "_probe",
+            "_twins",
+            "_parameters",
+            "_before",
+            "_arrays",
+        ):  # they keep the model in memory
+            del self.__dict__[name]
         from tinynet.study.over_time_page import render  # only when there is a page to write
 
         write_bytes(self.path, render(record).encode(), parents=True)
@@ -265,11 +279,20 @@ class TrainingMonitor(Callback):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self._saved = state or None
+        self._saved = None
+        if state:
+            fields = zip(*(state["samples"][name] for name in Sample._fields), strict=True)
+            self._saved = {
+                "steps": check_positive_int("steps", state["steps"] + 1) - 1,
+                "every": check_positive_int("every", state["every"]),
+                "thinned": bool(state["thinned"]),
+                "fresh": bool(state["fresh"]),
+                "samples": [Sample(int(step), int(epoch), *rest) for step, epoch, *rest in fields],
+            }
 
 
 def _watched(layer: Layer, y: Array) -> Watched:
-    return Watched(type(layer).__name__, layer.arguments(), y.shape[-1])
+    return Watched(type(layer).__name__, layer.arguments(), y.shape[-1], y.ndim == 4)
 
 
 def _norm(array: Array) -> float:

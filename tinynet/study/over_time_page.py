@@ -61,14 +61,15 @@ def _card(path: str, record: Record, histograms: Array, charts: dict[str, Any], 
             pictures.append(picture)
             zeros = histograms[:, index, LEVELS] / record.counted[index]
             columns += [(f"{name}, root mean square", rms[:, index]), (f"{name}, share of zeros", zeros)]
-    for paths, kind in ((record.relus, "dead"), (record.squashing, "saturated")):
+    for paths, fault in ((record.relus, "dead"), (record.squashing, "saturated")):
         if path in paths:
-            columns.append((f"{kind} units, share", record.series(kind)[:, paths.index(path)]))
+            columns.append((f"{fault} units, share", record.series(fault)[:, paths.index(path)]))
     ratios = record.series("ratios")
     for column, name in enumerate(record.parameters):
         if name.rpartition(".")[0] == path:
             columns.append((f"{name}, update / value", ratios[:, column]))
-    units = f"{layer.units:,} units" if layer.units > 1 else "1 unit"
+    kind = "channel" if layer.holds_images else "unit"
+    units = f"{layer.units:,} {kind}{'s' if layer.units > 1 else ''}"
     numbers = table(f"Layer {path}, {layer.kind}", record, columns)
     return (
         f'<article class="card" id="card-{path}" style="--depth: {path.count(".")}" aria-labelledby="title-{path}">'
