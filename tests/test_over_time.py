@@ -3,8 +3,11 @@
 import json
 import math
 import re
+import runpy
+import sys
 import zlib
 from base64 import b64decode
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -100,7 +103,7 @@ class TestHistograms:
         (again,), _ = histograms.count([array])
         assert again.tolist() == counts.tolist()
         share = counts[LEVELS - LOWEST] / SAMPLED  # from 1/2 to 1
-        assert share == pytest.approx(np.mean((array >= 0.5) & (array < 1)), abs=0.03)
+        assert share == pytest.approx(np.mean((array >= 0.5) & (array < 1)), abs=0.05)
 
     def test_rows_hold_every_element(self):
         values = np.concatenate([np.zeros(9), RNG.standard_normal(500), [1e-12]])
@@ -190,11 +193,9 @@ class Witness(tn.Callback):
 
     def on_batch_end(self, run):
         after = {name: array.copy() for name, array in run.model.named_params().items()}
-        norm = np.linalg.norm
-        self.ratios.append(
-            [norm(after[n] - b) / norm(b) if norm(b) else np.nan for n, b in self.before.items()]
-        )
-        self.norms.append([norm(gradient) for gradient in run.model.named_grads().values()])
+        norm, weights = np.linalg.norm, [name for name in after if name.endswith("W")]
+        self.ratios.append([norm(after[name] - self.before[name]) / norm(self.before[name]) for name in weights])
+        self.norms.append([norm(run.model.named_grads()[name]) for name in weights])
         self.losses.append(run.batch_loss)
         self.before = after
 
@@ -213,7 +214,7 @@ class TestSamples:
         np.testing.assert_allclose(record.series("gradient_norms"), np.array(witness.norms)[at], rtol=1e-4)
         np.testing.assert_array_equal(record.series("loss"), np.array(witness.losses)[at])
         np.testing.assert_allclose(record.series("learning_rate"), [schedule(step) for step in at])
-        last = Probe(model, X, Y, tn.CrossEntropy()).look()
+        last = Probe(model, X[:32], Y[:32], tn.CrossEntropy()).look()
         assert record.samples[-1].probe_loss == last.loss
         for place, rms, counts in zip(
             record.places, record.samples[-1].rms, record.samples[-1].counts, strict=True
@@ -244,10 +245,9 @@ class TestSamples:
         model = network()
         model.layers[0].trainable = False
         record = monitored(model, tmp_path)
-        frozen = [record.parameters.index(name) for name in ("0.W", "0.b")]
-        assert np.isnan(record.series("ratios")[:, frozen]).all()
-        assert np.isnan(record.series("gradient_norms")[:, frozen]).all()
-        assert record.weights[0] == "0.W"
+        assert record.weights == ["0.W", "4.0.W", "4.2.W", "5.0.0.W", "6.W"]
+        for name in ("ratios", "gradient_norms"):
+            assert np.isnan(record.series(name)).all(axis=0).tolist() == [True] + [False] * 4
         assert "vanishing" not in kinds(record)
 
     def test_long_runs_keep_every_second_sample(self, tmp_path, monkeypatch):
@@ -255,7 +255,7 @@ class TestSamples:
         record = monitored(network(), tmp_path, every=1, epochs=6)  # 36 steps
         assert record.every == 8
         assert [sample.step for sample in record.samples] == [1, 8, 16, 24, 32]
-        assert np.isfinite(record.of_weights("ratios")).all()
+        assert np.isfinite(record.series("ratios")).all()
         assert "every second was left out" in (tmp_path / "page.html").read_text()
 
     def test_state_goes_on_in_a_later_run(self, tmp_path):
@@ -313,6 +313,16 @@ def test_training_gives_the_same_bits(name, workers, tmp_path):
     assert plain_history["loss"] == seen_history["loss"]
 
 
+@pytest.mark.data
+def test_its_cost_can_be_measured(fashion_mnist, monkeypatch, capsys):
+    script = Path(__file__).parents[1] / "benchmarks" / "monitor_overhead.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--train-size", "640", "--pairs", "2", "--every", "5"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 0
+    assert re.search(r"mlp_adam, every 5 steps: [+-]\d+\.\d%, the median of 2 pairs", capsys.readouterr().out)
+
+
 # -- the page ----------------------------------------------------------------------------------------------
 
 
@@ -331,7 +341,7 @@ class TestPage:
         for column, name in enumerate(record.weights):
             series = data["charts"]["ratios"]["series"][column]
             assert series["name"] == name
-            np.testing.assert_allclose(series["values"], record.of_weights("ratios")[:, column], rtol=1e-5)
+            np.testing.assert_allclose(series["values"], record.series("ratios")[:, column], rtol=1e-5)
         np.testing.assert_allclose(
             data["charts"]["loss"]["series"][0]["values"], record.series("loss"), rtol=1e-5
         )

@@ -72,7 +72,7 @@ def test_pointing_at_a_step_shows_its_numbers_in_every_chart(chromium, run):  # 
             sample = record.samples[index]
             assert page.locator("#step-text").text_content() == f"step {sample.step}, epoch {sample.epoch}"
             ratios = chart(page, "ratios").locator("output").all_text_contents()
-            assert ratios == [minus(number(ratio)) for ratio in record.of_weights("ratios")[index]]
+            assert ratios == [minus(number(ratio)) for ratio in record.series("ratios")[index]]
             losses = chart(page, "loss").locator("output").all_text_contents()
             assert [losses[0], losses[2]] == [number(sample.loss), number(sample.probe_loss)]
             assert chart(page, "dead").locator("output").all_text_contents() == [
@@ -169,7 +169,7 @@ def test_numbers_can_be_unfolded(chromium, run):  # noqa: F811
         details.locator("summary").click()
         assert details.locator("table").is_visible()
         row = details.locator("tbody tr").first.locator("td").all_text_contents()
-        assert row == ["1", *(minus(number(ratio)) for ratio in record.of_weights("ratios")[0])]
+        assert row == ["1", *(minus(number(ratio)) for ratio in record.series("ratios")[0])]
         assert page.locator("details").count() == 6 + len(record.layers)
 
 

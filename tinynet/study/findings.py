@@ -86,7 +86,7 @@ def _ratios(record: "Record") -> Iterator[Finding]:
     rates = record.series("learning_rate")
     # The rate of a schedule goes to 0, and updates with it: small ones count only where the rate is not.
     full = rates > 0.1 * np.nanmax(rates, initial=0)
-    for path, ratios in zip(record.weights, record.of_weights("ratios").T, strict=True):
+    for path, ratios in zip(record.weights, record.series("ratios").T, strict=True):
         known = ratios[1:][
             np.isfinite(ratios[1:])
         ]  # not the first: an adaptive optimizer's step is its largest
@@ -110,7 +110,7 @@ def _ratios(record: "Record") -> Iterator[Finding]:
 
 
 def _gradients(record: "Record") -> Iterator[Finding]:
-    norms = record.of_weights("gradient_norms")
+    norms = record.series("gradient_norms")
     trained = [column for column in range(norms.shape[1]) if np.isfinite(norms[:, column]).any()]
     if len(trained) > 1:
         first, last = trained[0], trained[-1]

@@ -17,8 +17,7 @@ from tinynet.study.probe import BINS, SAMPLED, Histograms, Look, Place, Probe
 from tinynet.study.statistics import dead_units, saturated
 from tinynet.types import Array
 
-PROBE_SIZE = 64  # examples
-PROBE_OF_IMAGES = 32  # where layers hold images, which take longer
+PROBE_SIZE = 32  # examples
 MOST_SAMPLES = 400
 
 
@@ -34,8 +33,8 @@ class Sample(NamedTuple):
     rms: Array  # (places,) root mean squares
     dead: Array  # (relus,) share of units that are 0 for every example of the probe
     saturated: Array  # (squashing,) share of outputs where the function is flat
-    gradient_norms: Array  # (parameters,) of the training batch
-    ratios: Array  # (parameters,) norm of the update over the norm of the value before it
+    gradient_norms: Array  # (weights,) of the training batch
+    ratios: Array  # (weights,) norm of the update over the norm of the value before it
 
 
 class Watched(NamedTuple):
@@ -66,8 +65,7 @@ class Record:
     counted: list[int]  # how many of these elements a histogram counts
     relus: list[str]
     squashing: list[str]  # layers that can saturate
-    parameters: list[str]  # "2.W", ...
-    weights: list[str]  # those of them with two axes or more
+    weights: list[str]  # "2.W", ...: the parameters with two axes or more; all of them if there is none
     samples: list[Sample]
     steps: int = 0
     thinned: bool = False  # whether samples were left out, and ``every`` doubled, as there were too many
@@ -78,11 +76,6 @@ class Record:
         """One of the fields of the samples, stacked: (samples, ...)."""
         return np.array([getattr(sample, name) for sample in self.samples], np.float64)
 
-    def of_weights(self, name: str) -> Array:
-        """``gradient_norms`` or ``ratios``, of the weights alone: (samples, weights)."""
-        columns = [self.parameters.index(path) for path in self.weights]
-        return self.series(name).reshape(len(self.samples), len(self.parameters))[:, columns]
-
 
 class TrainingMonitor(Callback):
     """Watch a model from inside while it trains; the page is written when training ends, however it ends.
@@ -90,11 +83,10 @@ class TrainingMonitor(Callback):
         monitor = tn.study.TrainingMonitor("training.html", x_val, y_val)
         model.fit(x_train, y_train, ..., callbacks=[monitor])
 
-    After the first step and every ``every`` steps, the first 64 examples (32, where layers hold images) run forward
-    and backward through a twin of the model. The page shows how outputs and gradients are spread in each layer and
-    how far each weight moves for its size, counts dead and saturated units, and says in words what looks wrong.
-    Training gives the same bits with it as without. Of more than 400 samples every second is dropped, and ``every``
-    is doubled.
+    After the first step and every ``every`` steps, the first 32 examples run forward and backward through a twin of the
+    model. The page shows how outputs and gradients are spread in each layer and how far each weight moves for its size,
+    counts dead and saturated units, and says in words what looks wrong. Training gives the same bits with it as
+    without. Of more than 400 samples every second is dropped, and ``every`` is doubled.
 
     Args:
         path: the page to write; missing folders are made.
@@ -114,16 +106,16 @@ class TrainingMonitor(Callback):
         self.record, saved, self._saved = None, self._saved, None
         self._error_before = sys.exception()
         x, y = inputs.check_data(self.x, self.y, run.model, run.loss, suffix=" of TrainingMonitor")
-        holds_images = any(len(layer.output_shape or ()) == 3 for _, layer in run.model.walk())
-        size = PROBE_OF_IMAGES if holds_images else PROBE_SIZE
-        self._probe = Probe(run.model, x[:size], y[:size], run.loss)
+        self._probe = Probe(run.model, x[:PROBE_SIZE], y[:PROBE_SIZE], run.loss)
         self._twins = dict(self._probe.twin.walk())
-        self._parameters = {
+        parameters = {
             f"{path}.{name}": (getattr(layer, name), getattr(layer, f"d{name}"), layer)
             for path, layer in run.model.walk()
             for name in layer.param_specs
         }
-        self._before = {path: np.empty_like(value) for path, (value, _, _) in self._parameters.items()}
+        # The guide is for weights: a bias begins at 0, and may move by many times its size.
+        self._weights = {path: found for path, found in parameters.items() if found[0].ndim > 1} or parameters
+        self._before = {path: np.empty_like(value) for path, (value, _, _) in self._weights.items()}
         self._rate = math.nan
         look = self._probe.look()
         self.record = self._make_record(run, look)
@@ -153,7 +145,6 @@ class TrainingMonitor(Callback):
             for name, elements in [("y", size), ("dy", size), *gradients]:
                 places.append(Place(path, name))
                 sizes.append(elements)
-        weights = [path for path, (value, _, _) in self._parameters.items() if value.ndim > 1]
         head, _ = run.model.fuse(run.loss)
         return Record(
             every=self.every,
@@ -171,8 +162,7 @@ class TrainingMonitor(Callback):
             counted=[min(size, SAMPLED) for size in sizes],
             relus=[path for path in watched if dead_units(layers[path], look.outputs[path]) is not None],
             squashing=[path for path in watched if saturated(layers[path], look.outputs[path]) is not None],
-            parameters=list(self._parameters),
-            weights=weights or list(self._parameters),
+            weights=list(self._weights),
             samples=[],
         )
 
@@ -198,7 +188,7 @@ class TrainingMonitor(Callback):
         assert self.record is not None
         if self._is_due(self.record.steps + 1):
             self._rate = run.optimizer.current_learning_rate()
-            for path, (value, _, _) in self._parameters.items():
+            for path, (value, _, _) in self._weights.items():
                 np.copyto(self._before[path], value)
 
     def _sample(self, run: Run, record: Record) -> Sample:
@@ -206,7 +196,7 @@ class TrainingMonitor(Callback):
         sources = {"y": look.outputs, "dy": look.gradients}
         counts, rms = self._arrays.count(
             [
-                sources[name][path] if name in sources else self._parameters[f"{path}.{name[1:]}"][1]
+                sources[name][path] if name in sources else self._weights[f"{path}.{name[1:]}"][1]
                 for path, name in record.places
             ]
         )
@@ -217,7 +207,7 @@ class TrainingMonitor(Callback):
         ]
         flat = [saturated(layers[path], look.outputs[path]) or 0.0 for path in record.squashing]
         norms, ratios = [], []
-        for path, (value, gradient, layer) in self._parameters.items():
+        for path, (value, gradient, layer) in self._weights.items():
             before = self._before[path]
             size = _norm(before)
             update = _norm(np.subtract(value, before, out=before))
@@ -254,7 +244,7 @@ class TrainingMonitor(Callback):
         for name in (
             "_probe",
             "_twins",
-            "_parameters",
+            "_weights",
             "_before",
             "_arrays",
         ):  # they keep the model in memory

@@ -57,11 +57,11 @@ def overview(record: Record) -> list[Chart]:
         "ratios",
         "How far weights move in a step",
         "norm of the update over norm of the weights",
-        _by_depth(record.weights, record.of_weights("ratios")),
+        _by_depth(record.weights, record.series("ratios")),
         [(RATIO_GUIDE, f"{number(RATIO_GUIDE)} is usual")],
         logarithmic=True,
     )
-    norms = _by_depth(record.weights, record.of_weights("gradient_norms"))
+    norms = _by_depth(record.weights, record.series("gradient_norms"))
     charts = [
         loss,
         ratios,

@@ -65,7 +65,7 @@ def _card(path: str, record: Record, histograms: Array, charts: dict[str, Any], 
         if path in paths:
             columns.append((f"{fault} units, share", record.series(fault)[:, paths.index(path)]))
     ratios = record.series("ratios")
-    for column, name in enumerate(record.parameters):
+    for column, name in enumerate(record.weights):
         if name.rpartition(".")[0] == path:
             columns.append((f"{name}, update / value", ratios[:, column]))
     kind = "channel" if layer.holds_images else "unit"

@@ -5,6 +5,7 @@ probe gives the bits that it gives without. It is another loop over the layers; 
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +21,11 @@ from tinynet.types import Array
 LEVELS = 64  # octaves of sizes
 LOWEST = -48  # the first one begins at 2^-48, 3.6e-15
 BINS = 2 * LEVELS + 1  # negative sizes, zero and below, positive sizes
-SAMPLED = 2048  # elements that a histogram counts; of larger arrays the same random ones each time
+SAMPLED = 1024  # elements that a histogram counts; of larger arrays the same random ones each time
+
+_PATTERNS = 512  # of a float32's sign and exponent
+_FIRST = 127 + LOWEST  # the exponent of the first octave, as it is stored
+_EDGES = [side + edge for side in (0, 256) for edge in (0, *range(_FIRST, _FIRST + LEVELS))]
 
 _WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)  # frozen, they compute what they compute otherwise
 _SAME_NUMBERS = (Flatten, Reshape)  # their output is their input, in another shape
@@ -158,10 +163,12 @@ class Histograms:
             None if size <= SAMPLED else np.sort(rng.choice(size, SAMPLED, replace=False, shuffle=False))
             for size in sizes
         ]
-        self.counted = np.array([min(size, SAMPLED) for size in sizes], np.intp)
-        self.starts = np.cumsum(self.counted) - self.counted
-        self.values = np.empty(int(self.counted.sum()), np.float32)
-        self.zero_bins = np.repeat(np.arange(len(sizes), dtype=np.int32) * BINS + LEVELS, self.counted)
+        counted = [min(size, SAMPLED) for size in sizes]
+        ends = list(itertools.accumulate(counted, initial=0))
+        self.counted, self.starts = np.array(counted, np.intp), np.array(ends[:-1], np.intp)
+        self.values = np.empty(ends[-1], np.float32)
+        self.parts = [self.values[start:end] for start, end in itertools.pairwise(ends)]
+        self.rows = np.repeat(np.arange(len(sizes), dtype=np.uint32) * _PATTERNS, self.counted)
 
     def count(self, arrays: Sequence[Array]) -> tuple[Array, Array]:
         """Counts (arrays, BINS) and root mean squares (arrays,).
@@ -169,22 +176,22 @@ class Histograms:
         Bin ``LEVELS + k`` holds elements from 2^(LOWEST + k - 1) to twice that, bin ``LEVELS - k`` the negative ones;
         the one in the middle those that are smaller, the last ones those that are larger, infinite or NaN.
         """
-        values = self.values
-        for array, picks, start, count in zip(arrays, self.picks, self.starts, self.counted, strict=True):
+        for array, picks, part in zip(arrays, self.picks, self.parts, strict=True):
             flat = array.ravel(order="K")  # a view, whatever the order of axes in memory
-            values[start : start + count] = flat if picks is None else flat.take(picks)
-        bits = values.view(np.int32)  # sign, 8 bits of exponent + 127, 23 bits of fraction
-        levels = bits >> 23
-        levels &= 255
-        levels -= 127 + LOWEST - 1
-        np.clip(levels, 0, LEVELS, out=levels)
-        sign = bits >> 31  # 0, or -1: then the next two lines negate
-        levels ^= sign
-        levels -= sign
-        levels += self.zero_bins
-        counts = np.bincount(levels, minlength=len(self.counted) * BINS).reshape(-1, BINS)
-        squares = np.add.reduceat(np.square(values, dtype=np.float64), self.starts)
-        return counts.astype(np.uint16), np.sqrt(squares / self.counted)
+            part[...] = flat if picks is None else flat.take(picks)
+        # A float32's first 9 bits are its sign and its exponent + 127: they are counted, and then put in order.
+        patterns = self.values.view(np.uint32) >> np.uint32(23)
+        patterns += self.rows
+        found = np.bincount(patterns, minlength=len(self.counted) * _PATTERNS).reshape(-1, _PATTERNS)
+        found = np.add.reduceat(
+            found, _EDGES, axis=1
+        )  # zero and levels of positive numbers, then of negative ones
+        counts = np.empty((len(found), BINS), np.uint16)
+        counts[:, LEVELS:] = found[:, : LEVELS + 1]
+        counts[:, LEVELS] += found[:, LEVELS + 1].astype(np.uint16)
+        counts[:, :LEVELS] = found[:, : LEVELS + 1 : -1]
+        squares = np.add.reduceat(np.square(self.values, dtype=np.float64), self.starts)
+        return counts, np.sqrt(squares / self.counted)
 
 
 def octave(bin_number: int) -> tuple[float, float]:
