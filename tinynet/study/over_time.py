@@ -122,6 +122,7 @@ class TrainingMonitor(Callback):
         self._arrays = Histograms(self.record.sizes)
         if saved is not None:  # a resumed run
             self._go_on(self.record, saved)
+        self._next = _next_sample(self.record)
 
     def _go_on(self, record: Record, saved: dict[str, Any]) -> None:
         record.samples = saved["samples"]
@@ -173,20 +174,19 @@ class TrainingMonitor(Callback):
         record = self.record
         assert record is not None
         record.steps += 1
-        if self._is_due(record.steps):
+        if record.steps < self._next - 1:  # nothing to do, as after most steps
+            return
+        if record.steps == self._next:
             record.samples.append(self._sample(run, record))
             if len(record.samples) > MOST_SAMPLES:
                 self._thin(record)
+            self._next = _next_sample(record)
         self._remember(run)
 
-    def _is_due(self, step: int) -> bool:
-        assert self.record is not None
-        return step == 1 or step % self.record.every == 0
-
     def _remember(self, run: Run) -> None:
-        """Keep the parameters, if the next step is one to look at: its update is what they change by."""
+        """Keep the weights, if the next step is one to look at: its update is what they change by."""
         assert self.record is not None
-        if self._is_due(self.record.steps + 1):
+        if self.record.steps == self._next - 1:
             self._rate = run.optimizer.current_learning_rate()
             for path, (value, _, _) in self._weights.items():
                 np.copyto(self._before[path], value)
@@ -231,7 +231,9 @@ class TrainingMonitor(Callback):
         """Keep every second sample."""
         record.every *= 2
         record.thinned = True
-        record.samples = [sample for sample in record.samples if self._is_due(sample.step)]
+        record.samples = [
+            sample for sample in record.samples if sample.step == 1 or sample.step % record.every == 0
+        ]
 
     def on_train_end(self, run: Run) -> None:
         record = self.record
@@ -279,6 +281,11 @@ class TrainingMonitor(Callback):
                 "fresh": bool(state["fresh"]),
                 "samples": [Sample(int(step), int(epoch), *rest) for step, epoch, *rest in fields],
             }
+
+
+def _next_sample(record: Record) -> int:
+    """The step to look at next: the first, then every multiple of ``every``."""
+    return (record.steps // record.every + 1) * record.every if record.steps else 1
 
 
 def _watched(layer: Layer, y: Array) -> Watched:

@@ -55,7 +55,7 @@ class Probe:
     """
 
     def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
-        self.model, self.twin, self.loss = model, model.replica(), loss
+        self.twin, self.loss = model.replica(), loss
         self.y = y
         self.followers: list[tuple[Layer, Layer]] = []
         for (_, layer), (_, twin) in zip(model.walk(), self.twin.walk(), strict=True):
@@ -68,6 +68,7 @@ class Probe:
                 twin.trainable = False  # nobody asks for the gradients of the twin's parameters
             elif twin.param_specs:
                 self.followers.append((layer, twin))
+        self.states = list(zip(self.twin.named_state().values(), model.named_state().values(), strict=True))
         self.first = next((i for i, layer in enumerate(model.layers) if _changes(layer)), 0)
         self.input = _forward(
             self.twin.layers[: self.first], x.astype(model.dtype), "", {}
@@ -75,9 +76,7 @@ class Probe:
 
     def look(self) -> Look:
         """Run the examples forward and backward, with the parameters as they are now."""
-        for own, theirs in zip(
-            self.twin.named_state().values(), self.model.named_state().values(), strict=True
-        ):
+        for own, theirs in self.states:
             own[...] = theirs
         for layer, twin in self.followers:
             twin.trainable = layer.trainable  # a frozen batch-norm computes something else
