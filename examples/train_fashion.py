@@ -3,8 +3,10 @@
     python examples/train_fashion.py                      # the default recipe, mlp_bn
     python examples/train_fashion.py --recipe mlp_adam --epochs 3
     python examples/train_fashion.py --recipe all         # every recipe, and a table that compares them
+    python examples/train_fashion.py --resume             # go on where Ctrl-C, or anything else, ended it
 
-Writes the model, its history and pictures to runs/<recipe>, or to --output.
+Writes the model, its history, its checkpoint and pictures to runs/<recipe>, or to --output. The checkpoint, written
+after each epoch and at Ctrl-C, stays: resuming a run that is done shows its results again.
 """
 
 import argparse
@@ -60,6 +62,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", type=Path, help="where the four files are, or are to be put")
     parser.add_argument("--output", type=Path, help="default: runs/<recipe>")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in the output folder, with the same options",
+    )
     return parser.parse_args(arguments)
 
 
@@ -89,21 +96,30 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     model.summary()
     print()
 
+    checkpoint = folder / "checkpoint.safetensors"
+    # Of several recipes, those behind the one that was stopped have not begun.
+    resume = options.resume and (options.recipe != "all" or checkpoint.exists())
     started = time.perf_counter()
     history = model.fit(
         x_train,
         y_train,
         validation_data=validation,
         callbacks=[*recipe.callbacks, tn.EpochTable(), tn.CSVLogger(folder / "history.csv")],
+        checkpoint=checkpoint,
+        resume=checkpoint if resume else None,
         **recipe.fit_arguments(),
     )
     seconds = time.perf_counter() - started
     model.save(folder / "model.safetensors")
+    if history.interrupted:
+        print(f"\ninterrupted after {history.epochs} epochs; the model is kept as far as it got")
+        print("to go on, give the same options again and --resume", flush=True)
 
     probabilities = model.predict_proba(x_test, average_flips=recipe.average_flips)
     predicted = probabilities.argmax(axis=1)
     accuracy = metrics.accuracy(y_test, predicted)
-    print(f"\ntrained {history.epochs} epochs in {seconds:.1f} s")
+    took = f", {seconds:.1f} s since the run was resumed" if resume else f" in {seconds:.1f} s"
+    print(f"\ntrained {history.epochs} epochs{took}")
     if recipe.average_flips:
         single = metrics.accuracy(y_test, model.predict_classes(x_test))
         print(f"each test image is judged together with its mirror image; without that: {single:.4f}")
@@ -138,8 +154,6 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     print(f"\nwrote to {folder}:")
     for path in sorted(folder.iterdir()):
         print(f"  {path.name:<22}{path.stat().st_size / 1024:9,.1f} KB")
-    if history.interrupted:
-        print(f"\ninterrupted after {history.epochs} epochs; the model is kept as far as it got")
     params = sum(row.params for row in model.describe())
     return Result(name, params, history.epochs, seconds, accuracy, history.interrupted)
 
@@ -171,3 +185,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except (OSError, ValueError, tn.NonFiniteError) as error:  # which say what was wrong and what to do
         sys.exit(f"train_fashion.py: {error}")
+    except KeyboardInterrupt:
+        print("\ntrain_fashion.py: stopped; --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)

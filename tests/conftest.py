@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -17,6 +19,14 @@ def default_handler():
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, former)
+
+
+@pytest.fixture
+def reachable_folder():
+    """A folder that every user may enter; pytest's own folders are its user's alone."""
+    with tempfile.TemporaryDirectory(prefix="tinynet-test-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

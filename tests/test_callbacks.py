@@ -74,6 +74,7 @@ def drive(callback, values, start=0, monitor="val_loss", model=None, optimizer=N
     """Lead a callback through epochs with these values, without training; the weights are the epoch's number."""
     model = model or one_weight()
     run = Run(model, optimizer or tn.SGD(0.1), tn.CrossEntropy(), 10_000, 1, has_validation=True, epoch=start)
+    run.resumed = start > 0
     callback.on_train_begin(run)
     for run.epoch, value in enumerate(values, start):
         run.history.append({"loss": 0.0, "accuracy": 0.0} | {monitor: value})
@@ -501,6 +502,26 @@ class TestState:
         second.set_state(state)
         assert second.state() == state
 
+    @pytest.mark.parametrize(
+        ("make", "change"),
+        [
+            (tn.EarlyStopping, {"best": "low"}),
+            (tn.EarlyStopping, {"wait": None}),
+            (tn.EarlyStopping, {"best_epoch": 1.5}),
+            (tn.EarlyStopping, {"best_weights": 3}),
+            (tn.EarlyStopping, {"best_weights": [[1.0]]}),
+            (tn.ReduceLROnPlateau, {"best": [1.0]}),
+            (tn.ReduceLROnPlateau, {"wait": True}),
+            (tn.ReduceLROnPlateau, {"learning_rate": "0.1"}),
+            (lambda: tn.MagnitudePruning(0.5), {"step": 0.5}),
+            (lambda: tn.MagnitudePruning(0.5), {"initial": None}),
+            (lambda: tn.MagnitudePruning(0.5), {"names": ["0.W"]}),
+        ],
+    )
+    def test_one_with_values_of_other_kinds_is_refused(self, make, change):
+        with pytest.raises(ValueError, match=f"{next(iter(change))}: expected|zip"):
+            make().set_state(make().state() | change)
+
     def test_the_weights_in_a_state_are_the_bests_and_no_views(self):
         stopping, model = tn.EarlyStopping(patience=5), one_weight()
         drive(stopping, [2.0, 1.0, 3.0], model=model)
@@ -636,6 +657,16 @@ class TestProgressBar:
         shown = bar_on(Terminal(), monkeypatch, bar, Act("batch end", fail, epoch=1), verbose=0)
         assert "epoch 2/2" in shown
         assert shown.rsplit("\r", 1)[-1].strip() == ""
+
+    def test_of_a_resumed_run_begins_where_that_does(self, tmp_path, monkeypatch):
+        """So that the time it says is left is that of the batches that are left."""
+        settings = {"batch_size": 4, "epochs": 2, "checkpoint": tmp_path / "c"}
+        with pytest.warns(UserWarning, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
+            fit(classifier(), Act("batch end", press, epoch=0), **settings)
+        shown = bar_on(Terminal(), monkeypatch, Act("never", press), resume=tmp_path / "c", **settings)
+        assert "epoch 1/2:  20%" in shown
+        assert "epoch 1/2:   0%" not in shown
+        assert "epoch 2/2:   0%" in shown
 
     def test_is_shown_in_a_notebook(self, monkeypatch):
         import tqdm.auto

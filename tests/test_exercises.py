@@ -171,6 +171,7 @@ MISTAKES = [
     ("relu", None, "dy *= self.x > 0\nreturn dy", "dy", "wrote into dy"),
     ("relu", None, "self.x[self.x < 0] = 0\nreturn dy * (self.x > 0)", "x", "wrote into x"),
     ("softmax", None, "return dy * self.y * (1 - self.y)", "dx", "only the diagonal of the Jacobian"),
+    ("softmax", None, "return self.y * (1 - self.y)", "dx", "no notice of dy, and has only the diagonal"),
     ("softmax", None, "return dy * self.y", "dx", "sum over the row is not taken off"),
     ("softmax", "self.y * (dy - ", "(dy - ", "dx", "lacks the y in front"),
     ("softmax", "(dy - ", "(dy + ", "dx", "a plus where a minus is due"),
@@ -356,6 +357,8 @@ MISTAKES = [
     ("adam", "params -=", "params +=", "params", "up the gradient"),
     ("adam", "params -= self.learning_rate *", "params -=", "params", "lacks the learning rate"),
     ("adam", "params -=", "params = params -", "params", "stays as it was"),
+    ("adam", "self.m = self.beta_1 * self.m +", "self.m =", "params", "as if m were not kept"),
+    ("adam", "self.v = self.beta_2 * self.v +", "self.v =", "params", "as if v were not kept"),
     ("adam", "(1 - self.beta_1) * grads", "grads", "params", "m as a sum"),
     ("adam", "(1 - self.beta_2) * grads", "grads", "params", "v as a sum"),
 ]
@@ -426,6 +429,18 @@ def test_a_mistake_is_named(name, old, new, subject, words, tmp_path):
     assert re.search(words, verdict.words), str(report)
 
 
+def test_a_mistake_without_a_name_is_shown_at_its_first_number_with_the_slope_there(tmp_path):
+    report = check(
+        "dense", write(tmp_path, "dense", solution("dense").replace("self.x.T @ dy", "self.x.T @ dy + 1"))
+    )
+    words = verdicts(report)["dW"].words
+    yours, right, slope = map(
+        float, re.search(r"yours is (\S+) and (\S+) is right \(slope of forward: (\S+)\)", words).groups()
+    )
+    assert abs(yours - right - 1) < 1e-5
+    assert abs(slope - right) < 1e-5
+
+
 def test_each_result_is_judged_alone(tmp_path):
     body = solution("dense").replace("dy.sum(axis=0)", "dy.mean(axis=0)")
     report = check("dense", write(tmp_path, "dense", body))
@@ -452,6 +467,43 @@ def test_every_mistake_of_an_exercise_gives_something_wrong():
                 right = trial.right[mistake.tensor]
                 differs |= wrong.shape != right.shape or not np.allclose(wrong, right, rtol=1e-4)
             assert differs, (exercise.name, mistake.words)
+
+
+OTHER_ANSWERS = {
+    "momentum, as PyTorch has it": """
+        self.velocity = self.momentum * self.velocity + grads
+        params -= self.learning_rate * self.velocity
+        """,
+    "softmax, with the whole Jacobian": """
+        jacobian = np.einsum("ni,ij->nij", self.y, np.eye(self.y.shape[1])) - self.y[:, :, None] * self.y[:, None]
+        return np.einsum("ni,nij->nj", dy, jacobian)
+        """,
+    "batchnorm, as the lesson derives it": """
+        n = len(dy)
+        self.dgamma, self.dbeta = (dy * self.x_hat).sum(axis=0), dy.sum(axis=0)
+        centered, dx_hat = self.x_hat / self.inv_std, self.gamma * dy
+        dvar = (dx_hat * centered).sum(axis=0) * -0.5 * self.inv_std**3
+        dmean = -dx_hat.sum(axis=0) * self.inv_std
+        return dx_hat * self.inv_std + dvar * 2 * centered / n + dmean / n
+        """,
+    "relu, with where": "return np.where(self.x > 0, dy, 0)",
+    "max_pool, pixel by pixel": """
+        k, s = self.pool_size, self.strides
+        dx = np.zeros_like(self.x)
+        for n, i, j, c in np.ndindex(*dy.shape):
+            window = self.x[n, i * s : i * s + k, j * s : j * s + k, c]
+            u, v = np.unravel_index(window.argmax(), window.shape)
+            dx[n, i * s + u, j * s + v, c] += dy[n, i, j, c]
+        return dx
+        """,
+}
+
+
+@pytest.mark.parametrize("answer", OTHER_ANSWERS)
+def test_a_right_answer_of_another_form_passes(answer, tmp_path):
+    name = answer.partition(",")[0]
+    report = check(name, write(tmp_path, name, OTHER_ANSWERS[answer]))
+    assert report.right, str(report)
 
 
 def test_another_form_of_adam_is_as_good(tmp_path):
@@ -482,6 +534,7 @@ def test_an_exception_is_reported_with_its_line_and_the_shapes(tmp_path):
     words = verdicts(check("dense", path))["error"].words
     assert f"ValueError in line {line}, `return dy @ self.W`" in words
     assert "x (5, 4), dy (5, 3)" in words
+    assert verdicts(check("dense", path))["dW"].words.startswith("right with the shapes that it ran with")
 
 
 def test_an_exception_in_every_trial_is_all_that_is_reported(tmp_path):

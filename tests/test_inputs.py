@@ -117,6 +117,7 @@ def test_predict_refuses_bad_inputs(name):
         ({"validation_data": [(X, Y), (X, Y + 9)]}, ValueError, "validation_data: batch 2: labels"),
         ({"callbacks": [print]}, TypeError, "callbacks: expected Callback objects"),
         ({"verbose": 7}, ValueError, "verbose: expected 0"),
+        ({"shuffle": "batch"}, ValueError, "shuffle: expected True or False, got 'batch'"),
         ({"augment": "flip"}, TypeError, "augment: expected a function"),
         ({"validation_split": 1.0}, ValueError, r"validation_split: expected a number in \[0, 1\)"),
         ({"validation_split": 0.99}, ValueError, "leaves nothing on one side"),
@@ -169,3 +170,9 @@ def test_batch_size_of_predict_and_evaluate(batch_size):
 def test_loss_and_gradients_checks_the_shape_of_a_batch():
     with pytest.raises(ValueError, match=r"x: expected shape \(batch, 2, 3\), got \(6, 6\)"):
         make().loss_and_gradients(X.reshape(6, 6), Y, tn.CrossEntropy())
+
+
+@pytest.mark.parametrize("loss", ["mse", tn.CrossEntropy, 1])
+def test_a_loss_of_evaluate_that_is_none(loss):
+    with pytest.raises(TypeError, match=r"loss: expected an object such as CrossEntropy\(\), got"):
+        make().evaluate(X, Y, loss=loss)

@@ -69,6 +69,9 @@ class TestConfusionMatrix:
             ([0, 3], [0, 1], 3, "from 0 to 2, got 0 to 3"),
             ([0, 1], [0, 3], 3, "from 0 to 2, got 0 to 3"),
             ([0, 1], [-1, 1], None, "from 0 to 1, got -1 to 1"),
+            ([0, 0], [0, 0], 0, "classes: expected a positive int, got 0"),
+            ([0, 1], [0, 1], 2.5, "classes: expected a positive int, got 2.5"),
+            ([0, 1], [0, 1], "2", "classes: expected a positive int, got '2'"),
         ],
     )
     def test_labels_out_of_range(self, labels, predicted, classes, message):

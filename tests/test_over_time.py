@@ -194,7 +194,9 @@ class Witness(tn.Callback):
     def on_batch_end(self, run):
         after = {name: array.copy() for name, array in run.model.named_params().items()}
         norm, weights = np.linalg.norm, [name for name in after if name.endswith("W")]
-        self.ratios.append([norm(after[name] - self.before[name]) / norm(self.before[name]) for name in weights])
+        self.ratios.append(
+            [norm(after[name] - self.before[name]) / norm(self.before[name]) for name in weights]
+        )
         self.norms.append([norm(run.model.named_grads()[name]) for name in weights])
         self.losses.append(run.batch_loss)
         self.before = after
@@ -258,18 +260,37 @@ class TestSamples:
         assert np.isfinite(record.series("ratios")).all()
         assert "every second was left out" in (tmp_path / "page.html").read_text()
 
-    def test_state_goes_on_in_a_later_run(self, tmp_path):
-        whole = monitored(network(), tmp_path, every=4, epochs=2)
-        model, optimizer = network(), tn.SGD(0.1)
-        first = tn.study.TrainingMonitor(tmp_path / "a.html", X, Y, every=4)
-        settings = {"optimizer": optimizer, "loss": tn.CrossEntropy(), "batch_size": 8, "verbose": 0}
-        model.fit(X, Y, callbacks=[first], **settings)
-        second = tn.study.TrainingMonitor(tmp_path / "b.html", X, Y, every=4)
-        second.set_state(first.state())
-        model.fit(X, Y, callbacks=[second], **settings)
-        assert [sample.step for sample in second.record.samples] == [sample.step for sample in whole.samples]
-        for name in ("loss", "probe_loss", "ratios", "rms", "counts", "dead"):
-            np.testing.assert_array_equal(second.record.series(name), whole.series(name))
+    def test_a_resumed_run_has_the_samples_of_one_that_was_not_stopped(self, tmp_path):
+        whole = monitored(network(), tmp_path, every=4, epochs=3)
+        checkpoint = tmp_path / "checkpoint.safetensors"
+
+        class Stop(tn.Callback):
+            def on_batch_end(self, run):
+                if run.epoch == 1 and run.batch == 2 and not run.resumed:
+                    import signal
+
+                    signal.raise_signal(signal.SIGINT)
+
+        settings = {"every": 4, "epochs": 3, "callbacks": [Stop()], "checkpoint": checkpoint}
+        with pytest.warns(UserWarning, match="interrupted"):
+            stopped = monitored(network(), tmp_path, **settings)
+        assert [sample.step for sample in stopped.samples] == [1, 4, 8]
+        resumed = monitored(network(), tmp_path, resume=checkpoint, **settings)
+        assert [sample.step for sample in resumed.samples] == [1, 4, 8, 12, 16]
+        assert resumed.fresh
+        for name in (
+            "step",
+            "epoch",
+            "loss",
+            "probe_loss",
+            "learning_rate",
+            "ratios",
+            "rms",
+            "counts",
+            "dead",
+        ):
+            np.testing.assert_array_equal(resumed.series(name), whole.series(name))
+        assert "18 of 18" in (tmp_path / "page.html").read_text()
 
     def test_states_of_other_runs_are_refused(self, tmp_path):
         first = tn.study.TrainingMonitor(tmp_path / "a.html", X, Y)

@@ -295,7 +295,7 @@ class TestRamp:
         other = tn.MagnitudePruning(0.9, ramp_steps=20, every=1)
         other.set_state(callback.state())
         assert other.step == 20
-        other.on_train_begin(Run(model, tn.SGD(), tn.CrossEntropy(), 9, 4, False, epoch=5))
+        other.on_train_begin(Run(model, tn.SGD(), tn.CrossEntropy(), 9, 4, False, epoch=5, resumed=True))
         assert (other.step, other.initial, other.current_sparsity()) == (20, 0.0, 0.9)
         for name in WEIGHTS:
             np.testing.assert_array_equal(other.masks[name], callback.masks[name])

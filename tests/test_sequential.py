@@ -56,15 +56,30 @@ class TestBuilding:
         assert [layer.output_shape for layer in layers] == [None] * 3
         assert tn.Sequential(layers, input_shape=(2,)).output_shape == (3,)
 
-    def test_an_input_shape_that_is_a_number(self):
-        with pytest.raises(ValueError, match=r"input_shape: expected a tuple, got 784; give \(784,\)"):
-            tn.Sequential([tn.Dense(3)], input_shape=784)
+    @pytest.mark.parametrize(
+        ("input_shape", "message"),
+        [
+            (784, r"784; give \(784,\)"),
+            (np.int64(784), r"np.int64\(784\); give \(784,\)"),
+            (None, "None"),
+            ("28", "'28'"),
+            (28.0, "28.0"),
+        ],
+    )
+    def test_an_input_shape_that_is_no_tuple(self, input_shape, message):
+        with pytest.raises(ValueError, match=f"input_shape: expected a tuple, got {message}$"):
+            tn.Sequential([tn.Dense(3)], input_shape=input_shape)
+
+    @pytest.mark.parametrize("layers", [None, 5, tn.Dense, tn.Dense(3)])
+    def test_layers_that_are_no_list(self, layers):
+        with pytest.raises(TypeError, match="layers: expected a list of Layer objects, got"):
+            tn.Sequential(layers, input_shape=(3,))
 
     def test_a_class_or_a_function_is_no_layer(self):
         with pytest.raises(TypeError, match=r"layer 0: expected a Layer object such as Dense\(10\)"):
             tn.Sequential([tn.ReLU], input_shape=(3,))
 
-    @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", None])
+    @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", None, "single precision", 32])
     def test_dtype(self, dtype):
         with pytest.raises(ValueError, match="dtype: expected 'float32' or 'float64'"):
             small(dtype=dtype)
@@ -149,6 +164,12 @@ class TestNamesAndViews:
             model.set_weights(wrong)
         with pytest.raises(ValueError, match=r"expected 8 arrays \(1\.W, .*\), got 1"):
             model.set_weights(wrong[:1])
+        with pytest.raises(
+            ValueError, match="weights: expected a list of arrays, as get_weights gives it; got None"
+        ):
+            model.set_weights(None)
+        with pytest.raises(ValueError, match=r"weights\[7\]: expected an array of numbers, got parts"):
+            model.set_weights([*before[:-1], [[1, 2], [3]]])
         for array, old in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(array, old)
 

@@ -65,6 +65,19 @@ def test_what_crosses_a_kink_is_marked():
     np.testing.assert_array_equal(crossed[1e-6], [False, False, False])
 
 
+def test_elements_that_are_a_kink_themselves_are_not_taken_where_there_are_others():
+    class Both(tn.ReLU):  # which gives a kink a gradient, or it would not be sizeable
+        def backward(self, dy):
+            return dy * (self._y >= 0)
+
+    model = tn.Sequential([Both()], input_shape=(8,), seed=0)
+    x = np.array([[0.0] * 5 + [1.0, 2.0, 3.0]])
+    (tensor,) = step_sizes(model, x, max_elements=3).tensors
+    assert (by_epsilon(tensor)[1e-6], tensor.errors.shape[1]) == (pytest.approx(0, abs=1e-8), 3)
+    (tensor,) = step_sizes(model, np.zeros((1, 8)), max_elements=3).tensors
+    assert tensor.crossed.all()
+
+
 def test_a_gradient_of_zero_has_no_relative_error():
     model = tn.Sequential([tn.Dense(4), tn.BatchNorm(), tn.Tanh(), tn.Dense(3), tn.Softmax()], (5,), seed=0)
     sweep = step_sizes(model, X, Y, tn.CrossEntropy())

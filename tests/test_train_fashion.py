@@ -66,7 +66,11 @@ class TestMainJob:
     def test_it_names_what_it_wrote(self, one_epoch):
         done, folder = one_epoch
         written = {path.name for path in folder.iterdir()}
-        assert written == {f"{name}.png" for name in PICTURES} | {"history.csv", "model.safetensors"}
+        assert written == {f"{name}.png" for name in PICTURES} | {
+            "history.csv",
+            "model.safetensors",
+            "checkpoint.safetensors",
+        }
         listed = done.stdout.rpartition("wrote to ")[2]
         assert all(name in listed for name in written)
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.glob("*.png"))
@@ -152,7 +156,72 @@ class TestMainJob:
             process.kill()
         assert process.returncode == 130, errors
         assert "interrupted" in output
+        assert "to go on, give the same options again and --resume" in output
         assert tn.load_model(tmp_path / "model.safetensors").predict(fashion_mnist[1][0][:1]).shape == (1, 10)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole console groups")
+    def test_resumed_it_ends_as_one_that_was_not_stopped(self, fashion_mnist, tmp_path):
+        """After Ctrl-C pressed twice, wherever the second one comes."""
+        arguments = [
+            "--recipe",
+            "mlp_adam",
+            "--epochs",
+            "40",
+            "--train-size",
+            "6000",
+            "--output",
+            str(tmp_path),
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-u", SCRIPT, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            for line in process.stdout:
+                if re.match(r" +2 +\d", line):
+                    break
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        assert process.returncode == 130, errors
+        assert "Traceback" not in errors
+
+        done = run(*arguments, "--resume")
+        assert done.returncode == 0, done.stderr
+        assert re.search(
+            r"^trained \d+ epochs, \d+\.\d s since the run was resumed$", done.stdout, re.MULTILINE
+        )
+        assert not re.search(
+            r"^ +[12] +\d\.", done.stdout.partition("epoch  ")[2].partition("\n\n")[0], re.MULTILINE
+        )
+
+        (x, y), _ = fashion_mnist
+        recipe = recipes.make("mlp_adam", seed=0, epochs=40, training_examples=6000)
+        history = recipe.model.fit(
+            x[5_000:11_000],
+            y[5_000:11_000],
+            validation_data=(x[:5_000], y[:5_000]),
+            callbacks=recipe.callbacks,
+            verbose=0,
+            **recipe.fit_arguments(),
+        )
+        resumed = tn.load_model(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(resumed.params, recipe.model.params)
+        with open(tmp_path / "history.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for name in ("loss", "val_accuracy"):
+            assert [float(row[name]) for row in rows] == history.history[name]
+
+    def test_there_is_nothing_to_resume_in_an_empty_folder(self, fashion_mnist, tmp_path):
+        done = run("--recipe", "mlp_adam", "--output", tmp_path, "--resume")
+        assert done.returncode == 1
+        assert "there is no such checkpoint; leave resume out to begin anew" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 class TestRecipes:

@@ -527,6 +527,52 @@ class TestNonFiniteLoss:
         with pytest.raises(tn.NonFiniteError, match=r"epoch 1, batch 1: the update .* parameter 0\.W"):
             fit(model, 1e3 * x, y, optimizer=tn.SGD(1e37), loss=tn.SoftmaxCrossEntropy(), batch_size=20)
 
+    @pytest.mark.parametrize(
+        ("bad_batch", "found_in", "what"),
+        [
+            (
+                1,
+                2,
+                r"the loss is nan; the first bad array is parameter 0\.[Wb]\. No update was made with this batch",
+            ),
+            (5, 5, r"the update made a parameter NaN or infinite; the first bad array is parameter 0\.[Wb]"),
+        ],
+        ids=["in the middle", "the last batch"],
+    )
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found_within_the_epoch(
+        self, bad_batch, found_in, what, value
+    ):
+        """By what it makes of the parameters; the epoch after does not begin, no callback hears of an epoch."""
+
+        class Spoil(tn.Layer):
+            batches = 0
+
+            def forward(self, x, training=False):
+                self.batches += training
+                return x
+
+            def backward(self, dy):
+                return dy * (value if self.batches == bad_batch else 1)
+
+        class Heard(tn.Callback):
+            losses, epochs = [], 0
+
+            def on_batch_end(self, run):
+                self.losses = [*self.losses, run.mean_loss()]
+
+            def on_epoch_end(self, run):
+                self.epochs += 1
+
+        x, y = classes_data(50)
+        model = tn.Sequential([tn.Dense(8), Spoil(), tn.ReLU(), tn.Dense(3)], input_shape=(2,), seed=0)
+        heard = Heard()
+        settings = {"optimizer": tn.SGD(0.1), "loss": tn.SoftmaxCrossEntropy(), "batch_size": 10}
+        with pytest.raises(tn.NonFiniteError, match=f"epoch 1, batch {found_in}: {what}"):
+            fit(model, x, y, callbacks=[heard], epochs=3, **settings)
+        assert np.isfinite(heard.losses[:bad_batch]).all()
+        assert heard.epochs == 0
+
     def test_a_bad_parameter_is_named(self):
         x, y = classes_data(60)
         model = small()

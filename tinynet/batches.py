@@ -52,13 +52,13 @@ class ArrayBatches:
             raise ValueError(f"steps_per_epoch={steps}: the arrays have {self.steps} batches of {batch_size}")
         self.steps = self.steps if steps is None else steps
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch; each stays valid until the next is taken."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
+        """The batches of one epoch from the first, counted from 0; each stays valid until the next is taken."""
         order = self._order(epoch)
         rows_at_most = min(self.batch_size, len(self.x))
         x_buffer = np.empty((rows_at_most, *self.x.shape[1:]), self.x.dtype)
         y_buffer = np.empty((rows_at_most, *self.y.shape[1:]), self.y.dtype)
-        for batch in range(self.steps):
+        for batch in range(first, self.steps):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             if order is None:
                 x, y = self.x[part], self.y[part]
@@ -130,8 +130,11 @@ class IterableBatches:
         self.source, self.model, self.loss, self.augment = source, model, loss, augment
         self.steps = 0 if steps is None else steps  # 0: to the end
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch; raises ValueError naming the batch, from 1, that is wrong or missing."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
+        """The batches of one epoch from the first, counted from 0; those before it are taken and dropped.
+
+        Raises: ValueError: naming the batch, from 1, that is wrong or missing.
+        """
         batches = iter(self.source)
         for batch in itertools.count():
             if self.steps and batch == self.steps:
@@ -145,7 +148,8 @@ class IterableBatches:
                     f"batch {batch + 1}: expected {self.steps or 'some'} batches, the iterable gave {batch}; "
                     "make steps_per_epoch smaller, or give more"
                 ) from None
-            yield self._checked(pair, epoch, batch)
+            if batch >= first:
+                yield self._checked(pair, epoch, batch)
 
     def _checked(self, pair: Any, epoch: int, batch: int) -> tuple[Array, Array]:
         model, where = self.model, f"batch {batch + 1}"

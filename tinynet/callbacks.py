@@ -7,7 +7,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+import numpy as np
 
 from tinynet import files
 from tinynet.checks import check_number, check_positive_int
@@ -19,10 +22,13 @@ class Callback:
     """The hooks; each is given the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
 
     def on_train_begin(self, run: Run) -> None:
-        """Before the first epoch. Raise ValueError here if the run can't give what the callback needs."""
+        """Before the first epoch, and after `set_state` if ``run.resumed``.
+
+        Raise ValueError here if the run can't give what the callback needs.
+        """
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before an epoch's first batch."""
+        """Before an epoch's first batch, or the first that a resumed run has of it."""
 
     def on_batch_end(self, run: Run) -> None:
         """After each update; only looked for where a class defines it."""
@@ -34,11 +40,19 @@ class Callback:
         """On every way out, errors and Ctrl-C included."""
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on: numbers, strings, lists and arrays."""
+        """What a resumed run needs to go on: None, numbers, strings, arrays, and lists and mappings of them."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Go on from a `state`; raise ValueError if it is none of yours."""
+
+
+def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
+    """One value of a state; raises ValueError if it is not of these kinds."""
+    value = state[name]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
+    return value
 
 
 class _Monitor(Callback):
@@ -78,7 +92,7 @@ class _Monitor(Callback):
         return {"best": self.best}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best = state_entry(state, "best", float, int, NoneType)
 
 
 class EarlyStopping(_Monitor):
@@ -115,7 +129,7 @@ class EarlyStopping(_Monitor):
 
     def on_train_begin(self, run: Run) -> None:
         # First, so that a run that is refused does not end with the weights of the one before it.
-        if run.epoch == 0:  # a new run, not a resumed one
+        if not run.resumed:
             self.best, self.best_epoch, self.best_weights, self.wait = None, None, None, 0
         super().on_train_begin(run)
 
@@ -142,11 +156,11 @@ class EarlyStopping(_Monitor):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.best_epoch, self.wait, self.best_weights = (
-            state["best_epoch"],
-            state["wait"],
-            state["best_weights"],
-        )
+        self.wait = state_entry(state, "wait", int)
+        self.best_epoch = state_entry(state, "best_epoch", int, NoneType)
+        self.best_weights = state_entry(state, "best_weights", list, NoneType)
+        if not all(isinstance(weight, np.ndarray) for weight in self.best_weights or []):
+            raise ValueError("best_weights: expected arrays")
 
 
 class ModelCheckpoint(_Monitor):
@@ -178,7 +192,7 @@ class ModelCheckpoint(_Monitor):
 
     def on_train_begin(self, run: Run) -> None:
         _check_folder(self.path)
-        if run.epoch == 0:
+        if not run.resumed:
             self.best = None
         if self.save_best_only:
             super().on_train_begin(run)
@@ -222,7 +236,7 @@ class ReduceLROnPlateau(_Monitor):
         super().on_train_begin(run)
         if callable(run.optimizer.learning_rate):
             raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
-        if run.epoch == 0:
+        if not run.resumed:
             self.best, self.wait, self.learning_rate = None, 0, None
         elif self.learning_rate is not None:
             run.optimizer.learning_rate = self.learning_rate
@@ -243,7 +257,8 @@ class ReduceLROnPlateau(_Monitor):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.wait, self.learning_rate = state["wait"], state["learning_rate"]
+        self.wait = state_entry(state, "wait", int)
+        self.learning_rate = state_entry(state, "learning_rate", float, int, NoneType)
 
 
 class CSVLogger(Callback):
@@ -308,6 +323,7 @@ class ProgressBar(Callback):
         on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a program without a console
         self._bar = tqdm(
             total=run.steps_per_epoch,
+            initial=run.first_batch,
             desc=f"epoch {run.epoch + 1}/{run.epochs}",
             unit="batch",
             leave=self.leave,

@@ -48,14 +48,20 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
     try:
         with _named(target):
             file = open(temporary, "x+b")  # noqa: SIM115  (closed below, on every way out)
-        with file:
+        try:
             if mode is not None:
                 with contextlib.suppress(OSError):
                     os.chmod(temporary, stat.S_IMODE(mode))
             yield file
             if not file.closed:
-                file.flush()
-                os.fsync(file.fileno())
+                with _named(target):
+                    file.flush()
+                    os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(
+                OSError
+            ):  # it is on the disk, or the error is on its way that says why not
+                file.close()
         with _named(target):
             _replace(temporary, target)
     except BaseException:  # Ctrl-C too
@@ -67,7 +73,7 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
 
 def write_bytes(path: PathLike, data: bytes | bytearray | memoryview, *, parents: bool = False) -> None:
     """Write ``data`` to ``path`` completely or not at all; see `atomic_write`."""
-    with atomic_write(path, parents=parents) as file:
+    with atomic_write(path, parents=parents) as file, _named(Path(path)):
         file.write(data)
 
 

@@ -26,6 +26,8 @@ def evaluate(
         raise ValueError(
             "this model was not fitted yet, so evaluate needs the loss: loss=CrossEntropy(), say"
         )
+    if not isinstance(loss, Loss):
+        raise TypeError(f"loss: expected an object such as CrossEntropy(), got {loss!r}")
     batch_size = check_positive_int("batch_size", batch_size)
     batches: Iterable[tuple[Array, Array]]
     if y is None:

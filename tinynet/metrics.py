@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinynet.checks import check_positive_int
 from tinynet.types import Array
 
 
@@ -23,11 +24,11 @@ def confusion_matrix(labels: Any, predicted: Any, classes: int | None = None) ->
 
     Args: labels, predicted: integers (n,); classes: how many there are, by default the largest label + 1.
     Returns: integers (classes, classes): rows are true classes, columns predicted ones.
-    Raises: ValueError: if the two differ in shape or a label is out of range.
+    Raises: ValueError: if the two differ in shape or a label is out of range, or for classes below 1.
     """
     labels, predicted = _check_pair(labels, predicted)
     largest, smallest = int(max(labels.max(), predicted.max())), int(min(labels.min(), predicted.min()))
-    classes = largest + 1 if classes is None else classes
+    classes = largest + 1 if classes is None else check_positive_int("classes", classes)
     if smallest < 0 or largest >= classes:
         raise ValueError(f"expected labels from 0 to {classes - 1}, got {smallest} to {largest}")
     pairs = labels.astype(np.intp) * classes + predicted.astype(np.intp)

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from tinynet import architecture, heads, inference, random, storage, summary, training
 from tinynet.batches import Augment
 from tinynet.callbacks import Callback
-from tinynet.checks import batch_shape, check_dtype, check_positive_int
+from tinynet.checks import batch_shape, check_dtype, check_shape
 from tinynet.history import History
 from tinynet.layers import Dropout, Layer
 from tinynet.layers.chain import backward_through
@@ -51,9 +51,9 @@ class Sequential:
         self.device = device
         self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
-        if isinstance(input_shape, int):
-            raise ValueError(f"input_shape: expected a tuple, got {input_shape}; give ({input_shape},)")
-        self.input_shape: Shape = tuple(check_positive_int("input_shape", size) for size in input_shape)
+        self.input_shape: Shape = check_shape("input_shape", input_shape)
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers: expected a list of Layer objects, got {layers!r}")
         self.layers = tuple(layers)
         self.loss: Loss | None = None  # the loss it was fitted with
         self.fitted_on_bytes = False
@@ -189,6 +189,9 @@ class Sequential:
         verbose: int = 1,
         workers: int | None = None,
         steps_per_epoch: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train.
 
@@ -197,18 +200,25 @@ class Sequential:
                 iterable of (x, y) batches that can be iterated once per epoch.
             optimizer: it owns its state, so a second fit with it goes on where the first ended.
             loss: kept as ``model.loss``, for `evaluate`.
+            epochs: how many in all, those before a ``resume`` included.
             validation_data: (x, y), or an iterable of batches; measured after each epoch.
             validation_split: the share at the end of x and y to validate with instead.
             shuffle: a new order of the arrays each epoch, drawn from the model's seed.
-            augment: a function (x_batch, generator) -> x_batch.
+            augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
             verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
             workers: threads, each with its part of every batch; None decides from the sizes of the model and the
                 batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
                 something over the batch sees only its part, so with such layers None takes one.
             steps_per_epoch: batches per epoch, where not all of them.
+            checkpoint: a file that is written after each epoch and at Ctrl-C, with all that it takes to go on.
+            checkpoint_every: batches after which it is written too, within an epoch.
+            resume: such a file, to go on from, with the same data (an iterable has to give the same batches again)
+                and with model, optimizer and callbacks made as before. The run ends as if nothing had stopped it:
+                to the bit with the same versions on the same kind of machine, and otherwise with a warning.
         Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
         Raises:
-            ValueError: for bad input, before anything is changed.
+            ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed.
+            RuntimeError: if another thread trains this model or with this optimizer.
             NonFiniteError: if the loss became NaN or infinite, before that step's update.
         """
         return training.fit(
@@ -227,6 +237,9 @@ class Sequential:
             verbose=verbose,
             workers=workers,
             steps_per_epoch=steps_per_epoch,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
         )
 
     def evaluate(
@@ -299,19 +312,7 @@ class Sequential:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Copy in what `get_weights` gave; raises ValueError, and changes nothing, if a shape differs."""
-        targets = self.named_weights()
-        arrays = [np.asarray(weight) for weight in weights]
-        if len(arrays) != len(targets):
-            raise ValueError(f"expected {len(targets)} arrays ({', '.join(targets)}), got {len(arrays)}")
-        wrong = [
-            f"{name}: expected shape {target.shape}, got {array.shape} {array.dtype}"
-            for (name, target), array in zip(targets.items(), arrays, strict=True)
-            if array.shape != target.shape or array.dtype.kind not in "biuf"
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        for target, array in zip(targets.values(), arrays, strict=True):
-            target[...] = array
+        architecture.assign_in_order(self.named_weights(), weights)
 
     def copy(self, dtype: Any = None) -> "Sequential":
         """A model of its own with the same values, in another dtype if one is given."""
@@ -382,17 +383,19 @@ def load_model(
     """The model in a file that `Sequential.save` wrote.
 
     Nothing in a file is imported or evaluated: layers are made from tinynet's own classes, and from those in
-    ``custom_layers``, a mapping of class name to class.
+    ``custom_layers``, a mapping of class name to class. Its arrays are held against what the layers declare before
+    anything of their size is allocated.
 
-    Raises: ModelFileError: if the file is damaged, is no model file, or holds a layer that is not known;
-        FileNotFoundError: if there is none.
+    Raises: ModelFileError: if the file is damaged, is no model file, can't be read, or holds a layer that is not
+        known; FileNotFoundError: if there is none.
     """
     description, arrays = storage.load(path)
     try:
-        layers = architecture.make_layers(description, custom_layers or {})
+        layers = architecture.make_layers(description, arrays, custom_layers or {})
         model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
         architecture.restore(model, description)
         architecture.assign(model.named_weights(), arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
-        raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {error}") from error
+    except architecture.ERRORS as error:
+        cause = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
+        raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {cause}") from error
     return model

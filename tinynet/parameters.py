@@ -51,6 +51,8 @@ class Parameters:
         self.values = np.zeros(ends[False], dtype)
         self.grads = np.zeros(ends[False], dtype)
         self.bind()
+        for _, layer in walk(layers):
+            layer.make_state()
         rng = random.generator(seed, random.INITIAL_VALUES)
         for place, (_, layer, spec) in zip(self.places, declared, strict=True):
             setattr(layer, place.name, spec.initializer(spec.shape, rng))

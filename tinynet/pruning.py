@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.callbacks import Callback
+from tinynet.callbacks import Callback, state_entry
 from tinynet.checks import check_number, check_positive_int
 from tinynet.protocols import Model
 from tinynet.run import Run
@@ -124,7 +124,7 @@ class MagnitudePruning(Callback):
         self.masks: dict[str, Array] = {}  # False: pruned
 
     def on_train_begin(self, run: Run) -> None:
-        if run.epoch == 0:  # a new run, not a resumed one
+        if not run.resumed:
             steps = run.epochs * run.steps_per_epoch
             if self.ramp_steps > steps:
                 raise ValueError(
@@ -171,7 +171,8 @@ class MagnitudePruning(Callback):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.step, self.initial = state["step"], state["initial"]
+        self.step = state_entry(state, "step", int)
+        self.initial = state_entry(state, "initial", float, int)
         self.masks = {
             name: np.asarray(mask, bool) for name, mask in zip(state["names"], state["masks"], strict=True)
         }

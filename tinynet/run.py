@@ -24,9 +24,12 @@ class Run:
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False
+    resumed: bool = False  # from a checkpoint
+    first_batch: int = 0  # of its first epoch, if that had begun already
     _loss_sum: float = 0.0
     _correct: int = 0
     _examples: int = 0
+    _seconds: float = 0.0
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 import copy
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from tinynet import inputs, parallel
 from tinynet.batches import ArrayBatches, Augment, Batches, IterableBatches
 from tinynet.callbacks import Callback, EpochTable, ProgressBar
-from tinynet.checks import check_number, check_positive_int
+from tinynet.checkpoint import Checkpoint
+from tinynet.checks import check_bool, check_number, check_positive_int
 from tinynet.history import History
 from tinynet.interrupts import HeldInterrupt
 from tinynet.losses import Loss
@@ -23,6 +25,9 @@ from tinynet.run import Run
 from tinynet.types import Array
 
 _REMEDY = "Try a smaller learning rate, clip_norm=1, or inputs scaled to 0..1"
+
+# What is in training: (process, identity), so that a forked child may train its copies.
+_in_training: dict[tuple[int, int], object] = {}
 
 
 class NonFiniteError(FloatingPointError):
@@ -46,6 +51,9 @@ def fit(
     verbose: int,
     workers: int | None,
     steps_per_epoch: int | None,
+    checkpoint: str | os.PathLike[str] | None,
+    checkpoint_every: int | None,
+    resume: str | os.PathLike[str] | None,
 ) -> History:
     """See `Sequential.fit`."""
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
@@ -56,6 +64,8 @@ def fit(
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     steps = None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch)
+    shuffle = check_bool("shuffle", shuffle)
+    saving = Checkpoint(checkpoint, checkpoint_every, resume)
     loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
 
     batches: Batches
@@ -89,20 +99,26 @@ def fit(
     begun: list[Callback] = []
     with (
         HeldInterrupt() as interrupt,
+        _alone(model),
+        _alone(optimizer),
         parallel.blas_threads(threads),
         quiet,
         parallel.Team(model, workers) as team,
     ):
+        first, run.first_batch = saving.begin(run, callbacks, batches, validation, workers)
+        last = first if run.stop_training else epochs  # a run that a callback has stopped is done
+        run.epoch = min(first, epochs - 1)
         try:
             for callback in active:
                 begun.append(callback)
                 callback.on_train_begin(run)
             optimizer.prepare(model.params)
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
-            for run.epoch in range(epochs):
-                values = _train_epoch(run, batches, active, interrupt, team)
+            for run.epoch in range(first, last):
+                values = _train_epoch(run, batches, active, interrupt, team, saving)
                 if values is not None:
                     _end_epoch(run, values, validation, batch_size, active)
+                    saving.write(run.epoch + 1, 0)
                 if run.stop_training or interrupt.pending:
                     break
         finally:
@@ -111,12 +127,27 @@ def fit(
                     ends.callback(callback.on_train_end, run)
     if interrupt.pending:
         run.history.interrupted = True
+        go_on = f"; go on with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
         warnings.warn(
             f"training was interrupted in epoch {run.epoch + 1} of {epochs}, after batch {run.batch + 1} of "
-            f"{run.steps_per_epoch}",
+            f"{run.steps_per_epoch}{go_on}",
             stacklevel=3,
         )
     return run.history
+
+
+@contextmanager
+def _alone(used: Model | Optimizer) -> Iterator[None]:
+    """Raises RuntimeError if another `fit`, in another thread or around this one, trains with the same object."""
+    key, claim = (os.getpid(), id(used)), object()
+    if _in_training.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
+        raise RuntimeError(
+            f"this {type(used).__name__} is in use by another fit; wait for its end, or give each fit its own"
+        )
+    try:
+        yield
+    finally:
+        del _in_training[key]
 
 
 def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: Any, augment: Any) -> None:
@@ -176,19 +207,23 @@ def _train_epoch(
     callbacks: Sequence[Callback],
     interrupt: HeldInterrupt,
     team: parallel.Team,
+    saving: Checkpoint,
 ) -> dict[str, float] | None:
     """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
     model, optimizer, loss = run.model, run.optimizer, run.loss
     good_state = {name: array.copy() for name, array in model.named_state().items()}
-    run._loss_sum, run._correct, run._examples = 0.0, 0, 0
+    if not run.first_batch:
+        run._loss_sum, run._correct, run._examples, run._seconds = 0.0, 0, 0, 0.0
     for callback in callbacks:
         callback.on_epoch_begin(run)
+    first, run.first_batch = run.first_batch, 0
+    every = saving.every
     each_batch = [
         callback for callback in callbacks if type(callback).on_batch_end is not Callback.on_batch_end
     ]
 
-    started = time.perf_counter()
-    for run.batch, (x, y) in enumerate(batches.epoch(model.epoch)):
+    started = time.perf_counter() - run._seconds
+    for run.batch, (x, y) in enumerate(batches.epoch(model.epoch, first), first):
         value = team.loss_and_gradients(x, y, loss)
         if not math.isfinite(value):
             culprit = model.first_non_finite(x)
@@ -209,15 +244,16 @@ def _train_epoch(
             callback.on_batch_end(run)
         if run.stop_training:
             break
-        if interrupt.pending and run.batch + 1 < run.steps_per_epoch:
-            return None
+        done = run.batch + 1
+        if done < run.steps_per_epoch and (interrupt.pending or (every and done % every == 0)):
+            _check_parameters(run, x)
+            run._seconds = time.perf_counter() - started
+            saving.write(run.epoch, done)
+            if interrupt.pending:
+                return None
     seconds = time.perf_counter() - started
 
-    if not np.isfinite(model.params).all():
-        raise NonFiniteError(
-            f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
-            f"bad array is {model.first_non_finite(x)}. {_REMEDY}"
-        )
+    _check_parameters(run, x)
     model.epoch += 1
     return {
         "loss": run.mean_loss(),
@@ -241,6 +277,15 @@ def _end_epoch(
     run.history.append({name: values[name] for name in run.metric_names})
     for callback in callbacks:
         callback.on_epoch_end(run)
+
+
+def _check_parameters(run: Run, x: Array) -> None:
+    """Raises NonFiniteError if the last update, with the batch x, has spoilt a parameter."""
+    if not np.isfinite(run.model.params).all():
+        raise NonFiniteError(
+            f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
+            f"bad array is {run.model.first_non_finite(x)}. {_REMEDY}"
+        )
 
 
 def _restore_state(model: Model, good: dict[str, Array]) -> None:

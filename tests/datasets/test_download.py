@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import os
 import re
@@ -39,6 +40,7 @@ from tests.datasets.loopback import (
     status,
     until,
 )
+from tests.faults import full_disk, read_only
 from tinynet.datasets.download import BadFileError, DownloadError, fetch, unpack
 from tinynet.datasets.transfer import Limits, TransferError, next_address
 
@@ -204,11 +206,15 @@ def test_a_bad_file_is_not_kept_and_the_next_mirror_is_asked(
     assert fetch_from(made_up, tmp_path, server.url, server.url + "good") == made_up.content
 
 
-def test_a_server_that_drips_is_given_up(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pause", [0.02, 1.0])
+def test_a_server_that_drips_is_given_up(
+    made_up: MadeUp, server: Server, tmp_path: Path, pause: float
+) -> None:
     """Each read brings something, so that only the rate tells."""
-    server.on(FIRST, drip(made_up.packed[FIRST], 0.02))
+    server.on(FIRST, drip(made_up.packed[FIRST], pause))
     start = time.monotonic()
-    assert "too slow" in failure(made_up, tmp_path, server.url, limits=SHORT)
+    limits = dataclasses.replace(FAST, grace=0.5)
+    assert "too slow" in failure(made_up, tmp_path, server.url, limits=limits)
     assert time.monotonic() - start < 5
     assert server.paths == ["/" + FIRST]
 
@@ -341,15 +347,42 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 
 
 @posix
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_cache_is_done_without(
-    made_up: MadeUp, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made_up: MadeUp,
+    server: Server,
+    tmp_path: Path,
+    reachable_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     made_up.serve(server)
-    tmp_path.chmod(0o555)
-    assert fetch_from(made_up, tmp_path, server.url) == made_up.content
+    fetch_from(made_up, tmp_path, server.url)  # so that all is imported
+    with read_only(reachable_folder):
+        assert fetch_from(made_up, reachable_folder, server.url) == made_up.content
     assert capsys.readouterr().err.count("Permission denied") == 1
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(reachable_folder) == []
+
+
+@posix
+@pytest.mark.parametrize("room", [0, 20_000])
+def test_a_full_disk_leaves_no_part_of_a_file(
+    made_up: MadeUp, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], room: int
+) -> None:
+    """What is there stays, damaged or not, and the data is returned all the same."""
+    made_up.serve(server)
+    fetch_from(made_up, tmp_path / "warm", server.url)
+    cache = made_up.put_in(tmp_path / "cache")
+    (cache / FIRST).write_bytes(b"damaged")
+    capsys.readouterr()
+    with full_disk(room):
+        assert fetch_from(made_up, cache, server.url) == made_up.content
+        assert fetch_from(made_up, tmp_path / "new", server.url) == made_up.content
+    assert capsys.readouterr().err.count("cannot keep the files in") == 2
+    expected = made_up.packed | {FIRST: b"damaged"}
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == expected
+    for path in (tmp_path / "new").iterdir():
+        assert path.read_bytes() == made_up.packed[path.name]
+    assert fetch_from(made_up, cache, server.url) == made_up.content
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == made_up.packed
 
 
 # Content

@@ -2,13 +2,14 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from tinynet import initializers
-from tinynet.checks import batch_shape
+from tinynet.checks import MAX_AXES, batch_shape
 from tinynet.initializers import Initializer
 from tinynet.types import Array, Memory, Shape
 
@@ -22,6 +23,13 @@ class ParamSpec(NamedTuple):
     shape: Shape
     initializer: Initializer
     decay: bool
+
+
+class StateSpec(NamedTuple):
+    """An array that is saved but not trained, as `build` declares it; the model allocates it."""
+
+    shape: Shape
+    value: float  # what it holds at first
 
 
 class Layer:
@@ -52,6 +60,7 @@ class Layer:
 
     def __init__(self) -> None:
         self.param_specs: dict[str, ParamSpec] = {}
+        self.state_specs: dict[str, StateSpec] = {}
         self._buffers: dict[str, Array] = {}  # flat
         # Their front parts, and what was asked for when they were made: shape, dtype, strides of ``like``.
         self._buffer_views: dict[str, tuple[Array, tuple[Any, ...]]] = {}
@@ -107,8 +116,13 @@ class Layer:
         self.param_specs[name] = ParamSpec(name, shape, initializers.get(initializer), decay)
 
     def add_state(self, name: str, shape: Shape, value: float) -> None:
-        """Make an array named in ``state_names``, in `build`: saved with the model, not trained."""
-        self.bind(name, np.full(shape, value, self.dtype))
+        """Declare an array named in ``state_names``, in `build`: saved with the model, not trained."""
+        self.state_specs[name] = StateSpec(tuple(int(size) for size in shape), value)
+
+    def make_state(self) -> None:
+        """Allocate the arrays that `add_state` declared; the model does so for every layer, once all are built."""
+        for name, spec in self.state_specs.items():
+            self.bind(name, np.full(spec.shape, spec.value, self.dtype))
 
     def buffer(self, name: str, shape: Shape, dtype: Any, like: Array | None = None) -> Array:
         """Memory kept from step to step, not initialised: the caller fills all of it.
@@ -161,6 +175,10 @@ class Layer:
                 f"its build(input_shape) has to return the output's shape, a tuple; it returned {built!r}"
             )
         output_shape = tuple(int(size) for size in built)
+        if len(output_shape) > MAX_AXES or math.prod(output_shape) > sys.maxsize:
+            raise ValueError(
+                f"no array can hold the output: its shape is {batch_shape(output_shape[:MAX_AXES])}"
+            )
         if math.prod(output_shape) < 1:
             raise ValueError(f"the output would be empty: its shape is {batch_shape(output_shape)}")
         self.input_shape, self.output_shape = tuple(input_shape), output_shape
@@ -184,7 +202,8 @@ class Layer:
             del self.__dict__[name]
         for layer in self.children:
             layer.unbuild()
-        self._views, self.param_specs, self.input_shape, self.output_shape = frozenset(), {}, None, None
+        self._views, self.param_specs, self.state_specs = frozenset(), {}, {}
+        self.input_shape = self.output_shape = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Parameters are views into the model's vectors, which the optimizer updates: assigning

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinynet.checks import batch_shape, check_positive_int
+from tinynet.checks import batch_shape, check_shape
 from tinynet.layers.base import Layer
 from tinynet.types import Array, Shape
 
@@ -55,11 +55,7 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Sequence[int]) -> None:
         super().__init__()
-        if isinstance(target_shape, int):
-            raise ValueError(
-                f"Reshape target_shape: expected a tuple, got {target_shape}; give ({target_shape},)"
-            )
-        self.target_shape = tuple(check_positive_int("Reshape target_shape", size) for size in target_shape)
+        self.target_shape = check_shape("Reshape target_shape", target_shape)
 
     def build(self, input_shape: Shape) -> Shape:
         if math.prod(input_shape) != math.prod(self.target_shape):

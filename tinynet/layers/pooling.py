@@ -1,11 +1,12 @@
 """Pooling: an image made smaller, each channel by itself."""
 
+import functools
 import math
 
 import numpy as np
 
 from tinynet.layers.base import Layer
-from tinynet.layers.windows import channel_major, check_images, check_padding, check_size, windows
+from tinynet.layers.windows import Windows, channel_major, check_images, check_padding, check_size, windows
 from tinynet.types import Array, Shape
 
 
@@ -101,14 +102,6 @@ class AveragePool2D(_Pool2D):
     Source: LeCun et al. 1989 (subsampling).
     """
 
-    def build(self, input_shape: Shape) -> Shape:
-        shape = super().build(input_shape)
-        counts = np.zeros((*self.windows.output_shape, 1), np.float32)  # small and whole: exact
-        for _, places, _ in self.windows.taps():
-            counts[places] += 1
-        self.counts = counts  # k, (down, across, 1)
-        return shape
-
     def forward(self, x: Array, training: bool = False) -> Array:
         images = channel_major(x)  # (c, h, w, n)
         shape = (len(images), *self.windows.output_shape, images.shape[3])
@@ -116,19 +109,30 @@ class AveragePool2D(_Pool2D):
         y.fill(0)
         for _, (down, across), (rows, columns) in self.windows.taps():
             y[:, down, across] += images[:, rows, columns]
-        y /= self.counts
+        y /= _pixels_in_windows(self.windows)
         return channel_major(y)
 
     def backward(self, dy: Array) -> Array:
         assert self.input_shape is not None
         h, w, c = self.input_shape
         memory = self.memory(dy.dtype, training=True)
-        shares = np.divide(channel_major(dy), self.counts, out=memory("shares", (c, *dy.shape[1:3], len(dy))))
+        shares = memory("shares", (c, *dy.shape[1:3], len(dy)))
+        np.divide(channel_major(dy), _pixels_in_windows(self.windows), out=shares)
         dx = memory("dx", (c, h, w, len(dy)))
         dx.fill(0)
         for _, (down, across), (rows, columns) in self.windows.taps():
             dx[:, rows, columns] += shares[:, down, across]
         return channel_major(dx)
+
+
+@functools.lru_cache(maxsize=64)
+def _pixels_in_windows(windows: Windows) -> Array:
+    """How many real pixels each window has, (down, across, 1)."""
+    counts = np.zeros((*windows.output_shape, 1), np.float32)  # small and whole: exact
+    for _, places, _ in windows.taps():
+        counts[places] += 1
+    counts.flags.writeable = False  # it is shared by all that ask
+    return counts
 
 
 class GlobalAveragePool2D(Layer):

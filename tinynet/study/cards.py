@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tinynet.optimizers import SGD, Optimizer
 from tinynet.study import drawing
+from tinynet.study.comparison import Comparison
 from tinynet.study.equations import Equation, equations
-from tinynet.study.events import backward_notes, change_in_words, docstring_formulas, forward_notes
+from tinynet.study.events import backward_notes, docstring_formulas, forward_notes
 from tinynet.study.formulas import FORMULAS, mathml
 from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.source import Source, method_source
@@ -119,19 +120,43 @@ def update_card(step: Trace) -> str:
         for layer in step.walk()
         for name, parameter in layer.parameters.items()
     )
-    words = (
-        change_in_words(step) if step.updated else "The loss is not finite: nothing was updated, as in fit."
-    )
+    words = "The loss is not finite: nothing was updated, as in fit."
+    if step.updated:
+        words = (
+            f"The loss went from {step.loss_before:.6g} to {step.loss_after:.6g}: it changed by {step.change:+.4g}. "
+            f"Gradient · update had predicted {step.predicted_change:+.4g}: the slope times the step. What is left is "
+            "the curvature."
+        ).replace("-", "−")
     return (
         '<article class="card" id="card-update" data-path="update" tabindex="-1" aria-labelledby="title-update">'
         f'<header><h2 id="title-update">{type(step.optimizer).__name__}</h2>'
         f'<p class="facts">learning rate {step.learning_rate:.4g}, step {step.optimizer.step_count}</p></header>'
-        f'<div class="passes">{body}</div><p class="note">{html.escape(words[0].upper() + words[1:])}. '
-        "The prediction is the slope times the step; what is left is the curvature.</p>"
+        f'<div class="passes">{body}</div><p class="note">{html.escape(words)}</p>'
         '<div class="scroll"><table class="numbers"><caption>How far each parameter moved: norms, and their ratio. '
         f"The line marks {RATIO_GUIDE:g}, which is usual.</caption><thead><tr><th>parameter</th><th>|value|</th>"
         "<th>|gradient|</th><th>|update|</th><th>update / value</th><th></th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></article>"
+    )
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """tinynet's gradients beside another library's."""
+    rows = "".join(
+        f'<tr><th scope="row"><code>{row.name}</code></th><td>{shape_text(row.shape)}</td>'
+        f"<td>{number(row.max_difference)}</td><td>{number(row.relative_difference)}</td>"
+        f'<td class="verdict {"fine" if row.ok else "wrong"}">{html.escape(row.verdict)}</td></tr>'
+        for row in comparison.rows
+    )
+    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in comparison.notes)
+    return (
+        f'<section class="comparison"><h2>Beside {html.escape(comparison.against)}</h2>'
+        f'<p class="note">The same weights, the same {comparison.examples} examples, {comparison.dtype}. The loss is '
+        f"{comparison.loss:.6g} here and {comparison.other_loss:.6g} there.</p>{notes}"
+        '<div class="scroll"><table class="numbers"><caption class="hidden">Differences of the '
+        "gradients</caption><thead>"
+        "<tr><th>gradient of</th><th>shape</th><th>largest difference</th><th>of the largest "
+        "gradient</th><th></th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></div></section>"
     )
 
 

@@ -92,11 +92,13 @@ def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: str = "torch
         loss: one of the library's own losses.
         against: "torch" or "keras"; Keras takes the backend that it is set to, as by ``KERAS_BACKEND``.
     Raises:
-        ValueError: naming a layer or a loss that the other library is not known to have.
+        ValueError: naming a layer or a loss that the other library is not known to have; or if nothing trains.
         ModuleNotFoundError: if the other library is not installed, with the command that installs it.
     """
     if against not in _TWINS:
         raise ValueError(f'against: expected "torch" or "keras", got {against!r}')
+    if not model.trainable_ranges():
+        raise ValueError("model: expected a layer with parameters that train, found none to compare")
     twin = _TWINS[against]
     twin.check(model, loss)
     x = check_inputs(x, model.input_shape, model.dtype)

@@ -11,34 +11,17 @@ import numpy as np
 
 from tinynet import __version__
 from tinynet.files import PathLike, write_bytes
-from tinynet.layers import (
-    AveragePool2D,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    MaxPool2D,
-    Rescale,
-    Reshape,
-)
-from tinynet.layers.windows import windows
 from tinynet.study import cards
 from tinynet.study.encoding import ArrayStore
-from tinynet.study.events import Event
 from tinynet.study.gradient_check import gradcheck
 from tinynet.study.gradient_report import ElementCheck
-from tinynet.study.tracing import LayerTrace, Trace
-from tinynet.types import Array
+from tinynet.study.page_data import MOST_PRODUCT, frame_data, images_data, layer_data, loss_data
+from tinynet.study.tracing import Trace
 
 SCRIPTS = ("arrays.js", "sums.js", "layersums.js", "losssums.js", "heatmap.js", "inspector.js", "page.js")
 MOST_EXACT = 120_000  # elements of an activation or an update; larger ones are kept to three digits
-MOST_PRODUCT = 20_000  # elements of a weight gradient; of larger ones the page sums the product itself
 MOST_CHECKED = 4  # elements of each parameter
 CHECK_WORK = 120_000_000  # multiply-adds of a forward pass of the batch that allow one element each
-
-_BEFORE_IMAGES_CHANGE = (Rescale, Flatten, Reshape, Dropout, BatchNorm)
 
 
 def write(
@@ -81,15 +64,15 @@ def render(
         work = max(step.model.multiply_adds() * len(step.x), 1)
         checks = min(max(CHECK_WORK // work, 1), MOST_CHECKED)
     found = check_elements(step, checks) if checks and step.updated else {}
-    layers = list(step.walk())
+    records = list(step.walk())
     data = {
-        "layers": [layer_data(layer, step, store) for layer in layers],
+        "layers": [layer_data(record, step, store) for record in records],
         "loss": loss_data(step, store),
         "images": images_data(step, store),
         "classNames": None if class_names is None else list(class_names),
-        "frames": [_frame(event) for event in step.events()],
+        "frames": [frame_data(event) for event in step.events()],
     }
-    body = "".join(cards.layer_card(layer, found) for layer in layers)
+    body = "".join(cards.layer_card(record, found) for record in records)
     return fill(
         "page.html",
         title=html.escape(title),
@@ -134,117 +117,6 @@ def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, 
     with np.errstate(all="ignore"):
         report = gradcheck(model, step.x, step.y, step.loss.loss, max_elements=elements, seed=step.model.seed)
     return {tensor.name: tensor.elements for tensor in report.tensors if tensor.name != "x"}
-
-
-# -- what the script is told -----------------------------------------------------------------------------
-
-
-def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, Any]:
-    """A layer's arrays, and the settings that its sums depend on."""
-    arrays = {
-        name: store.add(array) for name, array in record.arrays().items() if not _is_product(name, record)
-    }
-    for name, parameter in record.parameters.items():
-        arrays[name] = store.add(parameter.value, exact=True)
-        if _is_product(f"d{name}", record) and parameter.gradient is not None:
-            arrays[f"d{name}"] = {"product": True, "shape": list(parameter.value.shape)}
-    layer = record.layer
-    data = {
-        "path": record.path,
-        "kind": record.kind,
-        "arrays": arrays,
-        "settings": {
-            name: value
-            for name, value in layer.__dict__.items()
-            if isinstance(value, (int, float)) and name[0] != "_"
-        },
-        "children": [child.path for child in record.children],
-        "imageShape": _image_shape(record, step),
-    }
-    if (
-        isinstance(layer, (Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D))
-        and layer.input_shape is not None
-    ):
-        data["windows"] = _windows(layer)
-    return data
-
-
-def _is_product(name: str, record: LayerTrace) -> bool:
-    """Whether it is a large dW that is a sum of products of two arrays that the page has."""
-    return (
-        name == "dW"
-        and isinstance(record.layer, (Dense, Conv2D))
-        and record.parameters["W"].value.size > MOST_PRODUCT
-    )
-
-
-def _windows(layer: Any) -> dict[str, dict[str, int]]:
-    size = layer.kernel_size if isinstance(layer, (Conv2D, DepthwiseConv2D)) else None
-    shape = layer.input_shape
-    places = windows(shape, size, layer.strides, layer.padding, "kernel") if size else layer.windows
-    return {
-        name: {"size": axis.size, "stride": axis.stride, "before": axis.before}
-        for name, axis in zip(("down", "across"), places, strict=True)
-    }
-
-
-def _image_shape(record: LayerTrace, step: Trace) -> list[int] | None:
-    """(h, w), if the layer's inputs, one beside the other, are the pixels of the image."""
-    shape = step.x.shape[1:]
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 1) or record.x.ndim != 2:
-        return None
-    if "." in record.path:
-        return None
-    below = step.layers[: int(record.path)]
-    return list(shape[:2]) if all(isinstance(layer.layer, _BEFORE_IMAGES_CHANGE) for layer in below) else None
-
-
-def loss_data(step: Trace, store: ArrayStore) -> dict[str, Any]:
-    """The loss's arrays and settings."""
-    loss = step.loss
-    outputs = "logits" if loss.fused else "outputs"
-    arrays = {outputs: loss.outputs, f"d{outputs}": loss.gradient, "loss of each": loss.each}
-    if loss.probabilities is not None:
-        arrays["probabilities"] = loss.probabilities
-    return {
-        "path": "loss",
-        "kind": type(loss.loss).__name__,
-        "outputs": outputs,
-        "arrays": {name: store.add(array, exact=True) for name, array in arrays.items()},
-        "targets": np.asarray(step.y).tolist() if loss.loss.is_classification else None,
-        "targetValues": None if loss.loss.is_classification else store.add(np.asarray(step.y, np.float32)),
-        "value": loss.value,
-        "settings": loss.loss.config(),
-    }
-
-
-def images_data(step: Trace, store: ArrayStore) -> dict[str, Any] | None:
-    """The batch as pictures, if it is one of pictures."""
-    shape = step.x.shape
-    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)) or min(shape[1:3]) < 4:
-        return None
-    pixels: Array = step.x.reshape(shape[:3])
-    return {"pixels": store.add(pixels, exact=True), "low": float(pixels.min()), "high": float(pixels.max())}
-
-
-def _frame(event: Event) -> dict[str, Any]:
-    """What the step-through shows: which card, which array, and a sentence."""
-    path = event.path or event.phase
-    arrays = list(event.arrays)
-    show = {
-        "forward": ["y"],
-        "loss": ["loss of each"],
-        "backward": [name for name in ("dW", "dgamma", "dx", "dy") if name in arrays][:1],
-        "update": [],
-    }[event.phase]
-    words = {
-        "forward": "its output y is computed from x",
-        "loss": "one number for the batch, and the gradient that starts the way back",
-        "backward": "from dy it computes "
-        + (" and ".join(name for name in arrays if name != "dy") or "nothing"),
-        "update": "each parameter moves a little against its gradient",
-    }[event.phase]
-    return {"phase": event.phase, "path": path, "title": event.title, "show": show, "words": words}
 
 
 # -- HTML ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ rises again where h is too small. In between, at h = 1e-6 to 1e-5, up to ten dig
 A backward that is wrong shows no V: its error stays where it is, whatever the step.
 """
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from tinynet import random
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.model import Sequential
-from tinynet.study.gradient_check import index_of, sample
+from tinynet.study.gradient_check import index_of
 from tinynet.study.objective import Objective
 from tinynet.types import Array, Shape
 
@@ -27,9 +28,12 @@ EPSILONS = tuple(10.0**-digits for digits in range(1, 13))
 # a gradient near 0 is about rounding only.
 _SIZEABLE = 0.1
 
-_ZERO = (
-    1e-12  # a tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm
-)
+# So many are looked at for each that is wanted, as some are a kink themselves: a pixel of a plain background, say,
+# which is as large as its neighbours to max-pooling. These have no slope, and so no error of it.
+_TRIES = 5
+
+# A tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm.
+_ZERO = 1e-12
 
 
 class TensorErrors(NamedTuple):
@@ -102,7 +106,8 @@ def step_sizes(
     Args:
         model_or_layer, x, y, loss: as `gradcheck` takes them.
         epsilons: the steps.
-        max_elements: how many elements per tensor, drawn by ``seed`` from those whose gradient is not small.
+        max_elements: how many elements per tensor, drawn by ``seed`` from those whose gradient is not small, and
+            that are no kink themselves, if there are others.
     Raises: ValueError: as `gradcheck` does.
     """
     if not len(epsilons) or not all(epsilon > 0 for epsilon in epsilons):
@@ -116,9 +121,18 @@ def step_sizes(
             left_out.append(name)
             continue
         sizeable = np.flatnonzero(size >= _SIZEABLE * size.max())
-        chosen = sizeable[sample(len(sizeable), max_elements, rng)]
-        measured.append(_measure(objective, name, chosen, epsilons))
+        candidates = rng.permutation(sizeable)[: _TRIES * max_elements]
+        smooth = (flat for flat in candidates if not _is_kink(objective, name, int(flat), min(epsilons)))
+        chosen = list(itertools.islice(smooth, max_elements)) or candidates[:max_elements]
+        measured.append(_measure(objective, name, np.sort(chosen), epsilons))
     return StepSizes(tuple(epsilons), measured, left_out)
+
+
+def _is_kink(objective: Objective, name: str, flat: int, epsilon: float) -> bool:
+    tensor = objective.tensors[name]
+    return objective.slope(
+        tensor, index_of(flat, tensor), epsilon * objective.scale(name), watch_kinks=True
+    ).crossed
 
 
 def _measure(objective: Objective, name: str, chosen: Array, epsilons: Sequence[float]) -> TensorErrors:

@@ -15,7 +15,8 @@ from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCro
 from tinynet.model import Sequential, load_model
 from tinynet.optimizers import Adam, Optimizer
 from tinynet.storage import ModelFileError
-from tinynet.study import scenario, scenarios
+from tinynet.study import cards, scenario, scenarios
+from tinynet.study.comparison import Comparison, compare
 from tinynet.study.tracing import Trace, trace
 from tinynet.types import Array
 
@@ -41,6 +42,11 @@ def add_command(commands: Any) -> None:
         "--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)"
     )
     parser.add_argument("--text", action="store_true", help="print the step on the terminal as well")
+    parser.add_argument(
+        "--compare",
+        choices=("torch", "keras"),
+        help="also put its gradients beside those of PyTorch or Keras",
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the weights and the images (0)")
     parser.add_argument(
         "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
@@ -64,9 +70,10 @@ def run(options: argparse.Namespace) -> int:
             step = outcome.step
             scenario.write_page(outcome, options.output, names)
         else:
-            step = _trace(options, x, y, seed)
-            step.to_html(options.output, class_names=names, about=_about(options, step))
-    except (OSError, ValueError, ModelFileError) as error:
+            step, comparison = _trace(options, x, y, seed)
+            sections = "" if comparison is None else cards.comparison_table(comparison)
+            step.to_html(options.output, class_names=names, about=_about(options, step), sections=sections)
+    except (OSError, ImportError, ValueError, ModelFileError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.text:
@@ -78,11 +85,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trace(options: argparse.Namespace, x: Array, y: Array, seed: int) -> Trace:
+def _trace(options: argparse.Namespace, x: Array, y: Array, seed: int) -> tuple[Trace, Comparison | None]:
     model, optimizer, loss = prepare(options.recipe, options.model, seed)
     n = min(options.batch_size or default_batch_size(model), len(x))
     rows = np.sort(random.generator(seed, random.SHUFFLE).choice(len(x), n, replace=False))
-    return trace(model, x[rows], y[rows], loss, optimizer)
+    comparison = None
+    if options.compare:
+        comparison = compare(model, x[rows], y[rows], loss, against=options.compare)
+        print(comparison, end="\n\n")
+    return trace(model, x[rows], y[rows], loss, optimizer), comparison
 
 
 def _about(options: argparse.Namespace, step: Trace) -> list[str]:

@@ -105,6 +105,7 @@ async function readStep() {
     const values = await decode(texts[data], kind);
     contents.set(data, kind === "f2" ? fromHalves(values, scale) : values);
   }));
+  if (step.images) examples = "image";
   const tensor = (place) => new Tensor(contents.get(place.data), place.shape);
   step.cards = [...step.layers, step.loss].map((card) => new Card(card, tensor));
   step.byPath = new Map(step.cards.map((card) => [card.path, card]));

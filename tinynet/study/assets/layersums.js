@@ -19,7 +19,7 @@ const DENSE = {
     const n = card.array("x").shape[0];
     return {
       formula: `Σₙ x[n, ${i}] · dy[n, ${j}]`,
-      terms: range(n).map((k) => term(`image ${k}`, [part(card, "x", k, i), part(card, "dy", k, j)], { image: k, pixel: i })),
+      terms: range(n).map((k) => term(`${examples} ${k}`, [part(card, "x", k, i), part(card, "dy", k, j)], { image: k, pixel: i })),
       what: "examples",
     };
   },
@@ -27,7 +27,7 @@ const DENSE = {
     const n = card.array("dy").shape[0];
     return {
       formula: `Σₙ dy[n, ${j}]`,
-      terms: range(n).map((k) => term(`image ${k}`, [part(card, "dy", k, j)], { image: k })),
+      terms: range(n).map((k) => term(`${examples} ${k}`, [part(card, "dy", k, j)], { image: k })),
       what: "examples",
     };
   },
@@ -93,7 +93,7 @@ const CONVOLUTION = {
     return {
       formula: `Σ over n, i, j of x[n, i s + ${u}, j s + ${v}, ${c}] · dy[n, i, j, ${o}]`,
       terms: range(n).flatMap((k) => places.map(([i, j, row, column]) =>
-        term(`image ${k} at ${row}, ${column}`, [part(card, "x", k, row, column, c), part(card, "dy", k, i, j, o)], { image: k }))),
+        term(`${examples} ${k} at ${row}, ${column}`, [part(card, "x", k, row, column, c), part(card, "dy", k, i, j, o)], { image: k }))),
       what: "places of all images",
     };
   },
@@ -102,7 +102,7 @@ const CONVOLUTION = {
     return {
       formula: `Σ over n, i, j of dy[n, i, j, ${o}]`,
       terms: range(n).flatMap((k) => range(down).flatMap((i) => range(across).map((j) =>
-        term(`image ${k} at ${i}, ${j}`, [part(card, "dy", k, i, j, o)], { image: k })))),
+        term(`${examples} ${k} at ${i}, ${j}`, [part(card, "dy", k, i, j, o)], { image: k })))),
       what: "places of all images",
     };
   },
@@ -136,7 +136,7 @@ const DEPTHWISE = {
     return {
       formula: `Σ over n, i, j of x[n, i s + ${u}, j s + ${v}, ${c}] · dy[n, i, j, ${k}]`,
       terms: range(n).flatMap((e) => windowsAt(card, u, v).map(([i, j, row, column]) =>
-        term(`image ${e} at ${row}, ${column}`, [part(card, "x", e, row, column, c), part(card, "dy", e, i, j, k)], { image: e }))),
+        term(`${examples} ${e} at ${row}, ${column}`, [part(card, "x", e, row, column, c), part(card, "dy", e, i, j, k)], { image: e }))),
       what: "places of all images",
     };
   },
@@ -270,7 +270,7 @@ function overRows(card, feature, what, withHat) {
       const at = r * features + feature, image = Math.floor(r / perImage);
       const parts = [["dy", dy.data[at]]];
       if (withHat) parts.push(["x̂", (x.data[at] - mean) * scale]);
-      return term(`image ${image}`, parts, { image });
+      return term(`${examples} ${image}`, parts, { image });
     }),
     what: "rows",
   };

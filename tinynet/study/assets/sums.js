@@ -2,10 +2,13 @@
 // Where an element comes from. explain(card, name, index) gives {formula, terms, count, constant, total, lines, stored}:
 // the terms of a sum, each {label, parts: [[name, value], ...], value, image, pixel}, or lines of plain arithmetic.
 
+// What an example is called: an image, if it is one.
+let examples = "example";
+
 const indexText = (name, index) => `${name}[${index.join(", ")}]`;
 
 function weightGradient(card) {
-  return card.kind === "Dense" ? denseGradient(card) : convolutionGradient(card);
+  return card.sums.backward === "Dense" ? denseGradient(card) : convolutionGradient(card);
 }
 
 function denseGradient(card) {
@@ -80,7 +83,8 @@ function explainLayer(card, name, index) {
   if (name === "x") return { lines: [card.path === "0" ? "The layer is given x: the batch." : "The layer is given x, the output of the layer below."] };
   if (name === "dy") return { lines: ["The layer is given dy: how the loss changes with y. It is the dx of the layer above."] };
   if (name === "mask") return { lines: ["1 / (1 − rate) where the unit is kept, 0 where it is dropped; drawn anew in each step."] };
-  return LAYER_SUMS[card.kind]?.[name]?.(card, index) ?? { lines: ["This page has no sum for this layer; the number is the library's."] };
+  const owner = name === "y" ? card.sums.forward : card.sums.backward;
+  return LAYER_SUMS[owner]?.[name]?.(card, index) ?? { lines: ["This page has no sum for a layer of this kind; the number is what the run gave."] };
 }
 
 function parameterLines(card, name, index) {

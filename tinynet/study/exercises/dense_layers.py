@@ -129,6 +129,11 @@ SOFTMAX = Exercise(
             "has only the diagonal of the Jacobian: each y also changes with the other x of its row, by - y_i y_j",
             lambda t: t.dy * t.right["y"] * (1 - t.right["y"]),
         ),
+        Mistake(
+            "dx",
+            "takes no notice of dy, and has only the diagonal of the Jacobian",
+            lambda t: t.right["y"] * (1 - t.right["y"]),
+        ),
         Mistake("dx", "is dy y: the sum over the row is not taken off", lambda t: t.dy * t.right["y"]),
         Mistake("dx", "lacks the y in front", lambda t: t.dy - _dot(t)),
         Mistake("dx", "has a plus where a minus is due", lambda t: t.right["y"] * (t.dy + _dot(t))),
@@ -216,7 +221,8 @@ SOFTMAX_CROSS_ENTROPY = Exercise(
         ),
         Mistake(
             "dz",
-            "has 1 taken off in whole columns: p[:, labels] is every row's; p[np.arange(n), labels] is one of each row",
+            "has 1 taken off in whole columns: p[:, labels] is every row's; p[np.arange(n), labels] is one of "
+            "each row",
             _columns_struck,
         ),
         Mistake(

@@ -67,7 +67,8 @@ def diagnose(exercise: Exercise, module: ModuleType, file: str, seed: int = 0) -
     """
     verdicts: list[Verdict] = []
     ran = []
-    for trial in exercise.draw(seed):
+    trials = exercise.draw(seed)
+    for trial in trials:
         try:
             with np.errstate(all="ignore"):  # what comes of it is looked at
                 ran.append((trial, exercise.run(module, trial)))
@@ -83,11 +84,12 @@ def diagnose(exercise: Exercise, module: ModuleType, file: str, seed: int = 0) -
 
     for name in exercise.formulas:
         cases = [_Case(trial, trial.right[name], _as_array(result.found[name])) for trial, result in ran]
-        verdicts.append(_judge(exercise, name, cases))
+        verdict = _judge(exercise, module, name, cases)
+        if verdict.right and len(ran) < len(trials):
+            verdict = verdict._replace(words=f"{verdict.words} with the shapes that it ran with")
+        verdicts.append(verdict)
     if any(verdict.subject == exercise.output and not verdict.right for verdict in verdicts):
-        return Report(
-            exercise, verdicts
-        )  # after another forward, backward's results say nothing about slopes
+        return Report(exercise, verdicts)  # slopes would be those of another forward
 
     verdicts = [
         _against_slopes(exercise, module, verdict, [trial for trial, _ in ran]) for verdict in verdicts
@@ -128,7 +130,7 @@ def _as_array(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, (float, np.generic)) else value
 
 
-def _judge(exercise: Exercise, name: str, cases: list[_Case]) -> Verdict:
+def _judge(exercise: Exercise, module: ModuleType, name: str, cases: list[_Case]) -> Verdict:
     """Whether a result is right in all trials, and what is wrong if it is not."""
     strange = [case.found for case in cases if not isinstance(case.found, np.ndarray)]
     if strange:
@@ -154,7 +156,7 @@ def _judge(exercise: Exercise, name: str, cases: list[_Case]) -> Verdict:
             return Verdict(
                 name, False, f"wrong: it {_filled(mistake.words, cases)}. {exercise.formulas[name]}"
             )
-    return Verdict(name, False, f"wrong: it {_unnamed(exercise, name, cases)}. {exercise.formulas[name]}")
+    return Verdict(name, False, f"{_unnamed(exercise, module, name, cases)}. {exercise.formulas[name]}")
 
 
 def _no_array(exercise: Exercise, name: str, found: Any) -> str:
@@ -253,20 +255,22 @@ def _general(exercise: Exercise, name: str) -> Iterator[Mistake]:
         yield Mistake(name, "is dy, unchanged", lambda t: t.dy)
 
 
-def _unnamed(exercise: Exercise, name: str, cases: list[_Case]) -> str:
+def _unnamed(exercise: Exercise, module: ModuleType, name: str, cases: list[_Case]) -> str:
     """What is seen of a mistake that has no name here."""
     case = next(case for case in cases if not _agree(case.found, case.right))
     found, right = case.found, case.right
     if found.shape != right.shape:
-        return f"has shape {found.shape}, and should have {right.shape}"
+        return f"wrong: it has shape {found.shape}, and should have {right.shape}"
     wrong = ~_close(found, right)
     first = tuple(map(int, np.argwhere(wrong)[0]))
     words = (
-        f"is wrong in {int(wrong.sum())} of {right.size} numbers; the first is {exercise.place(name, first)}, yours is "
+        f"wrong in {int(wrong.sum())} of {right.size} numbers; the first is {exercise.place(name, first)}, yours is "
         f"{found[first]:.6g} and {right[first]:.6g} is right"
     )
+    if case.trial.smooth:
+        words += f" (slope of forward: {exercise.slope(module, case.trial, name, first):.6g})"
     if not np.isfinite(found).all():
-        words = f"has numbers that are NaN or infinite; it {words}"
+        words += "; there are numbers that are NaN or infinite"
     ratio = _ratio(cases)
     return words + (f"; all are {ratio:.6g} times what is right" if ratio is not None else "")
 
@@ -307,7 +311,8 @@ def _second_time(exercise: Exercise, pairs: list[tuple[dict[str, Any], dict[str,
         for name in again:
             if not isinstance(again[name], np.ndarray) or not _agree(again[name], found[name]):
                 words = (
-                    f"wrong: called once more after the same forward, backward gives another {name}. Either it adds to "
+                    f"wrong: called once more after the same forward, backward gives another {name}. Either it "
+                    "adds to "
                     "what was there (self.d... += where = is due), or it changed in place what forward had kept"
                 )
                 return [Verdict("again", False, words)]

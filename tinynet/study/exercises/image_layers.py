@@ -94,7 +94,8 @@ MAX_POOL = Exercise(
     mistakes=(
         Mistake(
             "dx",
-            "is overwritten where windows overlap: = where += is due, as a pixel can be the largest of several windows",
+            "is overwritten where windows overlap: = where += is due, as a pixel can be the largest of several "
+            "windows",
             lambda t: _pooled(t, _first, _last_winner),
         ),
         Mistake(

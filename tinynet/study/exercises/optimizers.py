@@ -35,7 +35,8 @@ def _unmoved(t: Trial) -> Array:
 
 
 _REBOUND = (
-    "stays as it was: params = params + ... makes a new array, and the caller keeps the old one; write into that, with "
+    "stays as it was: params = params + ... makes a new array, and the caller keeps the old one; write into "
+    "that, with "
     "+= or params[...] ="
 )
 
@@ -302,6 +303,16 @@ ADAM = StepExercise(
             "params",
             "has m and v as sums: the new gradient counts by 1 - beta",
             _adapted(lambda t, m, v, g: (t.beta_1 * m + g, t.beta_2 * v + g**2)),
+        ),
+        Mistake(
+            "params",
+            "moves as if m were not kept from step to step: set self.m",
+            _adapted(lambda t, m, v, g: ((1 - t.beta_1) * g, _moments(t, m, v, g)[1])),
+        ),
+        Mistake(
+            "params",
+            "moves as if v were not kept from step to step: set self.v",
+            _adapted(lambda t, m, v, g: (_moments(t, m, v, g)[0], (1 - t.beta_2) * g**2)),
         ),
         Mistake(
             "params",

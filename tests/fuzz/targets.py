@@ -1,0 +1,107 @@
+"""What is fuzzed. A target takes any bytes and returns, whatever they are; anything it raises is a defect."""
+
+import atexit
+import contextlib
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+
+import numpy as np
+import safetensors.numpy
+
+import tinynet as tn
+from tinynet import header, storage
+from tinynet.datasets import IdxError, parse_idx
+from tinynet.datasets.download import BadFileError, FileSpec, unpack
+
+_CONTENT = b"\0\0\x08\1\0\0\0\x05hello"
+_PACKED = gzip.compress(_CONTENT, mtime=0)
+_SPEC = FileSpec(
+    "hello",
+    len(_PACKED),
+    hashlib.sha256(_PACKED).hexdigest(),
+    len(_CONTENT),
+    hashlib.sha256(_CONTENT).hexdigest(),
+)
+_FOLDER = tempfile.mkdtemp(prefix="tinynet-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+_PATH = os.path.join(_FOLDER, "file")
+_ARRAYS = {"0.W": np.ones((3, 2), np.float32), "0.b": np.zeros(2, np.float32)}
+
+
+def idx(data: bytes) -> None:
+    """`parse_idx`: an array of the file's sizes, with every byte of its data, or IdxError."""
+    with contextlib.suppress(IdxError):
+        array = parse_idx(data)
+        assert array.dtype.isnative
+        if not data.startswith(b"\x1f\x8b"):
+            assert 4 + 4 * array.ndim + array.nbytes == len(data)
+
+
+def gzipped(data: bytes) -> None:
+    """The downloader's gzip reader: the one right content, or BadFileError."""
+    with contextlib.suppress(BadFileError):
+        packed, content = unpack(data, _SPEC)
+        assert content == _CONTENT
+        assert gzip.decompress(packed) == _CONTENT
+
+
+def model(data: bytes) -> None:
+    """`load_model`: a model that can predict, or ModelFileError with the file's name."""
+    with _refusals(data):
+        loaded = tn.load_model(_PATH)
+        assert all(array.flags.writeable for array in loaded.named_weights().values())
+
+
+def description(data: bytes) -> None:
+    """`load_model`, where the digest is right and the bytes are the description: the fuzzer can't make a digest."""
+    try:
+        text = data.decode()
+        digest = storage._digest(text, _ARRAYS)
+        file = safetensors.numpy.save(_ARRAYS, {"tinynet": text, "sha256": digest})
+    except ValueError:
+        return
+    model(file)
+
+
+def checkpoint(data: bytes) -> None:
+    """The checkpoint reader: arrays of the bytes that the file has, or ModelFileError with the file's name."""
+    with _refusals(data):
+        _, arrays = storage.load(_PATH, kind="checkpoint")
+        assert sum(array.nbytes for array in arrays.values()) < len(data)
+
+
+def header_alone(data: bytes) -> None:
+    """The header's check agrees with the safetensors package: what it lets pass, that one reads."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > len(data) - 8:
+        return
+    try:
+        header.check(data[8 : 8 + size], len(data) - 8 - size)
+    except ValueError:
+        return
+    arrays = safetensors.numpy.load(data)
+    assert sum(array.nbytes for array in arrays.values()) == len(data) - 8 - size
+
+
+@contextlib.contextmanager
+def _refusals(data: bytes):
+    with open(_PATH, "wb") as file:
+        file.write(data)
+    try:
+        yield
+    except tn.ModelFileError as error:
+        if not str(error).startswith(f"{_PATH}: ") or len(str(error)) < len(_PATH) + 10:
+            raise AssertionError("the error does not name the file and the cause") from error
+
+
+TARGETS = {
+    "idx": idx,
+    "gzip": gzipped,
+    "model": model,
+    "description": description,
+    "checkpoint": checkpoint,
+    "header": header_alone,
+}

@@ -1,0 +1,458 @@
+"""Deliberately broken backward passes and updates: the gradient check, and the optimizers' formulas, find each one.
+
+A mutant is a few characters of the library's source changed, in memory: the module is compiled anew, and the functions
+that differ run the changed code until the test ends. What is changed must stand in the source exactly once, so this
+table can't go stale unseen.
+"""
+
+import importlib
+import inspect
+import types
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tests.strategies import ColumnsConv2D, FourierConv2D, away_from_zero
+from tests.test_optimizers import PAIRS, gradients
+from tinynet.layers import columns, fourier, pooling
+from tinynet.study import gradcheck
+
+RNG = np.random.default_rng(0)
+VECTORS = RNG.standard_normal((4, 5))
+KINKED = away_from_zero(RNG, (4, 5))
+IMAGES = RNG.permutation(np.linspace(-2, 2, 2 * 5 * 4 * 2)).reshape(2, 5, 4, 2)  # no two pixels alike
+SPREAD = RNG.permutation(np.linspace(-2, 2, 24)).reshape(6, 4)
+LABELS = np.array([0, 2, 1, 1])
+
+
+def layer(make, x):
+    """The gradient check of a layer."""
+    return lambda: gradcheck(make(), x).check()
+
+
+def loss(make, heads=(), y=LABELS):
+    """The gradient check of a small network with a loss."""
+
+    def check():
+        model = tn.Sequential([tn.Dense(3), *(head() for head in heads)], input_shape=(5,), seed=0)
+        gradcheck(model, VECTORS, y, make()).check()
+
+    return check
+
+
+def optimizer(kind, rate=0.05, **settings):
+    """Some steps of an optimizer beside its formula in plain floats, for two decaying parameters of three."""
+
+    def check():
+        ours, reference = kind(rate, **settings), PAIRS[kind](rate, **settings)
+        params = np.array([0.5, -2.0, 1.5])
+        expected = params.tolist()
+        for grads in gradients(np.random.default_rng(3), 3, steps=5):
+            expected = reference.step(expected, grads.tolist(), 2, range(3))
+            ours.step(params, grads, decay_size=2)
+        np.testing.assert_allclose(params, expected, rtol=1e-9)
+
+    return check
+
+
+def in_blocks():
+    """A convolution whose columns are made for one row of windows at a time."""
+    block, columns._BLOCK = columns._BLOCK, 1
+    try:
+        gradcheck(ColumnsConv2D(2, 3, padding="same"), IMAGES).check()
+    finally:
+        columns._BLOCK = block
+
+
+def frozen_batchnorm():
+    frozen = tn.BatchNorm()
+    frozen.trainable = False
+    gradcheck(frozen, SPREAD).check()
+
+
+def projected():
+    block = tn.Residual(tn.Dense(3), tn.Tanh(), projection=tn.Dense(3))
+    gradcheck(tn.Sequential([tn.Dense(4), block], input_shape=(5,), seed=0), VECTORS).check()
+
+
+ADAM = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
+
+CHECKS = {
+    "Dense": layer(lambda: tn.Dense(3, bias_initializer="ones"), VECTORS),
+    "Conv2D, columns": layer(lambda: ColumnsConv2D(3, (3, 2), padding="same"), IMAGES),
+    "Conv2D, strides": layer(lambda: ColumnsConv2D(2, 2, (1, 2)), IMAGES),
+    "Conv2D, blocks": in_blocks,
+    "Conv2D, Fourier": layer(lambda: FourierConv2D(3, (3, 2), padding="same"), IMAGES),
+    "DepthwiseConv2D": layer(lambda: tn.DepthwiseConv2D(3, padding="same", depth_multiplier=2), IMAGES),
+    "MaxPool2D": layer(lambda: tn.MaxPool2D(2), IMAGES),
+    "MaxPool2D, overlap": layer(lambda: tn.MaxPool2D(3, 1), IMAGES),
+    "AveragePool2D": layer(lambda: tn.AveragePool2D(3, 2, "same"), IMAGES),
+    "GlobalAveragePool2D": layer(tn.GlobalAveragePool2D, IMAGES),
+    "GlobalMaxPool2D": layer(tn.GlobalMaxPool2D, IMAGES),
+    "BatchNorm": layer(tn.BatchNorm, SPREAD),
+    "BatchNorm, frozen": frozen_batchnorm,
+    "ReLU": layer(tn.ReLU, KINKED),
+    "LeakyReLU": layer(tn.LeakyReLU, KINKED),
+    "Sigmoid": layer(tn.Sigmoid, VECTORS),
+    "Tanh": layer(tn.Tanh, VECTORS),
+    "Softmax": layer(tn.Softmax, VECTORS),
+    "LogSoftmax": layer(tn.LogSoftmax, VECTORS),
+    "Flatten": layer(tn.Flatten, IMAGES),
+    "Reshape": layer(lambda: tn.Reshape((4, 10)), IMAGES),
+    "Dropout": layer(lambda: tn.Dropout(0.4, seed=1), VECTORS),
+    "Rescale": layer(lambda: tn.Rescale(1.5, -0.2), VECTORS),
+    "Residual": layer(lambda: tn.Residual(tn.Dense(5), tn.Tanh()), VECTORS),
+    "Residual, projection": projected,
+    "SoftmaxCrossEntropy": loss(lambda: tn.SoftmaxCrossEntropy(0.2)),
+    "CrossEntropy": loss(tn.CrossEntropy, [tn.Softmax]),
+    "NegativeLogLikelihood": loss(tn.NegativeLogLikelihood, [tn.LogSoftmax]),
+    "MeanSquaredError": loss(tn.MeanSquaredError, y=RNG.standard_normal((4, 3))),
+    "SGD": optimizer(tn.SGD),
+    "SGD, momentum": optimizer(tn.SGD, momentum=0.9),
+    "SGD, Nesterov": optimizer(tn.SGD, momentum=0.9, nesterov=True),
+    "SGD, penalty": optimizer(tn.SGD, weight_decay=0.1, decoupled=False),
+    "SGD, clipped": optimizer(tn.SGD, clip_norm=0.5),
+    "SGD, clipped seldom": optimizer(tn.SGD, clip_norm=1e6),
+    "RMSprop": optimizer(tn.RMSprop, rho=0.8, epsilon=1e-3),
+    "Adam": optimizer(tn.Adam, **ADAM),
+    "AdamW": optimizer(tn.AdamW, weight_decay=0.1, **ADAM),
+}
+
+DENSE, CONV, COLUMNS, PATCHES = "layers.dense", "layers.conv", "layers.columns", "layers.patches"
+FOURIER, DEPTHWISE, POOLING = "layers.fourier", "layers.depthwise", "layers.pooling"
+BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "layers.flatten"
+
+# (the check that must fail, the module, what stands there, what is put in its place)
+MUTANTS = [
+    ("Dense", DENSE, "np.matmul(x.T, dy, out=self.dW)", "np.matmul(x.T, -dy, out=self.dW)"),
+    ("Dense", DENSE, "np.matmul(x.T, dy, out=self.dW)", "np.matmul(x.T, np.ones_like(dy), out=self.dW)"),
+    ("Dense", DENSE, "np.matmul(x.T, dy, out=self.dW)", "self.dW.fill(0)"),
+    ("Dense", DENSE, "np.add.reduce(dy, axis=0, out=self.db)", "np.add.reduce(dy[1:], axis=0, out=self.db)"),
+    ("Dense", DENSE, "np.add.reduce(dy, axis=0, out=self.db)", "self.db[...] = dy.mean(axis=0)"),
+    (
+        "Dense",
+        DENSE,
+        "np.matmul(dy, self.W.T, out=dx)",
+        "np.matmul(dy, self.W.reshape(-1, len(self.W)), out=dx)",
+    ),
+    ("Dense", DENSE, "np.matmul(dy, self.W.T, out=dx)", "np.matmul(2 * dy, self.W.T, out=dx)"),
+    (
+        "Conv2D, columns",
+        CONV,
+        "dy.reshape(len(dy), -1), out=self.db",
+        "dy[..., :1].reshape(len(dy), -1), out=self.db",
+    ),
+    (
+        "Conv2D, columns",
+        CONV,
+        "None if dx is None else channel_major(dx)",
+        "None if dx is None else channel_major(-dx)",
+    ),
+    (
+        "Conv2D, columns",
+        COLUMNS,
+        "np.matmul(columns, dy_rows.T, out=part)",
+        "np.matmul(columns, -dy_rows.T, out=part)",
+    ),
+    ("Conv2D, blocks", COLUMNS, "dW += part.reshape(dW.shape)", "dW[...] = part.reshape(dW.shape)"),
+    ("Conv2D, blocks", COLUMNS, "dx.fill(0)", "dx.fill(1)"),
+    ("Conv2D, columns", COLUMNS, "np.matmul(W_rows, dy_rows, out", "np.matmul(W_rows, dy_rows[:, ::-1], out"),
+    ("Conv2D, columns", PATCHES, "padded[:, *there] += patches[i, j]", "padded[:, *there] = patches[i, j]"),
+    ("Conv2D, columns", PATCHES, "slice(j, j + width,", "slice(0, width,"),
+    ("Conv2D, strides", PATCHES, "slice(top + i, top + i + span,", "slice(top, top + span,"),
+    (
+        "Conv2D, columns",
+        PATCHES,
+        "np.copyto(images, padded[inside])",
+        "np.copyto(images, padded[:, -down.pixels :, -across.pixels :])",
+    ),
+    ("Conv2D, Fourier", FOURIER, "np.matmul(A.T, dy.reshape", "np.matmul(abs(A.T), dy.reshape"),
+    (
+        "Conv2D, Fourier",
+        FOURIER,
+        "np.matmul(x_hat, dy_hat.transpose(0, 2, 1)",
+        "np.matmul(x_hat, dy_hat[::-1].transpose(0, 2, 1)",
+    ),
+    ("Conv2D, Fourier", FOURIER, "np.matmul(G.T, dW_hat", "np.matmul(2 * G.T, dW_hat"),
+    (
+        "Conv2D, Fourier",
+        FOURIER,
+        "np.matmul(W_hat, dy_hat, out=dx_hat)",
+        "np.matmul(W_hat[::-1], dy_hat, out=dx_hat)",
+    ),
+    (
+        "Conv2D, Fourier",
+        FOURIER,
+        "np.matmul(B.T, by_channel(dx_hat)",
+        "np.matmul(abs(B.T), by_channel(dx_hat)",
+    ),
+    (
+        "DepthwiseConv2D",
+        DEPTHWISE,
+        "np.add.reduce(dy, axis=(2, 3, 4)",
+        "np.add.reduce(dy[..., 1:], axis=(2, 3, 4)",
+    ),
+    ("DepthwiseConv2D", DEPTHWISE, "out=self.dW[u, v]", "out=self.dW[v, u]"),
+    (
+        "DepthwiseConv2D",
+        DEPTHWISE,
+        "np.multiply(dy[:, :, down, across], self.W[u, v]",
+        "np.multiply(dy[:, :, down, across], self.W[-1 - u, v]",
+    ),
+    ("DepthwiseConv2D", DEPTHWISE, "for m in range(self.depth_multiplier):", "for m in range(1):"),
+    ("DepthwiseConv2D", DEPTHWISE, "dx[:, rows, columns] += part[:, m]", "dx[:, rows, columns] = part[:, m]"),
+    ("MaxPool2D", POOLING, "np.multiply(dy[here], won, out=pixels)", "np.multiply(dy[here], 1, out=pixels)"),
+    (
+        "MaxPool2D",
+        POOLING,
+        "np.equal(x[:, rows, columns], y[here]",
+        "np.not_equal(x[:, rows, columns], y[here]",
+    ),
+    (
+        "MaxPool2D, overlap",
+        POOLING,
+        "pixels += np.multiply(dy[here], won",
+        "pixels[...] = np.multiply(dy[here], won",
+    ),
+    (
+        "AveragePool2D",
+        POOLING,
+        "_pixels_in_windows(self.windows), out=shares",
+        "self.windows.area, out=shares",
+    ),
+    ("AveragePool2D", POOLING, "dx[:, rows, columns] += shares", "dx[:, rows, columns] = shares"),
+    (
+        "GlobalAveragePool2D",
+        POOLING,
+        "np.divide(dy.T[:, None, None], h * w",
+        "np.divide(dy.T[:, None, None], h * h",
+    ),
+    (
+        "GlobalMaxPool2D",
+        POOLING,
+        "super().backward(dy[:, None, None])",
+        "super().backward(-dy[:, None, None])",
+    ),
+    (
+        "BatchNorm",
+        BATCHNORM,
+        "self.dbeta[...] = sum_of_rows(rows)",
+        "self.dbeta[...] = sum_of_rows(rows[1:])",
+    ),
+    ("BatchNorm", BATCHNORM, "rows, rows_hat, out=self.dgamma", "rows, rows, out=self.dgamma"),
+    ("BatchNorm", BATCHNORM, "np.multiply(rows_hat, dgamma, out=rows_dx)", "rows_dx.fill(0)"),
+    ("BatchNorm", BATCHNORM, "rows_dx += dbeta", "rows_dx += 0"),
+    ("BatchNorm", BATCHNORM, "rows_dx /= -m", "rows_dx /= 1 - m"),
+    ("BatchNorm", BATCHNORM, "rows_dx *= self.gamma * inv_std", "rows_dx *= inv_std"),
+    ("BatchNorm", BATCHNORM, "rows_dx += rows  #", "rows_dx -= rows  #"),
+    ("BatchNorm, frozen", BATCHNORM, "dy * (self.gamma * inv_std)", "dy * self.gamma"),
+    ("ReLU", ACTIVATIONS, "np.greater(y, 0, out", "np.less_equal(y, 0, out"),
+    ("ReLU", ACTIVATIONS, "np.multiply(dy, passes,", "np.multiply(abs(dy), passes,"),
+    (
+        "LeakyReLU",
+        ACTIVATIONS,
+        "np.multiply(dy, self.cached(self._slope)",
+        "np.multiply(dy, 1 / self.cached(self._slope)",
+    ),
+    ("Sigmoid", ACTIVATIONS, "dx = np.subtract(1, y, out", "dx = np.subtract(2, y, out"),
+    ("Tanh", ACTIVATIONS, "np.subtract(1, dx, out=dx)", "np.subtract(1, y, out=dx)"),
+    (
+        "Softmax",
+        ACTIVATIONS,
+        "np.add.reduce(dy * y, axis=-1, keepdims=True)",
+        "np.add.reduce(dy, axis=-1, keepdims=True)",
+    ),
+    ("Softmax", ACTIVATIONS, "dx = dy - np.add.reduce(dy * y", "dx = dy - 0 * np.add.reduce(dy * y"),
+    ("Softmax", ACTIVATIONS, "dx = dy - np.add.reduce(dy * y", "dx = 0 * dy - 0 * np.add.reduce(dy * y"),
+    ("LogSoftmax", ACTIVATIONS, "np.subtract(dy, dx, out=dx)", "np.add(dy, dx, out=dx)"),
+    ("LogSoftmax", ACTIVATIONS, "dx *= np.add.reduce(dy, axis=-1, keepdims=True)", "dx *= dy"),
+    (
+        "Flatten",
+        FLATTEN,
+        "return y.T\n\n    def backward(self, dy: Array) -> Array:\n        return dy.",
+        "return y.T\n\n    def backward(self, dy: Array) -> Array:\n        return dy[:, ::-1].",
+    ),
+    (
+        "Reshape",
+        FLATTEN,
+        "*self.target_shape)\n\n    def backward(self, dy: Array) -> Array:\n        return dy.",
+        "*self.target_shape)\n\n    def backward(self, dy: Array) -> Array:\n        return dy[::-1].",
+    ),
+    (
+        "Dropout",
+        "layers.dropout",
+        "np.multiply(dy, self.cached(self._mask)",
+        "np.multiply(dy, self.cached(self._mask) != 0",
+    ),
+    ("Rescale", "layers.rescale", "np.multiply(dy, self.scale", "np.divide(dy, self.scale"),
+    ("Residual", "layers.residual", "cut: Array | None = dy", "cut: Array | None = 0 * dy"),
+    ("Residual", "layers.residual", "np.add(cut, through,", "np.subtract(cut, through,"),
+    (
+        "Residual, projection",
+        "layers.residual",
+        "backward_through((self.projection,), dy,",
+        "backward_through((self.projection,), -dy,",
+    ),
+    (
+        "Residual, projection",
+        "layers.residual",
+        "backward_through(self.layers, dy, self.",
+        "backward_through(self.layers, 2 * dy, self.",
+    ),
+    (
+        "SoftmaxCrossEntropy",
+        "losses",
+        "(_need(self._probabilities) / self._total)",
+        "(_need(self._probabilities) / 1)",
+    ),
+    ("SoftmaxCrossEntropy", "losses", "labels] -= (1 - s) / self._total", "labels] -= 1 / self._total"),
+    (
+        "SoftmaxCrossEntropy",
+        "losses",
+        "gradient -= s / (self._total * gradient.shape[1])",
+        "gradient -= s / self._total",
+    ),
+    ("SoftmaxCrossEntropy", "losses", "labels] -= (1 - s) / self._total", "labels] += (1 - s) / self._total"),
+    (
+        "CrossEntropy",
+        "losses",
+        "np.divide(gradient, p, out=gradient, where",
+        "np.multiply(gradient, p, out=gradient, where",
+    ),
+    (
+        "NegativeLogLikelihood",
+        "losses",
+        "np.zeros_like(_need(self._outputs))",
+        "np.ones_like(_need(self._outputs))",
+    ),
+    ("MeanSquaredError", "losses", "* (2 / self._count)", "* (1 / self._count)"),
+    ("MeanSquaredError", "losses", "_need(self._difference) *", "abs(_need(self._difference)) *"),
+    (
+        "SGD",
+        "optimizers",
+        "np.multiply(grads, -learning_rate, out=scratch)",
+        "np.multiply(grads, learning_rate, out=scratch)",
+    ),
+    (
+        "SGD",
+        "optimizers",
+        "learning_rate = self.current_learning_rate()",
+        "learning_rate = 2 * self.current_learning_rate()",
+    ),
+    ("SGD, momentum", "optimizers", "velocity *= self.momentum", "velocity *= 1"),
+    ("SGD, momentum", "optimizers", "velocity += scratch", "velocity += (1 - self.momentum) * scratch"),
+    (
+        "SGD, Nesterov",
+        "optimizers",
+        "np.multiply(velocity, self.momentum, out=scratch)",
+        "np.multiply(velocity, 1, out=scratch)",
+    ),
+    ("SGD, Nesterov", "optimizers", "if not self.nesterov:", "if True:"),
+    (
+        "SGD, penalty",
+        "optimizers",
+        "np.multiply(params[:decay_size], penalty,",
+        "np.multiply(params[:decay_size], penalty / 2,",
+    ),
+    ("SGD, penalty", "optimizers", "gradient[:decay_size] += np", "gradient[:decay_size] -= np"),
+    (
+        "SGD, clipped",
+        "optimizers",
+        "gradient *= self.clip_norm / norm",
+        "np.clip(gradient, -self.clip_norm, self.clip_norm, gradient)",
+    ),
+    ("SGD, clipped seldom", "optimizers", "if norm > self.clip_norm:", "if True:"),
+    ("RMSprop", "optimizers", "scratch *= 1 - self.rho", "scratch *= self.rho"),
+    ("RMSprop", "optimizers", "v *= self.rho", "v *= 1"),
+    (
+        "RMSprop",
+        "optimizers",
+        "np.add(v, self.epsilon, out=scratch)\n        np.sqrt(scratch, out=scratch)",
+        "np.sqrt(v, out=scratch)\n        scratch += self.epsilon",
+    ),
+    ("Adam", "optimizers", "m *= self.beta_1", "m *= self.beta_2"),
+    ("Adam", "optimizers", "v += np.multiply(grads, grads, out=scratch)", "v += np.abs(grads, out=scratch)"),
+    ("Adam", "optimizers", "math.sqrt(1 - self.beta_2**t) /", "1 /"),
+    ("Adam", "optimizers", "/ (1 - self.beta_1**t) *", "*"),
+    ("Adam", "optimizers", "scratch += self.epsilon / root", "scratch += self.epsilon"),
+    ("Adam", "optimizers", "self.step_count += 1", "self.step_count += 2"),
+    ("AdamW", "optimizers", "*= 1 - learning_rate * self.weight_decay", "*= 1 - self.weight_decay"),
+    ("AdamW", "optimizers", "decay_stop = min(decay_size, stop)", "decay_stop = stop"),
+]
+
+
+def changed_functions(module, old, new):
+    """(function, code) for each function of the module that the change alters; the code is the changed one."""
+    source = inspect.getsource(module)
+    assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {module.__name__}"
+    codes, others = (
+        _codes(compile(text, module.__file__, "exec")) for text in (source, source.replace(old, new))
+    )
+    assert codes.keys() == others.keys()
+    found = [
+        (_function(module, name), other)
+        for name, other in others.items()
+        if _plain(other) != _plain(codes[name])
+    ]
+    assert found, "the change is none"
+    return found
+
+
+def _codes(module):
+    """The code of every function and method of a compiled module, by its qualified name."""
+    found = {}
+    for code in (constant for constant in module.co_consts if isinstance(constant, types.CodeType)):
+        found |= (
+            {code.co_qualname: code} | _codes(code)
+            if code.co_name == code.co_qualname
+            else {code.co_qualname: code}
+        )
+    return {
+        name: code for name, code in found.items() if code.co_flags & inspect.CO_OPTIMIZED and "<" not in name
+    }
+
+
+def _plain(code):
+    """What a code does, without where it stands."""
+    constants = [_plain(item) if isinstance(item, types.CodeType) else repr(item) for item in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants
+
+
+def _function(module, qualified_name):
+    owner = module
+    for name in qualified_name.split("."):
+        owner = inspect.unwrap(inspect.getattr_static(owner, name))
+    return owner.fget if isinstance(owner, property) else owner
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_computed():
+    """Mutants may leave wrong numbers behind in these."""
+    yield
+    for cached in (fourier.transforms, fourier.products, pooling._pixels_in_windows):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_library_as_it_is_passes(name):
+    CHECKS[name]()
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "old", "new"), MUTANTS, ids=[f"{index}: {row[0]}" for index, row in enumerate(MUTANTS)]
+)
+def test_a_mutant_is_found(name, module, old, new, monkeypatch):
+    module = importlib.import_module(f"tinynet.{module}")
+    for function, code in changed_functions(module, old, new):
+        monkeypatch.setattr(function, "__code__", code)
+    with pytest.raises(AssertionError), np.errstate(all="ignore"):
+        CHECKS[name]()
+
+
+def test_there_are_mutants_of_every_layer_loss_and_optimizer():
+    checked = {name.partition(",")[0] for name, *_ in MUTANTS}
+    expected = {*tn.layers.__all__, *tn.losses.__all__, "SGD", "RMSprop", "Adam", "AdamW"} - {"Layer", "Loss"}
+    assert checked == expected
+    assert {name for name, *_ in MUTANTS} <= set(CHECKS)
+    assert len(MUTANTS) >= 40
