@@ -4,6 +4,7 @@ import json
 import math
 import re
 import runpy
+import signal
 import sys
 import zlib
 from base64 import b64decode
@@ -267,8 +268,6 @@ class TestSamples:
         class Stop(tn.Callback):
             def on_batch_end(self, run):
                 if run.epoch == 1 and run.batch == 2 and not run.resumed:
-                    import signal
-
                     signal.raise_signal(signal.SIGINT)
 
         settings = {"every": 4, "epochs": 3, "callbacks": [Stop()], "checkpoint": checkpoint}
@@ -423,8 +422,6 @@ class TestPage:
         class Interrupt(tn.Callback):
             def on_batch_end(self, run):
                 if run.batch == 2:
-                    import signal
-
                     signal.raise_signal(signal.SIGINT)
 
         with pytest.warns(UserWarning, match="interrupted"):
