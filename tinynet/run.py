@@ -1,5 +1,6 @@
 """Run: a training run as its callbacks see it."""
 
+import math
 from dataclasses import dataclass, field
 
 from tinynet.history import History
@@ -19,6 +20,7 @@ class Run:
     steps_per_epoch: int
     has_validation: bool
     history: History = field(default_factory=History)
+    batch_loss: float = math.nan  # of the last batch, before its update
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False

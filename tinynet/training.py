@@ -234,6 +234,7 @@ def _train_epoch(
             )
         rate = optimizer.current_learning_rate()
         optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
+        run.batch_loss = value
         run._loss_sum += value * len(x)
         run._examples += len(x)
         if loss.is_classification:
