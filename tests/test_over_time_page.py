@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests.browser import chromium, opened  # noqa: F401  (a fixture)
+from tests.browser import opened
 from tinynet.study.findings import number
 
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def chart(page, key):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
-def test_fits_every_screen_in_light_and_dark(chromium, run, width, scheme):  # noqa: F811
+def test_fits_every_screen_in_light_and_dark(chromium, run, width, scheme):
     path, record = run
     with opened(chromium, path, width=width, scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -60,7 +60,7 @@ def test_fits_every_screen_in_light_and_dark(chromium, run, width, scheme):  # n
         assert (lightness > 600) == (scheme == "light")
 
 
-def test_pointing_at_a_step_shows_its_numbers_in_every_chart(chromium, run):  # noqa: F811
+def test_pointing_at_a_step_shows_its_numbers_in_every_chart(chromium, run):
     path, record = run
     count = len(record.samples)
     with opened(chromium, path) as page:
@@ -83,7 +83,7 @@ def test_pointing_at_a_step_shows_its_numbers_in_every_chart(chromium, run):  # 
                 assert shown == minus(number(float(f"{rms:.6g}")))
 
 
-def test_pointing_at_a_histogram_tells_the_row(chromium, run):  # noqa: F811
+def test_pointing_at_a_histogram_tells_the_row(chromium, run):
     path, record = run
     with opened(chromium, path) as page:
         figure = chart(page, "0.y")
@@ -107,7 +107,7 @@ def test_pointing_at_a_histogram_tells_the_row(chromium, run):  # noqa: F811
         assert figure.locator('[data-of="point"]').text_content().startswith("most: ")
 
 
-def test_by_keyboard(chromium, run):  # noqa: F811
+def test_by_keyboard(chromium, run):
     path, record = run
     last = len(record.samples) - 1
     with opened(chromium, path) as page:
@@ -137,7 +137,7 @@ def test_by_keyboard(chromium, run):  # noqa: F811
         assert "#card-" in page.url
 
 
-def test_pictures_are_painted_as_counted(chromium, run):  # noqa: F811
+def test_pictures_are_painted_as_counted(chromium, run):
     """A pixel's distance from the card's colour is the root of its share of the fullest row."""
     path, _ = run
     with opened(chromium, path) as page:
@@ -162,7 +162,7 @@ def test_pictures_are_painted_as_counted(chromium, run):  # noqa: F811
         )
 
 
-def test_numbers_can_be_unfolded(chromium, run):  # noqa: F811
+def test_numbers_can_be_unfolded(chromium, run):
     path, record = run
     with opened(chromium, path) as page:
         details = chart(page, "ratios").locator("details")
@@ -173,14 +173,14 @@ def test_numbers_can_be_unfolded(chromium, run):  # noqa: F811
         assert page.locator("details").count() == 6 + len(record.layers)
 
 
-def test_says_what_looks_wrong(chromium, run):  # noqa: F811
+def test_says_what_looks_wrong(chromium, run):
     path, _ = run
     with opened(chromium, path) as page:
         found = page.locator(".look li").all_text_contents()
         assert any("Layer 2: 50% of the ReLU units are dead" in text for text in found)
 
 
-def test_a_page_without_samples_opens(chromium, tmp_path):  # noqa: F811
+def test_a_page_without_samples_opens(chromium, tmp_path):
     model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(6,), seed=0)
     model.layers[0].b = [np.inf, 0, 0]
     path = tmp_path / "page.html"
