@@ -11,8 +11,6 @@
 The backward of X is in ``tinynet/layers/``, directly below its forward.
 """
 
-__version__ = "0.1.0"
-
 from tinynet import (
     datasets,
     initializers,
@@ -67,6 +65,7 @@ from tinynet.slimming import prune_units
 from tinynet.storage import ModelFileError
 from tinynet.training import NonFiniteError
 from tinynet.transfer import transfer_weights
+from tinynet.version import __version__
 
 __all__ = [
     "SGD",

@@ -14,6 +14,7 @@ from tinynet.batches import ArrayBatches, Batches
 from tinynet.callbacks import Callback
 from tinynet.run import Run
 from tinynet.types import Array
+from tinynet.version import __version__
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -110,7 +111,6 @@ def rates(learning_rate: Any, steps: int) -> list[list[float]]:
 
 def environment(workers: int) -> dict[str, Any]:
     """What rounding depends on."""
-    from tinynet import __version__  # which the package does not have yet when it imports this module
 
     libraries = parallel.blas_info()
     own = [library for library in libraries if "numpy" in library["filepath"]] or libraries

@@ -1,11 +1,12 @@
 """Backprop made visible."""
 
 from tinynet.study.comparison import Comparison, compare
-from tinynet.study.events import Event, step_through
+from tinynet.study.events import Event
 from tinynet.study.gradient_check import gradcheck
 from tinynet.study.gradient_report import ElementCheck, GradientReport, TensorCheck
 from tinynet.study.over_time import TrainingMonitor
-from tinynet.study.tracing import LayerTrace, LossTrace, ParameterTrace, Trace, trace
+from tinynet.study.records import LayerTrace, LossTrace, ParameterTrace
+from tinynet.study.tracing import Trace, step_through, trace
 
 __all__ = [
     "Comparison",

@@ -10,9 +10,9 @@ from tinynet.study.equations import Equation, equations
 from tinynet.study.events import backward_notes, forward_notes
 from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.notation import layer_formulas, loss_formulas, update_formulas
+from tinynet.study.records import LayerTrace, ParameterTrace, Step
 from tinynet.study.source import Source, method_source
 from tinynet.study.statistics import Statistics, norm, statistics
-from tinynet.study.tracing import LayerTrace, ParameterTrace, Trace
 from tinynet.types import Array, Shape
 
 RATIO_GUIDE = 1e-3  # update over weight: a rule of thumb (Karpathy)
@@ -74,7 +74,7 @@ def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
     )
 
 
-def loss_card(step: Trace) -> str:
+def loss_card(step: Step) -> str:
     """The loss: what it was given, each example's share, the gradient that goes back."""
     loss = step.loss
     owner = type(loss.loss)
@@ -103,7 +103,7 @@ def loss_card(step: Trace) -> str:
     )
 
 
-def update_card(step: Trace) -> str:
+def update_card(step: Step) -> str:
     """The optimizer's formula, and how far each parameter moved for its size."""
     source = method_source(type(step.optimizer), "update")
     body = _pass("update", "Update", update_formulas(step.optimizer), source, [], [])
@@ -277,7 +277,7 @@ def _ratio_row(path: str, parameter: ParameterTrace) -> str:
     )
 
 
-def _first_loss_note(step: Trace) -> str:
+def _first_loss_note(step: Step) -> str:
     probabilities = step.loss.probabilities
     if probabilities is None or step.step:
         return ""

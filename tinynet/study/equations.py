@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from tinynet.layers import Conv2D, Dense
-from tinynet.study.tracing import LayerTrace
+from tinynet.study.records import LayerTrace
 
 
 class Axis(NamedTuple):

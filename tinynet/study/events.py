@@ -3,14 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from tinynet.losses import Loss
-from tinynet.model import Sequential
 from tinynet.optimizers import SGD, Optimizer
 from tinynet.study.equations import equations
+from tinynet.study.records import LayerTrace, Step
 from tinynet.study.statistics import statistics
-from tinynet.study.tracing import LayerTrace, Trace, trace
 from tinynet.types import Array
 
 
@@ -34,17 +31,7 @@ class Event:
         return "\n  ".join([head, *self.formulas, *rows, *self.notes])
 
 
-def step_through(
-    model: Sequential, x: Any, y: Any, loss: Loss, optimizer: Optimizer, *, dry_run: bool = False
-) -> Iterator[Event]:
-    """The frames of one training step, as in ``for event in step_through(...): print(event)``.
-
-    The step is made, whole, when the first frame is asked for. Args, Raises: as `trace`.
-    """
-    yield from trace(model, x, y, loss, optimizer, dry_run=dry_run).events()
-
-
-def events(step: Trace) -> list[Event]:
+def events(step: Step) -> list[Event]:
     """The frames of a step that was made."""
     layers = list(_in_order(step.layers))
     found = [_forward(layer) for layer in layers]
@@ -125,7 +112,7 @@ def backward_notes(record: LayerTrace) -> list[str]:
     return notes
 
 
-def _loss(step: Trace) -> Event:
+def _loss(step: Step) -> Event:
     loss = step.loss
     lines = [
         *docstring_formulas(type(loss.loss), "Forward"),
@@ -137,7 +124,7 @@ def _loss(step: Trace) -> Event:
     return Event("loss", "", loss.name, tuple(lines), arrays)
 
 
-def _update(step: Trace) -> Event:
+def _update(step: Step) -> Event:
     if not step.updated:
         return Event("update", "", repr(step.optimizer), ("no update: the loss is not finite",), {})
     arrays = {
@@ -149,11 +136,11 @@ def _update(step: Trace) -> Event:
     return Event("update", "", _optimizer(step), tuple(_update_formulas(step)), arrays, tuple(notes))
 
 
-def _optimizer(step: Trace) -> str:
+def _optimizer(step: Step) -> str:
     return f"{type(step.optimizer).__name__}, learning rate {step.learning_rate:.4g}"
 
 
-def _update_formulas(step: Trace) -> list[str]:
+def _update_formulas(step: Step) -> list[str]:
     optimizer = step.optimizer
     if isinstance(optimizer, SGD):
         used = "Nesterov" if optimizer.nesterov else "Momentum" if optimizer.momentum else "Update"
@@ -164,7 +151,7 @@ def _update_formulas(step: Trace) -> list[str]:
     return [line.strip() for line in lines if re.search(r" [-+]?= ", line)]
 
 
-def _ratios(step: Trace) -> str:
+def _ratios(step: Step) -> str:
     found = [
         f"{layer.path}.{name} {parameter.ratio:.1e}"
         for layer in step.walk()
@@ -174,7 +161,7 @@ def _ratios(step: Trace) -> str:
     return ", ".join(found)
 
 
-def change_in_words(step: Trace) -> str:
+def change_in_words(step: Step) -> str:
     """The loss before and after, and what the gradient promised."""
     return (
         f"loss {step.loss_before:.6g} -> {step.loss_after:.6g}: it changed by {step.change:+.4g}; "

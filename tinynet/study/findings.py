@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from tinynet.study.over_time_record import Record
 from tinynet.types import Array
-
-if TYPE_CHECKING:
-    from tinynet.study.over_time import Record
 
 RATIO_GUIDE = 1e-3  # a usual norm of an update over that of its weights: a rule of thumb (Karpathy)
 RATIO_HIGH, RATIO_LOW = 0.1, 1e-5
@@ -28,7 +26,7 @@ class Finding(NamedTuple):
     path: str | None = None  # the layer where it shows
 
 
-def findings(record: "Record") -> list[Finding]:
+def findings(record: Record) -> list[Finding]:
     """Everything that looks wrong, what explains most first. No finding is no proof that all is well."""
     found = [*_failure(record), *_inputs(record), *_first_loss(record)]
     if record.samples:
@@ -42,7 +40,7 @@ def findings(record: "Record") -> list[Finding]:
     return found
 
 
-def _failure(record: "Record") -> Iterator[Finding]:
+def _failure(record: Record) -> Iterator[Finding]:
     if record.error is not None:
         more = (
             f" The samples are {record.every:,} steps apart; every=1 shows the last steps."
@@ -52,7 +50,7 @@ def _failure(record: "Record") -> Iterator[Finding]:
         yield Finding("failed", f"Training ended with an error. {record.error}.{more}".replace("..", "."))
 
 
-def _inputs(record: "Record") -> Iterator[Finding]:
+def _inputs(record: Record) -> Iterator[Finding]:
     if record.input_rms > INPUT_LARGE:
         yield Finding(
             "unscaled",
@@ -63,7 +61,7 @@ def _inputs(record: "Record") -> Iterator[Finding]:
         )
 
 
-def _first_loss(record: "Record") -> Iterator[Finding]:
+def _first_loss(record: Record) -> Iterator[Finding]:
     if not (record.samples and record.fresh and record.classes and record.samples[0].step == 1):
         return
     loss, guess = record.samples[0].loss, math.log(record.classes)
@@ -82,7 +80,7 @@ def _first_loss(record: "Record") -> Iterator[Finding]:
         )
 
 
-def _ratios(record: "Record") -> Iterator[Finding]:
+def _ratios(record: Record) -> Iterator[Finding]:
     rates = record.series("learning_rate")
     # The rate of a schedule goes to 0, and updates with it: small ones count only where the rate is not.
     full = rates > 0.1 * np.nanmax(rates, initial=0)
@@ -109,7 +107,7 @@ def _ratios(record: "Record") -> Iterator[Finding]:
             )
 
 
-def _gradients(record: "Record") -> Iterator[Finding]:
+def _gradients(record: Record) -> Iterator[Finding]:
     norms = record.series("gradient_norms")
     trained = [column for column in range(norms.shape[1]) if np.isfinite(norms[:, column]).any()]
     if len(trained) > 1:
@@ -141,7 +139,7 @@ def _gradients(record: "Record") -> Iterator[Finding]:
             break  # the layers below have it from there
 
 
-def _dead(record: "Record") -> Iterator[Finding]:
+def _dead(record: Record) -> Iterator[Finding]:
     for path, shares in zip(record.relus, record.series("dead").T, strict=True):
         since = _since(record, shares >= DEAD)
         if since is not None:
@@ -154,7 +152,7 @@ def _dead(record: "Record") -> Iterator[Finding]:
             )
 
 
-def _saturated(record: "Record") -> Iterator[Finding]:
+def _saturated(record: Record) -> Iterator[Finding]:
     for path, shares in zip(record.squashing, record.series("saturated").T, strict=True):
         since = _since(record, shares >= FLAT)
         if since is not None:
@@ -167,7 +165,7 @@ def _saturated(record: "Record") -> Iterator[Finding]:
             )
 
 
-def _progress(record: "Record") -> Iterator[Finding]:
+def _progress(record: Record) -> Iterator[Finding]:
     losses = record.series("loss")
     if len(losses) < 4 or record.error is not None:
         return
@@ -180,7 +178,7 @@ def _progress(record: "Record") -> Iterator[Finding]:
         )
 
 
-def _since(record: "Record", holds: Array) -> str | None:
+def _since(record: Record, holds: Array) -> str | None:
     """From which step on it held to the end; None if it does not hold at the end."""
     if not holds[-1]:
         return None

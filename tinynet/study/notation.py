@@ -7,7 +7,7 @@ from tinynet.losses import Loss
 from tinynet.optimizers import SGD, Optimizer
 from tinynet.study.events import docstring_formulas
 from tinynet.study.formulas import FORMULAS, mathml
-from tinynet.study.tracing import LayerTrace
+from tinynet.study.records import LayerTrace
 
 
 def library_class(owner: type, method: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.study.findings import RATIO_GUIDE, number
-from tinynet.study.over_time import Record
+from tinynet.study.over_time_record import Record
 from tinynet.types import Array
 
 TABLE_ROWS = 25

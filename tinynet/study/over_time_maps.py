@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.study.over_time import Record
 from tinynet.study.over_time_charts import figure, power_of_ten
+from tinynet.study.over_time_record import Record
 from tinynet.study.probe import LEVELS, LOWEST, octave
 from tinynet.types import Array
 

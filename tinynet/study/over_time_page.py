@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import __version__
 from tinynet.study.encoding import encode
 from tinynet.study.findings import findings
-from tinynet.study.over_time import MOST_SAMPLES, Record
 from tinynet.study.over_time_charts import chart_data, line_chart, overview, smooth, table
 from tinynet.study.over_time_maps import heatmap
+from tinynet.study.over_time_record import MOST_SAMPLES, Record
 from tinynet.study.page import asset, fill
 from tinynet.study.probe import LEVELS
 from tinynet.types import Array
+from tinynet.version import __version__
 
 
 def render(record: Record) -> str:

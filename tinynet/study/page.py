@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import __version__
 from tinynet.files import PathLike, write_bytes
 from tinynet.layers import Dropout
 from tinynet.study import cards
 from tinynet.study.encoding import ArrayStore
+from tinynet.study.events import events
 from tinynet.study.gradient_check import gradcheck
 from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.page_data import MOST_PRODUCT, frame_data, images_data, layer_data, loss_data
-from tinynet.study.tracing import Trace
+from tinynet.study.records import Step
+from tinynet.version import __version__
 
 SCRIPTS = ("arrays.js", "sums.js", "layersums.js", "losssums.js", "heatmap.js", "inspector.js", "page.js")
 MOST_EXACT = 120_000  # elements of an activation or an update; larger ones are kept to three digits
@@ -26,7 +27,7 @@ CHECK_WORK = 120_000_000  # multiply-adds of a forward pass of the batch that al
 
 
 def write(
-    step: Trace,
+    step: Step,
     path: PathLike,
     *,
     class_names: Sequence[str] | None = None,
@@ -51,7 +52,7 @@ def write(
 
 
 def render(
-    step: Trace,
+    step: Step,
     class_names: Sequence[str] | None = None,
     title: str = "One training step",
     about: Sequence[str] = (),
@@ -74,7 +75,7 @@ def render(
         "loss": loss_data(step, store),
         "images": images_data(step, store),
         "classNames": names,
-        "frames": [frame_data(event) for event in step.events()],
+        "frames": [frame_data(event) for event in events(step)],
     }
     body = "".join(cards.layer_card(record, found, step.updated) for record in records)
     return fill(
@@ -106,7 +107,7 @@ def asset(name: str) -> str:
     return resources.files("tinynet.study").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _check_names(class_names: Sequence[str] | None, step: Trace) -> list[str] | None:
+def _check_names(class_names: Sequence[str] | None, step: Step) -> list[str] | None:
     if class_names is None:
         return None
     are_names = not isinstance(class_names, str) and isinstance(class_names, Sequence)
@@ -118,7 +119,7 @@ def _check_names(class_names: Sequence[str] | None, step: Trace) -> list[str] | 
     return list(class_names)
 
 
-def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, ...]]:
+def check_elements(step: Step, elements: int) -> dict[str, tuple[ElementCheck, ...]]:
     """The slope of the loss, measured at the weights before the step, beside backward's: some elements of each."""
     model = step.model.copy()
     for layer in step.walk():
@@ -139,7 +140,7 @@ def check_elements(step: Trace, elements: int) -> dict[str, tuple[ElementCheck, 
 # -- HTML ------------------------------------------------------------------------------------------------
 
 
-def _facts(step: Trace) -> str:
+def _facts(step: Step) -> str:
     facts = [
         ("loss before", f"{step.loss_before:.5g}", ""),
         ("loss after", f"{step.loss_after:.5g}", "the same batch, the same dropout"),

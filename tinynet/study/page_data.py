@@ -20,7 +20,7 @@ from tinynet.study.encoding import ArrayStore
 from tinynet.study.events import Event
 from tinynet.study.kinks import winners
 from tinynet.study.notation import library_class
-from tinynet.study.tracing import LayerTrace, Trace
+from tinynet.study.records import LayerTrace, Step
 from tinynet.types import Array
 
 MOST_PRODUCT = 20_000  # elements of a weight gradient; of larger ones the page sums the product itself
@@ -29,7 +29,7 @@ _SETTINGS = ("epsilon", "negative_slope", "offset", "scale")  # on which the pag
 _BEFORE_IMAGES_CHANGE = (Rescale, Flatten, Reshape, Dropout, BatchNorm)
 
 
-def layer_data(record: LayerTrace, step: Trace, store: ArrayStore) -> dict[str, Any]:
+def layer_data(record: LayerTrace, step: Step, store: ArrayStore) -> dict[str, Any]:
     """A layer's arrays, and the settings that its sums depend on."""
     arrays = {
         name: store.add(array, exact=name in record.parameters)
@@ -82,7 +82,7 @@ def _windows(layer: Any) -> dict[str, dict[str, int]]:
     }
 
 
-def _image_shape(record: LayerTrace, step: Trace) -> list[int] | None:
+def _image_shape(record: LayerTrace, step: Step) -> list[int] | None:
     """(h, w), if the layer's inputs, one beside the other, are the pixels of the image."""
     shape = step.x.shape[1:]
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 1) or record.x.ndim != 2:
@@ -93,7 +93,7 @@ def _image_shape(record: LayerTrace, step: Trace) -> list[int] | None:
     return list(shape[:2]) if all(isinstance(layer.layer, _BEFORE_IMAGES_CHANGE) for layer in below) else None
 
 
-def loss_data(step: Trace, store: ArrayStore) -> dict[str, Any]:
+def loss_data(step: Step, store: ArrayStore) -> dict[str, Any]:
     """The loss's arrays and settings."""
     loss = step.loss
     outputs = "logits" if loss.fused else "outputs"
@@ -112,7 +112,7 @@ def loss_data(step: Trace, store: ArrayStore) -> dict[str, Any]:
     }
 
 
-def images_data(step: Trace, store: ArrayStore) -> dict[str, Any] | None:
+def images_data(step: Step, store: ArrayStore) -> dict[str, Any] | None:
     """The batch as pictures, if it is one of pictures."""
     shape = step.x.shape
     if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)) or min(shape[1:3]) < 4:

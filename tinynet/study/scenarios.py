@@ -8,9 +8,9 @@ import numpy as np
 from tinynet.initializers import Initializer
 from tinynet.layers import Dense, Flatten, Layer, ReLU, Rescale, Sigmoid, Softmax
 from tinynet.model import Sequential
+from tinynet.study.records import LayerTrace, Step
 from tinynet.study.scenario import Outcome, Scenario
 from tinynet.study.statistics import norm
-from tinynet.study.tracing import LayerTrace, Trace
 from tinynet.types import Array, Shape
 
 
@@ -281,7 +281,7 @@ def _link(record: LayerTrace) -> str:
     return f'<a href="#card-{record.path}">{record.path} {html.escape(record.kind)}</a>'
 
 
-def _dense(step: Trace) -> list[LayerTrace]:
+def _dense(step: Step) -> list[LayerTrace]:
     return [layer for layer in step.layers if isinstance(layer.layer, Dense)]
 
 

@@ -5,9 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-import tinynet
-
-_PACKAGE = Path(tinynet.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 class Source(NamedTuple):
