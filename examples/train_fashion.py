@@ -186,5 +186,5 @@ if __name__ == "__main__":
     except (OSError, ValueError, tn.NonFiniteError) as error:  # which say what was wrong and what to do
         sys.exit(f"train_fashion.py: {error}")
     except KeyboardInterrupt:
-        print("\ntrain_fashion.py: stopped; --resume goes on from the last checkpoint", file=sys.stderr)
+        print("\nstopped; --resume goes on from the last checkpoint, if one was written", file=sys.stderr)
         sys.exit(INTERRUPTED)

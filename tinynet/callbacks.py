@@ -92,7 +92,8 @@ class _Monitor(Callback):
         return {"best": self.best}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.best = state_entry(state, "best", float, int, NoneType)
+        best = state_entry(state, "best", float, int, NoneType)
+        self.best = None if best is None else float(best)
 
 
 class EarlyStopping(_Monitor):
@@ -238,8 +239,6 @@ class ReduceLROnPlateau(_Monitor):
             raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
         if not run.resumed:
             self.best, self.wait, self.learning_rate = None, 0, None
-        elif self.learning_rate is not None:
-            run.optimizer.learning_rate = self.learning_rate
 
     def on_epoch_end(self, run: Run) -> None:
         if self.improved(run):

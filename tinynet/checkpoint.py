@@ -102,12 +102,13 @@ class Checkpoint:
             "model_epoch": model.epoch,
             "optimizer_step": optimizer.step_count,
         }
+        left = (run.epochs - epochs) * run.steps_per_epoch - batches
         now = {name: settings.plain(item.value) for name, item in settings.adjustable(run).items()}
         return {
             "place": _pack({name: kind(place[name]) for name, kind in _PLACE.items()}, "place", arrays),
             "settings": self.settings,
             "changed": {name: now[name] for name in now if self.settings.get(name, now[name]) != now[name]},
-            "rates": settings.rates(optimizer.learning_rate, optimizer.step_count),
+            "rates": settings.rates(optimizer.learning_rate, optimizer.step_count + max(left, 0)),
             "environment": self.environment,
             "optimizer": _pack(optimizer.state(), f"the state of {type(optimizer).__name__}", arrays),
             "callbacks": [
@@ -176,13 +177,11 @@ class Checkpoint:
             )
         if place["epochs"] and tuple(saved.history) != run.metric_names:
             wrong.append(f"the history has {', '.join(saved.history)}, here {', '.join(run.metric_names)}")
-        mine_and_theirs = zip(
-            settings.rates(run.optimizer.learning_rate, place["optimizer_step"]), saved.rates, strict=False
-        )
+        learning_rate = run.optimizer.learning_rate
         wrong += [
             f"learning rate at step {step}: {theirs} in the checkpoint, {mine} here"
-            for (step, mine), (_, theirs) in mine_and_theirs
-            if mine != theirs
+            for step, theirs in saved.rates
+            if (mine := settings.rate_at(learning_rate, int(step))) != theirs
         ][:1]
         weights = _weights(run.model)
         wrong += [
@@ -192,15 +191,15 @@ class Checkpoint:
         ]
         if wrong:
             return wrong
-        # Each state is tried on a copy first, whose attributes are its own.
+        # Each state is tried on a copy first.
         for index, (callback, state) in enumerate(zip(self.callbacks, saved.callbacks, strict=True)):
             try:
-                copy.copy(callback).set_state(state)
+                _trial(callback).set_state(copy.deepcopy(state))
             except Exception as error:
                 wrong.append(f"callback {index}, {type(callback).__name__}, refuses its state: {error!r}")
         try:
             trial = copy.copy(run.optimizer)
-            trial.set_state(saved.optimizer)
+            trial.set_state(copy.deepcopy(saved.optimizer))
             trial.prepare(run.model.params)
             for name, (owner, attribute, _) in adjustable.items():
                 if owner is run.optimizer and name in saved.changed:
@@ -208,6 +207,14 @@ class Checkpoint:
         except Exception as error:
             wrong.append(f"{type(run.optimizer).__name__} refuses its state: {error!r}")
         return wrong
+
+
+def _trial(callback: Callback) -> Callback:
+    """A copy to try a state on, whose attributes are its own wherever they can be copied."""
+    try:
+        return copy.deepcopy(callback)
+    except Exception:  # it holds a file or a lock, say
+        return copy.copy(callback)
 
 
 class Saved(NamedTuple):
@@ -272,6 +279,8 @@ def read(path: PathLike) -> Saved:
                 if f"history.{name}" in arrays
             },
         )
+        if saved.optimizer.get("step_count", place["optimizer_step"]) != place["optimizer_step"]:
+            raise ValueError(f"the optimizer's step_count: {saved.optimizer['step_count']!r}")
         if any(settings.plain(value) != value for value in saved.changed.values()):
             raise ValueError(f"changed: {saved.changed}")
         if any(arrays[f"history.{name}"].shape != (place["epochs"],) for name in saved.history):
@@ -310,7 +319,8 @@ def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"items": {key: _pack(item, f"{name}, {key}", arrays) for key, item in value.items()}}
     raise TypeError(
-        f"{name}: expected None, numbers, strings, arrays of numbers, or lists and mappings of them, got {value!r}"
+        f"{name}: expected None, numbers, strings, arrays of numbers, or lists and mappings (by strings) of them, "
+        f"got {value!r}"
     )
 
 

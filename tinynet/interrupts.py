@@ -29,6 +29,9 @@ class HeldInterrupt:
     ) -> None:
         if self._former is not None:
             signal.signal(signal.SIGINT, self._former)
+            around = getattr(self._former, "__self__", None)
+            if self.pending and isinstance(around, HeldInterrupt):
+                around.pending = True  # a run within a run's callback: both end
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.pending:

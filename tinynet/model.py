@@ -217,7 +217,8 @@ class Sequential:
                 to the bit with the same versions on the same kind of machine, and otherwise with a warning.
         Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
         Raises:
-            ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed.
+            ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
+                that refuses the run, when a ``resume`` is put back already.
             RuntimeError: if another thread trains this model or with this optimizer.
             NonFiniteError: if the loss became NaN or infinite, before that step's update.
         """

@@ -7,7 +7,7 @@ optimizer owns.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -174,6 +174,12 @@ class Optimizer:
         self.step_count = int(state["step_count"])
         self.slots = {name: np.array(slot) for name, slot in slots.items()}
         self._scratch = self._gradient = None
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        slots = {name: slot.copy() for name, slot in self.slots.items()}  # which steps change in place
+        twin.__dict__.update(self.__dict__, slots=slots, _scratch=None, _gradient=None)
+        return twin
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(learning_rate={self.learning_rate!r}, step_count={self.step_count})"

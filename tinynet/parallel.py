@@ -211,6 +211,7 @@ class Team:
         try:
             values.append(self._work(0, step, x, y, loss, parts[0]))
         except BaseException as error:
+            self.barrier.abort()  # Ctrl-C may come before this thread's part had begun
             errors.append(error)
         for future in futures:
             try:
@@ -235,18 +236,18 @@ class Team:
 
     def _work(self, index: int, step: int, x: Array, y: Array, loss: Loss, part: slice) -> float:
         member, shard = self.models[index], self.shards[index]
-        shard.rows, shard.all_rows, shard.turn = part.stop - part.start, len(x), 0
-        member.step = step
-        for layer in self.batchnorms[index]:
-            layer.shard = shard
         try:
+            shard.rows, shard.all_rows, shard.turn = part.stop - part.start, len(x), 0
+            member.step = step
+            for layer in self.batchnorms[index]:
+                layer.shard = shard
             return member.loss_and_gradients(x[part], y[part], copy.copy(loss), len(x), part.start)
         except BaseException:
             self.barrier.abort()  # or the others would wait for this one
             raise
         finally:
             for layer in self.batchnorms[index]:
-                del layer.shard
+                vars(layer).pop("shard", None)
 
 
 def blas_info() -> list[dict[str, Any]]:

@@ -125,6 +125,7 @@ class MagnitudePruning(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         if not run.resumed:
+            self.masks = {}  # or a run that is refused would end with those of the one before it
             steps = run.epochs * run.steps_per_epoch
             if self.ramp_steps > steps:
                 raise ValueError(

@@ -1,10 +1,12 @@
 """What the result of a training run depends on, as plain data: a run that goes on is compared with one that began."""
 
 import hashlib
+import inspect
 import math
 import platform
 import re
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +14,12 @@ import numpy as np
 from tinynet import parallel
 from tinynet.batches import ArrayBatches, Batches
 from tinynet.callbacks import Callback
+from tinynet.layers import Layer
 from tinynet.run import Run
 from tinynet.types import Array
 from tinynet.version import __version__
 
+_LIBRARY = ("tinynet.callbacks", "tinynet.pruning")
 _PLAIN = (bool, int, float, str, type(None))
 
 # The digest of the data looks at so many examples and bytes at most: it tells data sets apart, and costs nothing.
@@ -33,8 +37,31 @@ class Setting(NamedTuple):
         """Whether the attribute can be set to what a checkpoint says of it."""
         if plain(self.value) == other:
             return True
-        alike = isinstance(self.value, str) == isinstance(other, str)
-        return alike and isinstance(self.value, _PLAIN) and hasattr(self.owner, self.attribute)
+        sorts = {_sort(self.value), _sort(other)}
+        if len(sorts - {"nothing"}) > 1 or None in sorts or not hasattr(self.owner, self.attribute):
+            return False
+        if isinstance(self.owner, Layer) and "whole number" in sorts:
+            return False  # units, filters: no run changes a shape
+        return _accepts(self.owner, self.attribute, other)
+
+
+def _sort(value: Any) -> str | None:
+    """What can take the place of what, beside nothing; None for what can't be replaced at all."""
+    sorts = {NoneType: "nothing", bool: "truth", int: "whole number", float: "number", str: "word"}
+    return sorts.get(type(value))
+
+
+def _accepts(owner: Any, attribute: str, value: Any) -> bool:
+    """Whether the constructor of the owner's class takes the value, beside the arguments that it has."""
+    names = [name for name in inspect.signature(type(owner).__init__).parameters if name != "self"]
+    if attribute not in names:
+        return True
+    arguments = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+    try:
+        type(owner)(**(arguments | {attribute: value}))
+    except Exception:
+        return False
+    return True
 
 
 def adjustable(run: Run) -> dict[str, Setting]:
@@ -67,6 +94,7 @@ def settings(
         "optimizer": type(run.optimizer).__name__,
         "loss": run.loss,
         "callbacks": [type(callback).__name__ for callback in callbacks],
+        **_arguments(callbacks),
         "steps_per_epoch": run.steps_per_epoch,
         "augment": batches.augment,
         **{name: setting.value for name, setting in adjustable(run).items()},
@@ -80,6 +108,21 @@ def settings(
         x, y = validation
         found["validation_data"] = "batches" if y is None else _describe_data(x, y)
     return {name: plain(value) for name, value in found.items()}
+
+
+def _arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """What the library's callbacks were made with, but for the files they write."""
+    own = [
+        (index, callback)
+        for index, callback in enumerate(callbacks)
+        if any(kind.__module__ in _LIBRARY and kind is not Callback for kind in type(callback).__mro__)
+    ]
+    return {
+        f"callback {index} {name}": vars(callback)[name]
+        for index, callback in own
+        for name in inspect.signature(type(callback).__init__).parameters
+        if name in vars(callback) and isinstance(vars(callback)[name], _PLAIN) and name != "path"
+    }
 
 
 def plain(value: Any) -> Any:
@@ -96,17 +139,32 @@ def _describe_data(x: Array, y: Array) -> str:
     count = max(1, min(_EXAMPLES, _BYTES * len(x) // x.nbytes))
     sha256 = hashlib.sha256()
     for array in (x, y):
-        for part in (array[:: -(-len(x) // count)], array[-1:]):
+        every = 1 if array is y and y.nbytes <= _BYTES else -(-len(x) // count)
+        for part in (array[::every], array[-1:]):
             sha256.update(np.ascontiguousarray(part).data)
     return f"{len(x)} examples {x.shape[1:]} {x.dtype}, SHA-256 {sha256.hexdigest()[:16]}"
 
 
 def rates(learning_rate: Any, steps: int) -> list[list[float]]:
-    """[step, learning rate] at some of the steps that a schedule was asked for: 0, 1, 3, 7, ... and the last."""
+    """[step, learning rate] of a schedule at some of a run's steps: 0, 1, 3, 7, ... and the last."""
     if not callable(learning_rate) or steps == 0:
         return []
     asked = sorted({*(2**power - 1 for power in range(steps.bit_length())), steps - 1})
-    return [[step, float(learning_rate(step))] for step in asked]
+    found = []
+    for step in asked:
+        try:
+            found.append([step, float(learning_rate(step))])
+        except Exception:  # a table that is shorter than the run, which may be meant to stop before
+            break
+    return found
+
+
+def rate_at(learning_rate: Any, step: int) -> float | str:
+    """What it is at a step, or why there is none."""
+    try:
+        return float(learning_rate(step) if callable(learning_rate) else learning_rate)
+    except Exception as error:
+        return repr(error)
 
 
 def environment(workers: int) -> dict[str, Any]:

@@ -99,6 +99,9 @@ def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, A
 
     name = os.fspath(path)
     try:
+        mode = os.stat(path).st_mode  # before it is opened: a pipe would wait for who writes to it
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise _Cause(f"is no tinynet {kind}: it is no ordinary file")
         with open(path, "rb") as file:
             return _from_bytes(*_read(file, kind), kind)
     except FileNotFoundError:

@@ -128,6 +128,8 @@ def fit(
     if interrupt.pending:
         run.history.interrupted = True
         go_on = f"; go on with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
+        if run.history.epochs >= epochs:
+            go_on = ": when all were done"
         warnings.warn(
             f"training was interrupted in epoch {run.epoch + 1} of {epochs}, after batch {run.batch + 1} of "
             f"{run.steps_per_epoch}{go_on}",
@@ -140,14 +142,15 @@ def fit(
 def _alone(used: Model | Optimizer) -> Iterator[None]:
     """Raises RuntimeError if another `fit`, in another thread or around this one, trains with the same object."""
     key, claim = (os.getpid(), id(used)), object()
-    if _in_training.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
-        raise RuntimeError(
-            f"this {type(used).__name__} is in use by another fit; wait for its end, or give each fit its own"
-        )
     try:
+        if _in_training.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
+            raise RuntimeError(
+                f"this {type(used).__name__} is in use by another fit; wait for its end, or give each fit its own"
+            )
         yield
     finally:
-        del _in_training[key]
+        if _in_training.get(key) is claim:
+            del _in_training[key]
 
 
 def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: Any, augment: Any) -> None:

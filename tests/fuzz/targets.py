@@ -95,11 +95,11 @@ def resume(data: bytes) -> None:
 def _checkpoint() -> dict[str, np.ndarray]:
     """The arrays of a good checkpoint."""
     path = os.path.join(_FOLDER, "checkpoint")
-    _train(checkpoint=path)
+    _train(epochs=1, checkpoint=path)  # of two: so that there is something to go on with
     return storage.load(path, kind="checkpoint")[1]
 
 
-def _train(**settings: str) -> None:
+def _train(epochs: int = 2, **settings: str) -> None:
     x, y = np.arange(12.0).reshape(4, 3) / 12, np.array([0, 1, 1, 0])
     layers = [tn.Dense(2), tn.BatchNorm(), tn.Dropout(0.2), tn.Dense(2), tn.Softmax()]
     model = tn.Sequential(layers, input_shape=(3,), seed=0)
@@ -110,7 +110,7 @@ def _train(**settings: str) -> None:
         optimizer=tn.Adam(),
         loss=tn.CrossEntropy(),
         batch_size=2,
-        epochs=2,
+        epochs=epochs,
         callbacks=callbacks,
         verbose=0,
         **settings,
