@@ -100,7 +100,7 @@ def _look_at_exploding(outcome: Outcome) -> list[str]:
         "The initial weights are three times as large as He's. Seven layers multiply that: 3⁷ is 2,187. The rate is "
         f"{outcome.scenario.learning_rate:g}, where the healthy twin has "
         f"{outcome.scenario.healthy_learning_rate:g}: with "
-        "that, the loss would be infinite at once.",
+        "that, the loss would be NaN after two steps.",
     ]
 
 
