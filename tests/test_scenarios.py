@@ -12,7 +12,7 @@ import pytest
 import tinynet as tn
 from tests.browser import opened
 from tinynet.__main__ import main
-from tinynet.study import scenario
+from tinynet.study import network, scenario, trace_command
 from tinynet.study.scenarios import SCENARIOS
 
 NAMES = (
@@ -171,6 +171,32 @@ def test_the_command_takes_a_saved_model(fashion_mnist, tmp_path, capsys):
     path = tmp_path / "trace.html"
     assert main(["trace", "--model", str(tmp_path / "m.safetensors"), "--output", str(path)]) == 0
     assert "m.safetensors: Rescale → Flatten → Dense" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.data
+def test_a_saved_model_gets_images_as_it_was_fitted_on_them(fashion_mnist, tmp_path):
+    """Scaled outside of the model, and with an axis for the channel: the trace's x is like that too."""
+    (x, y), _ = fashion_mnist
+    model = tn.Sequential([tn.Flatten(), tn.Dense(10)], (28, 28, 1), seed=0)
+    model.fit(x[:64, ..., None] / 255, y[:64], optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    options = trace_command.prepare(None, tmp_path / "m.safetensors", 0)
+    given = network.inputs_of(options[0], x[:5], "")
+    assert given.shape == (5, 28, 28, 1)
+    assert given.max() <= 1
+    path = tmp_path / "t.html"
+    assert main(["trace", "--model", str(tmp_path / "m.safetensors"), "--output", str(path)]) == 0
+
+
+@pytest.mark.data
+def test_a_saved_model_of_regression_is_refused(fashion_mnist, tmp_path, capsys):
+    model = tn.Sequential([tn.Dense(1)], (3,), seed=0)
+    model.fit(np.ones((4, 3)), np.ones(4), optimizer=tn.SGD(), loss=tn.MeanSquaredError(), verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    assert (
+        main(["trace", "--model", str(tmp_path / "m.safetensors"), "--output", str(tmp_path / "t.html")]) == 1
+    )
+    assert "Fashion-MNIST has classes; check it in Python, tn.study.trace" in capsys.readouterr().err
 
 
 @pytest.mark.data

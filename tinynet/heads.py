@@ -17,6 +17,13 @@ def fuse(layers: Sequence[Layer], loss: Loss) -> tuple[Sequence[Layer], Loss]:
     return layers, loss
 
 
+def loss_for(head: Layer) -> Loss:
+    """A loss of class labels that takes what the last layer gives; any but the two softmax layers gives logits."""
+    if isinstance(head, Softmax):
+        return CrossEntropy()
+    return NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
+
+
 class _Takes(NamedTuple):
     """What a loss takes, and library layers that surely give something else."""
 

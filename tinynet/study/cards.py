@@ -12,10 +12,8 @@ from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.notation import layer_formulas, loss_formulas, update_formulas
 from tinynet.study.records import LayerTrace, ParameterTrace, Step
 from tinynet.study.source import Source, method_source
-from tinynet.study.statistics import Statistics, norm, statistics
+from tinynet.study.statistics import RATIO_GUIDE, Statistics, norm, statistics
 from tinynet.types import Array, Shape
-
-RATIO_GUIDE = 1e-3  # update over weight: a rule of thumb (Karpathy)
 
 Checks = Mapping[str, Sequence[ElementCheck]]
 """For each parameter's path, such as "2.W", the elements whose gradient was checked."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.study.over_time_record import Record
+from tinynet.study.statistics import RATIO_GUIDE
 from tinynet.types import Array
 
-RATIO_GUIDE = 1e-3  # a usual norm of an update over that of its weights: a rule of thumb (Karpathy)
 RATIO_HIGH, RATIO_LOW = 0.1, 1e-5
 LOSS_OFF = 1.0  # how far the first loss may be from that of guessing
 DEAD, FLAT = 0.4, 0.5  # shares of dead ReLU units, of saturated outputs

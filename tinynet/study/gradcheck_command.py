@@ -4,19 +4,20 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tinynet import parallel, random, recipes
 from tinynet.datasets import fashion_mnist
-from tinynet.layers import LogSoftmax, Softmax
-from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
-from tinynet.model import Sequential, load_model
+from tinynet.model import Sequential
 from tinynet.study.gradient_check import gradcheck
+from tinynet.study.network import Network, inputs_of, saved_network
 from tinynet.study.step_sizes import StepSizes, step_sizes
 from tinynet.types import Array
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_IN_PYTHON = "tn.study.gradcheck(model, x, y, loss)"
 
 # Up to these numbers every element is compared, a second or two of work.
 _FEW_PARAMETERS, _FEW_INPUTS = 2_000, 10_000
@@ -24,14 +25,6 @@ _FEW_PARAMETERS, _FEW_INPUTS = 2_000, 10_000
 _SAMPLE = 20  # elements of each tensor otherwise
 _SWEEP_SAMPLE, _SMALL_SWEEP_SAMPLE = 5, 3  # likewise for the sweep, the second for large networks
 _LARGE = 5_000_000  # multiply-adds an example
-
-
-class _Network(NamedTuple):
-    name: str
-    heading: str  # its name and what it is
-    model: Sequential
-    loss: Loss
-    takes_bytes: bool
 
 
 def add_command(commands: "Commands") -> None:
@@ -92,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     network = _network(options)
     model, loss = network.model, network.loss
-    x, y = _batch(model, options.batch_size, network.takes_bytes, options.data_dir)
+    x, y = _batch(network, options.batch_size, options.data_dir)
     y = loss.check_targets(y, model.output_shape)
     elements = _elements(model, x) if options.elements is None else options.elements
     print(f"{network.heading}; {model.params.size:,} parameters")
@@ -116,26 +109,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def _network(options: argparse.Namespace) -> _Network:
+def _network(options: argparse.Namespace) -> Network:
     if options.model is None:
         recipe = recipes.make(options.recipe, seed=options.seed)
         _leave_initial_values(recipe.model)
-        return _Network(recipe.name, f"{recipe.name}: {recipe.title}", recipe.model, recipe.loss, True)
-    model = load_model(options.model)
-    loss = model.loss
-    if loss is None:
-        head = model.layers[-1]
-        if isinstance(head, Softmax):
-            loss = CrossEntropy()
-        else:
-            loss = NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
-    if not loss.is_classification:
-        raise ValueError(
-            f"{options.model}: was fitted with {loss!r}, and Fashion-MNIST has classes; "
-            "check it in Python, tn.study.gradcheck(model, x, y, loss)"
-        )
-    takes_bytes = model.fitted_on_bytes or model.step == 0  # who was not fitted takes what recipes take
-    return _Network(str(options.model.name), str(options.model), model, loss, takes_bytes)
+        return Network(recipe.name, f"{recipe.name}: {recipe.title}", recipe.model, recipe.loss, True)
+    return saved_network(options.model, _IN_PYTHON)
 
 
 def _leave_initial_values(model: Sequential) -> None:
@@ -148,20 +127,14 @@ def _leave_initial_values(model: Sequential) -> None:
     vectors += random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
 
 
-def _batch(model: Sequential, size: int, as_bytes: bool, data_dir: Path | None) -> tuple[Array, Array]:
+def _batch(network: Network, size: int, data_dir: Path | None) -> tuple[Array, Array]:
     """The first training images, in the shape that the model takes, and their labels."""
     (images, labels), _ = fashion_mnist.load(data_dir, archive=True)
-    if math.prod(model.input_shape) != math.prod(images.shape[1:]):
-        raise ValueError(
-            f"the model takes inputs of shape {model.input_shape}, and Fashion-MNIST's images are {images.shape[1:]}; "
-            "check it in Python, tn.study.gradcheck(model, x, y, loss)"
-        )
     if size > len(images):
         raise ValueError(
             f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}"
         )
-    x = images[:size].reshape(-1, *model.input_shape)
-    return x if as_bytes else x / 255, labels[:size]
+    return inputs_of(network, images[:size], _IN_PYTHON), labels[:size]
 
 
 def _elements(model: Sequential, x: Array) -> int | None:

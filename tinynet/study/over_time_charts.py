@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.study.findings import RATIO_GUIDE, number
+from tinynet.study.findings import number
 from tinynet.study.over_time_record import Record
+from tinynet.study.statistics import RATIO_GUIDE
 from tinynet.types import Array
 
 TABLE_ROWS = 25

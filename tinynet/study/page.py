@@ -26,29 +26,9 @@ MOST_CHECKED = 4  # elements of each parameter
 CHECK_WORK = 120_000_000  # multiply-adds of a forward pass of the batch that allow one element each
 
 
-def write(
-    step: Step,
-    path: PathLike,
-    *,
-    class_names: Sequence[str] | None = None,
-    title: str = "One training step",
-    about: Sequence[str] = (),
-    look_at: Sequence[str] = (),
-    sections: str = "",
-    checks: int | None = None,
-) -> None:
-    """Write the page, completely or not at all.
-
-    Args:
-        class_names: the name of each class; without it the numbers are shown.
-        title, about: the heading, and paragraphs below it.
-        look_at: what to look at, as a list; HTML.
-        sections: more HTML, before the cards.
-        checks: how many elements of each parameter's gradient to check against the measured slope; 0 for none, None
-            for as many as take seconds.
-    Raises: ValueError: for names or checks that don't fit. OSError: if the file can't be written.
-    """
-    write_bytes(path, render(step, class_names, title, about, look_at, sections, checks).encode())
+def write(step: Step, path: PathLike, **options: Any) -> None:
+    """Write the page, completely or not at all; options and ValueError as `render`, OSError if it can't be written."""
+    write_bytes(path, render(step, **options).encode())
 
 
 def render(
@@ -60,7 +40,17 @@ def render(
     sections: str = "",
     checks: int | None = None,
 ) -> str:
-    """The page as text."""
+    """The page as text.
+
+    Args:
+        class_names: the name of each class; without it the numbers are shown.
+        title, about: the heading, and paragraphs below it.
+        look_at: what to look at, as a list; HTML.
+        sections: more HTML, before the cards.
+        checks: how many elements of each parameter's gradient to check against the measured slope; 0 for none, None
+            for as many as take seconds.
+    Raises: ValueError: for names or checks that don't fit.
+    """
     names = _check_names(class_names, step)
     if checks is not None and (isinstance(checks, bool) or not isinstance(checks, int) or checks < 0):
         raise ValueError(f"checks: expected a number of elements, 0 or more, or None; got {checks!r}")
@@ -128,9 +118,8 @@ def check_elements(step: Step, elements: int) -> dict[str, tuple[ElementCheck, .
     for _, inner in model.walk():
         if isinstance(inner, Dropout):  # the masks of this step, also where the model has gone on since
             inner.step, inner.first_row = step.step, 0
-    if (
-        step.loss.fused
-    ):  # on the logits: behind a Softmax a probability may round to 0, and the loss be infinite
+    # On the logits: behind a Softmax a probability may round to 0, and the loss be infinite.
+    if step.loss.fused:
         model.layers = model.layers[:-1]
     with np.errstate(all="ignore"):
         report = gradcheck(model, step.x, step.y, step.loss.loss, max_elements=elements, seed=step.model.seed)

@@ -9,6 +9,7 @@ from tinynet.layers import Layer, ReLU, Sigmoid, Tanh
 from tinynet.types import Array
 
 BINS = 40
+RATIO_GUIDE = 1e-3  # a usual norm of an update over that of its weights: a rule of thumb (Karpathy)
 
 SATURATED_SIGMOID = 0.03  # an output nearer than this to 0 or 1
 SATURATED_TANH = 0.97  # an output further than this from 0 (Glorot & Bengio 2010 watch these)

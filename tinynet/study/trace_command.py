@@ -10,17 +10,17 @@ import numpy as np
 
 from tinynet import random, recipes
 from tinynet.checks import check_positive_int
-from tinynet.layers import LogSoftmax, Softmax
-from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
-from tinynet.model import Sequential, load_model
+from tinynet.model import Sequential
 from tinynet.optimizers import Adam, Optimizer
 from tinynet.storage import ModelFileError
 from tinynet.study import cards, scenario, scenarios
 from tinynet.study.comparison import Comparison, compare
+from tinynet.study.network import Network, inputs_of, saved_network
 from tinynet.study.tracing import Trace, trace
 from tinynet.types import Array
 
 DEFAULT_RECIPE = "mlp_adam"
+_IN_PYTHON = "tn.study.trace(model, x, y, loss, optimizer).to_html(path)"
 IMAGES_OF_CONVOLUTIONS = 16  # an array of theirs is as large as a dense layer's of 300 images
 
 
@@ -91,14 +91,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _trace(options: argparse.Namespace, x: Array, y: Array, seed: int) -> tuple[Trace, Comparison | None]:
-    model, optimizer, loss = prepare(options.recipe, options.model, seed)
+    network, optimizer = prepare(options.recipe, options.model, seed)
+    model, loss = network.model, network.loss
     n = min(options.batch_size or default_batch_size(model), len(x))
     rows = np.sort(random.generator(seed, random.SHUFFLE).choice(len(x), n, replace=False))
+    x, y = inputs_of(network, x[rows], _IN_PYTHON), y[rows]
     comparison = None
     if options.compare:
-        comparison = compare(model, x[rows], y[rows], loss, against=options.compare)
+        comparison = compare(model, x, y, loss, against=options.compare)
         _print(f"{comparison}\n")
-    return trace(model, x[rows], y[rows], loss, optimizer), comparison
+    return trace(model, x, y, loss, optimizer), comparison
 
 
 def _about(options: argparse.Namespace, step: Trace) -> list[str]:
@@ -116,22 +118,14 @@ def _print(text: str) -> None:
     print(text.encode(encoding, "replace").decode(encoding))
 
 
-def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Sequential, Optimizer, Loss]:
-    """A new network with its recipe's optimizer and loss, or a saved one with Adam."""
+def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Network, Optimizer]:
+    """A new network with its recipe's optimizer, or a saved one with Adam."""
     if path is None:
         made = recipes.make(recipe or DEFAULT_RECIPE, seed=seed)
-        return made.model, made.optimizer, made.loss
-    model = load_model(path)
-    return model, Adam(), model.loss or _loss_for(model)
+        return Network(made.name, made.title, made.model, made.loss, takes_bytes=True), made.optimizer
+    return saved_network(path, _IN_PYTHON), Adam()
 
 
 def default_batch_size(model: Sequential) -> int:
     """Fewer images where layers hold images."""
     return IMAGES_OF_CONVOLUTIONS if any(len(layer.output_shape or ()) == 3 for layer in model.layers) else 32
-
-
-def _loss_for(model: Sequential) -> Loss:
-    head = model.layers[-1]
-    if isinstance(head, Softmax):
-        return CrossEntropy()
-    return NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()

@@ -1,4 +1,4 @@
-"""Checkpoints where a doubt once was right: what a second look at them found, each with its test."""
+"""Defects that were found in checkpoints, and in what goes on and is copied around them: a test for each."""
 
 import copy
 import os

@@ -1,0 +1,48 @@
+"""A saved network as the commands take it: with a loss, and images in the form that it was fitted on."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from tinynet import heads
+from tinynet.losses import Loss
+from tinynet.model import Sequential, load_model
+from tinynet.types import Array
+
+
+class Network(NamedTuple):
+    """What a command works with."""
+
+    name: str
+    heading: str
+    model: Sequential
+    loss: Loss
+    takes_bytes: bool  # images as they are; otherwise scaled to 0..1
+
+
+def saved_network(path: Path, instead: str) -> Network:
+    """The network in a file.
+
+    Args: instead: what to call in Python for a network that has no classes.
+    Raises: FileNotFoundError, ModelFileError: as `load_model`; ValueError: if it was fitted for regression.
+    """
+    model = load_model(path)
+    loss = model.loss or heads.loss_for(model.layers[-1])
+    if not loss.is_classification:
+        raise ValueError(
+            f"{path}: was fitted with {loss!r}, and Fashion-MNIST has classes; check it in Python, {instead}"
+        )
+    takes_bytes = model.fitted_on_bytes or model.step == 0  # who was not fitted takes what recipes take
+    return Network(str(path.name), str(path), model, loss, takes_bytes)
+
+
+def inputs_of(network: Network, images: Array, instead: str) -> Array:
+    """Images (n, 28, 28) of bytes in the shape and the range that the network takes; raises ValueError."""
+    model = network.model
+    if math.prod(model.input_shape) != math.prod(images.shape[1:]):
+        raise ValueError(
+            f"the model takes inputs of shape {model.input_shape}, and Fashion-MNIST's images are {images.shape[1:]}; "
+            f"check it in Python, {instead}"
+        )
+    x: Array = images.reshape(-1, *model.input_shape)
+    return x if network.takes_bytes else x / 255
