@@ -132,7 +132,7 @@ def _update(step: Step) -> Event:
         for layer in step.walk()
         for name, parameter in layer.parameters.items()
     }
-    notes = [f"update / weight, norms: {_ratios(step)} (about 1e-3 is usual)", change_in_words(step)]
+    notes = [f"update / weight, norms: {_ratios(step)} (about 1e-3 is usual)", _change_in_words(step)]
     return Event("update", "", _optimizer(step), tuple(_update_formulas(step)), arrays, tuple(notes))
 
 
@@ -161,7 +161,7 @@ def _ratios(step: Step) -> str:
     return ", ".join(found)
 
 
-def change_in_words(step: Step) -> str:
+def _change_in_words(step: Step) -> str:
     """The loss before and after, and what the gradient promised."""
     return (
         f"loss {step.loss_before:.6g} -> {step.loss_after:.6g}: it changed by {step.change:+.4g}; "

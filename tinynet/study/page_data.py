@@ -49,7 +49,6 @@ def layer_data(record: LayerTrace, step: Step, store: ArrayStore) -> dict[str, A
         },
         "arrays": arrays,
         "settings": {name: vars(layer)[name] for name in _SETTINGS if name in vars(layer)},
-        "children": [child.path for child in record.children],
         "imageShape": _image_shape(record, step),
     }
     if (
@@ -107,7 +106,6 @@ def loss_data(step: Step, store: ArrayStore) -> dict[str, Any]:
         "arrays": {name: store.add(array, exact=True) for name, array in arrays.items()},
         "targets": np.asarray(step.y).tolist() if loss.loss.is_classification else None,
         "targetValues": None if loss.loss.is_classification else store.add(np.asarray(step.y, np.float32)),
-        "value": loss.value,
         "settings": loss.loss.config(),
     }
 
