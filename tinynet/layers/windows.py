@@ -51,11 +51,6 @@ class Windows(NamedTuple):
         return self.down.outputs, self.across.outputs
 
     @property
-    def is_padded(self) -> bool:
-        """Whether a window can reach beyond the image."""
-        return any(axis.before or axis.after for axis in self)
-
-    @property
     def overlap(self) -> bool:
         """Whether a pixel can be in more than one window."""
         return any(axis.size > axis.stride for axis in self)
