@@ -1,0 +1,284 @@
+"""Where arrays live, NumPy or CuPy: the one place that knows that there are two.
+
+Layers, losses and optimizers call NumPy. Given arrays of CuPy, NumPy hands those calls on to CuPy by its own
+protocols (NEP 13 and 18), so the same lines run on the GPU. What is left are memory, which a `Device` gives, and the
+operations of the table below, which are one kernel there instead of a chain of NumPy calls.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from tinynet.types import Array, Shape
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPERATIONS: dict[str, str] = {
+    # operation, which is also its kernel's name: the module of its NumPy twin
+    "matmul": "tinynet.backend",
+    "take_rows": "tinynet.batches",
+    "flip_images": "tinynet.datasets.augment",
+    "shift_images": "tinynet.datasets.augment",
+    "erase_squares": "tinynet.datasets.augment",
+    "rectify": "tinynet.layers.activations",
+    "rectify_backward": "tinynet.layers.activations",
+    "softmax": "tinynet.layers.activations",
+    "log_softmax": "tinynet.layers.activations",
+    "sum_rows": "tinynet.layers.dense",
+    "sum_pixels": "tinynet.layers.conv",
+    "take_windows": "tinynet.layers.patches",
+    "add_windows": "tinynet.layers.patches",
+    "max_pool": "tinynet.layers.pooling",
+    "max_pool_backward": "tinynet.layers.pooling",
+    "moments": "tinynet.layers.batchnorm",
+    "standardize": "tinynet.layers.batchnorm",
+    "move_averages": "tinynet.layers.batchnorm",
+    "feature_sums": "tinynet.layers.batchnorm",
+    "batchnorm_dx": "tinynet.layers.batchnorm",
+    "drop": "tinynet.layers.dropout",
+    "softmax_cross_entropy": "tinynet.losses",
+    "cross_entropy_gradient": "tinynet.losses",
+    "pick": "tinynet.losses",
+    "subtract_targets": "tinynet.losses",
+    "record": "tinynet.device_steps",
+    "adam_update": "tinynet.optimizers",
+    "clip": "tinynet.optimizers",
+}
+"""What is one kernel on the GPU, `tinynet.cuda_kernels`, and where the same is written in NumPy."""
+
+_kernels: dict[type, Any] = {}  # by type of array: whose methods are the operations there
+_devices: dict[type, "Device"] = {}
+_gpu: "Gpu | None" = None
+
+
+class DeviceError(RuntimeError):
+    """There is no GPU that could be used, with the reason."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The GPU's memory does not suffice, with a batch size to try."""
+
+
+def operation(twin: Callable[P, R]) -> Callable[P, R]:
+    """Run the function on NumPy's arrays, and the kernel of its name on the GPU's; the first argument decides."""
+    name = twin.__name__
+    if OPERATIONS.get(name) != twin.__module__:
+        raise LookupError(f"{twin.__module__}.{name}: OPERATIONS in tinynet/backend.py does not list it")
+
+    @functools.wraps(twin)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        kernels = _kernels.get(type(arguments[0]))
+        if kernels is None:
+            return twin(*arguments, **options)
+        result: R = getattr(kernels, name)(*arguments, **options)
+        return result
+
+    return run
+
+
+@operation
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a b, for stacks of matrices too, as np.matmul."""
+    result: Array = np.matmul(a, b, out=out)
+    return result
+
+
+class Device:
+    """The machine's own memory, and NumPy."""
+
+    name = "cpu"
+    block_elements = 1 << 17
+    """How many elements a convolution works on at a time: as many as stay in the second-level cache."""
+
+    def empty(self, shape: Shape | int, dtype: Any) -> Array:
+        """An array, not initialised."""
+        return np.empty(shape, dtype)
+
+    def zeros(self, shape: Shape | int, dtype: Any) -> Array:
+        """An array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def asarray(self, array: Any) -> Array:
+        """The array here: itself, or a copy of one that is on the other device."""
+        return to_host(array)
+
+    def constant(self, array: Array) -> Array:
+        """A NumPy array that never changes, here; copied once."""
+        return array
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold what work on the device needs while a block runs."""
+        yield
+
+    def __reduce__(self) -> tuple[Callable[[str], "Device"], tuple[str]]:
+        return get_device, (self.name,)  # copies and pickles of models share the device
+
+    def __deepcopy__(self, memo: Any) -> "Device":
+        return self
+
+    def __repr__(self) -> str:
+        return f"<tinynet device {self.name!r}>"
+
+
+class Gpu(Device):
+    """A CUDA device, and CuPy.
+
+    Args: cupy: the module; kernels: an object whose methods are the operations of OPERATIONS.
+    """
+
+    name = "gpu"
+    block_elements = 1 << 28  # a GPU is kept busy by one large piece; 1 GB of float32 at most
+
+    def __init__(self, cupy: Any, kernels: Any) -> None:
+        self.cupy, self.kernels = cupy, kernels
+        self._constants: dict[int, tuple[Array, Array]] = {}
+        self._stream: Any = None
+
+    def empty(self, shape: Shape | int, dtype: Any) -> Array:
+        array: Array = self.cupy.empty(shape, dtype)
+        return array
+
+    def zeros(self, shape: Shape | int, dtype: Any) -> Array:
+        array: Array = self.cupy.zeros(shape, dtype)
+        return array
+
+    def asarray(self, array: Any) -> Array:
+        moved: Array = self.cupy.asarray(array)
+        return moved
+
+    def constant(self, array: Array) -> Array:
+        # Kept beside the array itself: as long as it lives, no other can have its identity.
+        if id(array) not in self._constants:
+            self._constants[id(array)] = array, self.cupy.asarray(array)
+        return self._constants[id(array)][1]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """One stream for all work, as a graph can't be captured on CUDA's default stream; it has ended at the end."""
+        if self._stream is None:
+            self._stream = self.cupy.cuda.Stream(non_blocking=True)
+        self.cupy.cuda.get_current_stream().synchronize()
+        with self._stream:
+            try:
+                yield
+            finally:
+                self._stream.synchronize()
+
+    def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
+        """The kernels that ``work`` launches, as one CUDA graph: a function that runs them again; within `running`.
+
+        Nothing is computed yet. ``work`` must not read anything back. What it allocates comes from a pool of the
+        graph's own, so that nobody else gets that memory as long as the graph lives.
+        """
+        pool = self.cupy.cuda.MemoryPool()
+        with self.cupy.cuda.using_allocator(pool.malloc):
+            self._stream.begin_capture()
+            try:
+                kept = work()
+            finally:
+                graph = self._stream.end_capture()
+
+        def replay() -> None:
+            graph.launch(self._stream)
+
+        replay.keeps = (graph, pool, kept)  # type: ignore[attr-defined]
+        return replay
+
+    @contextmanager
+    def memory_errors(self, free: Callable[[], None], advice: str) -> Iterator[None]:
+        """Turn CuPy's error into a `DeviceMemoryError`; what ``free`` gives up goes back to the GPU first."""
+        try:
+            yield
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            reason = str(error)
+        else:
+            return
+        # Out here, as the error and its traceback held on to arrays.
+        free()
+        self.cupy.get_default_memory_pool().free_all_blocks()
+        raise DeviceMemoryError(f"the GPU's memory does not suffice ({reason}); {advice}")
+
+
+CPU = Device()
+"""The machine's own memory."""
+
+
+def get_device(name: Any) -> Device:
+    """The device of that name: "cpu", "gpu", or "auto", the GPU where there is one.
+
+    Raises: ValueError: for other names. DeviceError: if "gpu" is asked for and there is none, with the reason.
+    """
+    if name not in ("cpu", "gpu", "auto"):
+        raise ValueError(f"device: expected 'cpu', 'gpu' or 'auto', got {name!r}")
+    if name == "cpu":
+        return CPU
+    try:
+        return _find_gpu()
+    except DeviceError:
+        if name == "gpu":
+            raise
+        return CPU
+
+
+def _find_gpu() -> Gpu:
+    global _gpu
+    if _gpu is None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise DeviceError(
+                "device 'gpu' needs CuPy, which is not installed; python -m pip install 'tinynet[gpu]' gets it for CUDA "
+                f"12, and cupy-cuda13x is the package for CUDA 13; or give device='cpu' ({error})"
+            ) from None
+        try:
+            count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
+        except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
+            count, reason = 0, f"CUDA reports: {error}"
+        if not count:
+            raise DeviceError(
+                f"device 'gpu': CuPy {cupy.__version__} is installed and finds no GPU: {reason}; install or repair "
+                "NVIDIA's driver (nvidia-smi shows what it sees), or give device='cpu'"
+            )
+        from tinynet.cuda_kernels import Kernels
+
+        use_gpu(Gpu(cupy, Kernels(cupy)))
+    assert _gpu is not None
+    return _gpu
+
+
+def use_gpu(gpu: Gpu | None) -> Gpu | None:
+    """Make this what "gpu" stands for, and return what was; None forgets it."""
+    global _gpu
+    former, _gpu = _gpu, gpu
+    _kernels.clear()
+    _devices.clear()
+    if gpu is not None:
+        _kernels[gpu.cupy.ndarray], _devices[gpu.cupy.ndarray] = gpu.kernels, gpu
+    return former
+
+
+def device_of(array: Any) -> Device:
+    """The device that the array is on; what is no array of the GPU's counts as the CPU's."""
+    return _devices.get(type(array), CPU)
+
+
+def to_host(array: Any) -> Array:
+    """The array as NumPy's: itself, or a copy of one on the GPU."""
+    host: Array = array.get() if type(array) in _devices else np.asarray(array)
+    return host
+
+
+def check_device(array: Any, device: Device, name: str) -> None:
+    """Raises TypeError unless the array is on the device, with the way to bring it there."""
+    found = device_of(array)
+    if found is not device:
+        mend = f"{name}.get()" if found.name == "gpu" else f"cupy.asarray({name})"
+        raise TypeError(
+            f"{name}: expected an array on the model's device, {device.name!r}, got one on {found.name!r}; give {mend}, "
+            f"or move the model with model.to({found.name!r})"
+        )
