@@ -3,6 +3,7 @@
 import copy
 import gc
 import inspect
+import itertools
 import operator
 import sys
 from types import ModuleType
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
-from tests.strict_arrays import UFUNCS, Strict, strict
+from tests.strict_arrays import Strict, strict
 from tests.strict_cuda import CUDARuntimeError, OutOfMemoryError
 from tests.strict_functions import Functions
+from tests.strict_ndarray import UFUNCS, StrictArray
 from tests.strict_twins import Twins
 from tinynet import backend
 
@@ -324,6 +326,7 @@ WAITS = {
     "a mask": lambda cupy, x: x[x > 0],
     "a mask set": lambda cupy, x: operator.setitem(x, x > 0, 1),
     "nonzero": lambda cupy, x: x.nonzero(),
+    "graph": lambda cupy, x: captured(cupy, lambda: None)[1].launch(),
     "from the host": lambda cupy, x: cupy.asarray(np.ones(2)),
     "set": lambda cupy, x: x.set(np.ones(3)),
     "synchronize": lambda cupy, x: cupy.cuda.get_current_stream().synchronize(),
@@ -553,22 +556,18 @@ def test_cupy_has_the_ufuncs(cupy):
     assert not [name for name in UFUNCS if not hasattr(cupy, name)]
 
 
-@pytest.mark.parametrize("ufunc", [*BINARY, *UNARY], ids=lambda ufunc: ufunc.__name__)
-def test_cupys_ufuncs_give_these_dtypes(cupy, ufunc):
+def test_cupys_arrays_have_the_methods(cupy):
+    assert not [name for name in vars(StrictArray) if name[0] != "_" and not hasattr(cupy.ndarray, name)]
+    assert not hasattr(cupy.ndarray, "__index__")
+
+
+@pytest.mark.parametrize("name", sorted(set(UFUNCS) - {"matmul"}))
+def test_cupys_ufuncs_give_these_dtypes(cupy, name):
     """The first of CuPy's loops whose inputs the arrays' dtypes can be cast to, as CuPy chooses."""
-    loops = [types.split("->") for types in getattr(cupy, ufunc.__name__).types]
-    for one in DTYPES:
-        for other in DTYPES if ufunc.nin == 2 else [one]:
-            given = [one, other][: ufunc.nin]
-            found = next(
-                (out for ins, out in loops if all(map(np.can_cast, given, ins))),
-                None,
-            )
-            try:
-                expected = getattr(strict, ufunc.__name__)(
-                    *(strict.ones((1,), dtype) for dtype in given)
-                ).dtype
-            except TypeError:
-                continue  # refused here
-            assert found is not None
-            assert np.dtype(found) == expected, given
+    loops = [types.split("->") for types in getattr(cupy, name).types]
+    for kinds in itertools.product(DTYPES, repeat=UFUNCS[name].nin):
+        try:
+            expected = getattr(strict, name)(*(strict.ones(1, dtype) for dtype in kinds)).dtype
+        except TypeError:
+            continue  # refused here
+        assert expected == next(out for ins, out in loops if all(map(np.can_cast, kinds, ins))), kinds
