@@ -122,10 +122,6 @@ class Strict(Functions):
             if name is None:
                 raise NotImplementedError(f"`{ufunc.__name__}.{method}` is not supported yet")
             defaults = {"axis": 0, "dtype": None, **({"keepdims": False} if method == "reduce" else {})}
-            if unknown := set(options) - set(defaults):
-                raise TypeError(
-                    f"{ufunc.__name__}.{method}() got unexpected keyword arguments {sorted(unknown)}"
-                )
             return getattr(self, name)(*inputs, out=out, **{**defaults, **options})
         if unknown := set(options) - {"dtype", "casting"}:
             raise TypeError(f"Wrong arguments {sorted(unknown)}")

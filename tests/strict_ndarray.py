@@ -52,8 +52,6 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         if UFUNCS.get(ufunc.__name__) is not ufunc:
             return NotImplemented
-        if out is not None and len(out) != 1:
-            raise ValueError("The 'out' parameter must have exactly one array value")
         out = out[0] if out else None
         for value in (*inputs, *(() if out is None else (out,))):
             if not isinstance(value, (*SCALARS, self._strict.ndarray, np.ndarray)):

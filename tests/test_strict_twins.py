@@ -11,6 +11,7 @@ from tests import strict_twins
 from tests.strict_arrays import Strict
 from tinynet import backend
 from tinynet.batches import take_rows
+from tinynet.layers.activations import rectify, softmax
 from tinynet.layers.shard import WHOLE_BATCH
 from tinynet.layers.windows import windows
 from tinynet.losses import pick
@@ -149,6 +150,12 @@ def test_results_are_the_very_array_given(stand_in):
     x, y, out = (stand_in.asarray(floats(3, 3)) for _ in range(3))
     assert backend.matmul(x, y, out=out) is out
     assert backend.matmul(x, y) is not out
+
+
+def test_results_are_dense_and_rectified_ones_like_their_argument(stand_in):
+    x = stand_in.asarray(floats(3, 4)).T
+    assert rectify(x, None, None, None).strides == x.strides
+    assert softmax(x).flags.c_contiguous
 
 
 def test_labels_out_of_range_go_unnoticed(stand_in):
