@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import random
-from tinynet.backend import operation
+from tinynet.backend import CPU, device_of, operation
 from tinynet.inputs import check_inputs, check_pair
 from tinynet.losses import Loss
 from tinynet.protocols import Model
@@ -91,7 +91,15 @@ def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array
 
 def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
     """A changed copy of the batch; raises ValueError if ``augment`` returns no batch of its shape."""
-    result = augment(x.copy(), rng)
+    try:
+        result = augment(x.copy(), rng)
+    except TypeError as error:
+        if device_of(x) is CPU:
+            raise
+        raise TypeError(
+            f"augment: the model is on the GPU, and so is the batch that it is given; bring what it draws there by "
+            f"cupy.asarray, or take the steps of tinynet.datasets.augment ({error})"
+        ) from error
     is_array = isinstance(result, np.ndarray) or type(result) is type(x)
     if not is_array or result.shape != x.shape:
         found = f"shape {result.shape}" if is_array else repr(result)

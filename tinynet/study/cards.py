@@ -198,7 +198,7 @@ def _pass(
     code = "".join(map(_source, sources))
     return (
         f'<section class="pass {phase}" data-phase="{phase}"><h3>{title}</h3>'
-        f"{box}{figures}{''.join(map(_source, sources))}{remarks}</section>"
+        f"{box}{figures}{code}{remarks}</section>"
     )
 
 
