@@ -114,8 +114,6 @@ class Strict(Functions):
             return self.matmul(*inputs, out=out, **options)
         if ufunc.signature is not None:
             return NotImplemented
-        if len(inputs) != ufunc.nin and method == "__call__":
-            raise TypeError(f"{ufunc.__name__}: expected {ufunc.nin} arrays, and out= by its name")
         if method != "__call__":
             names = {"reduce": {"add": "sum", "multiply": "prod"}, "reduceat": {"add": "_add_reduceat"}}
             name = names.get(method, {}).get(ufunc.__name__)
