@@ -323,8 +323,8 @@ MUTANTS = [
     (
         "CrossEntropy",
         "losses",
-        "np.divide(gradient, p, out=gradient, where",
-        "np.multiply(gradient, p, out=gradient, where",
+        "np.divide(gradient, np.where(",
+        "np.multiply(gradient, np.where(",
     ),
     (
         "NegativeLogLikelihood",

@@ -229,7 +229,7 @@ class CrossEntropy(_Classification):
         gradient = np.zeros_like(p)
         subtract_targets(gradient, _need(self._labels), self.label_smoothing, self._total)
         with np.errstate(divide="ignore", over="ignore"):
-            return np.divide(gradient, p, out=gradient, where=gradient != 0)
+            return np.divide(gradient, np.where(gradient == 0, np.ones_like(p), p), out=gradient)
 
     def on_logits(self) -> SoftmaxCrossEntropy:
         """The same loss as a function of the logits before the softmax."""
