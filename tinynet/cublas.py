@@ -238,9 +238,10 @@ def _load(cp: Any) -> Any:
             found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas")
             library = ctypes.CDLL(found.abs_path)
     except Exception as error:  # which kinds, CuPy and cuda-pathfinder decide
+        reason = str(error).strip()
         raise CublasError(
             f"cuBLAS: expected the library {name}, which CuPy {cp.__version__} needs, and it could not be loaded "
-            f"({str(error).strip()}); install the CUDA toolkit {major}, or python -m pip install 'cupy-cuda{major}x[ctk]'"
+            f"({reason}); install the CUDA toolkit {major}, or python -m pip install 'cupy-cuda{major}x[ctk]'"
         ) from error
     for function, types in _FUNCTIONS.items():
         getattr(library, function).argtypes = [_TYPES[letter] for letter in types.replace(" ", "")]
