@@ -185,19 +185,18 @@ class Graph:
     """cupy.cuda.Graph: what was captured, in order. It keeps no memory alive, as CUDA's doesn't."""
 
     def __init__(self, cuda):
-        self._cuda, self._works, self._used, self.invalid = cuda, [], {}, ""
+        self._cuda, self._works, self._used, self.invalid = cuda, [], set(), ""
 
     def record(self, work, memories):
         self._works.append(work)
         for memory in memories:
             # A pool of the graph's own keeps its memory, also what was let go during the capture.
             own = memory.pool is not None and memory.pool is self._cuda.pool
-            held = memory.pool if own else memory
-            self._used[id(held)] = weakref.ref(held)
+            self._used.add(weakref.ref(memory.pool if own else memory))
 
     def launch(self, stream=None):
         self._cuda.refuse_capture("launching a graph")
-        if any(used() is None for used in self._used.values()):
+        if any(used() is None for used in self._used):
             raise AssertionError(
                 "the graph uses memory that was freed after the capture; keep its arrays and its pool"
             )

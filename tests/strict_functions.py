@@ -57,9 +57,14 @@ class Functions:
             raise NotImplementedError("subok, ndmin, blocking")
         order = order or "K"
         if isinstance(obj, self.ndarray):
-            return obj.astype(obj.dtype if dtype is None else dtype, order=order, copy=bool(copy))
-        self.cuda.refuse_capture("a copy from the host")
+            array = obj.astype(obj.dtype if dtype is None else dtype, order=order, copy=bool(copy))
+            if copy is False and array is not obj:
+                raise ValueError("Unable to avoid copy while creating an array as requested.")
+            return array
         host = np.asarray(obj, dtype)
+        if not host.ndim:
+            return self.full((), host[()], host.dtype)  # the number is an argument of a kernel
+        self.cuda.refuse_capture("a copy from the host")
         if order == "K":
             order = "F" if host.flags.f_contiguous and not host.flags.c_contiguous else "C"
         array = self.allocate(host.shape, host.dtype, order)
@@ -145,9 +150,7 @@ class Functions:
         if x is None or y is None:
             raise NotImplementedError("where(condition): use nonzero")
         values = condition, x, y
-        self._check_device(*(value for value in values if not np.isscalar(value)))
-        if not any(isinstance(value, self.ndarray) for value in values):
-            raise TypeError("where: expected a device array among the arguments")
+        self._check_device(condition, *(value for value in (x, y) if not np.isscalar(value)))
         numbers = [value if np.isscalar(value) else None for value in values]
 
         def choose(*inside):
@@ -169,6 +172,18 @@ class Functions:
         self._check_integers(indices)
         size = a.size if axis is None else a.shape[axis]
         return self.compute(lambda data, i: np.take_along_axis(data, wrap_around(i, size), axis), a, indices)
+
+    def shape(self, a):
+        self._check_device(a)
+        return a.shape
+
+    def ndim(self, a):
+        self._check_device(a)
+        return a.ndim
+
+    def may_share_memory(self, a, b, max_work=None):
+        self._check_device(a, b)
+        return np.may_share_memory(a._data, b._data)
 
     # Sums and searches
 
@@ -233,7 +248,7 @@ class Functions:
 
     def clip(self, a, a_min, a_max, out=None):
         self._check_device(a)
-        limits = [None if limit is None else limit for limit in (a_min, a_max)]
+        limits = a_min, a_max
         if any(not (limit is None or np.isscalar(limit)) for limit in limits):
             raise NotImplementedError("clip: numbers as limits")
         if out is not None:
@@ -254,6 +269,9 @@ class Functions:
             raise NotImplementedError("matmul: out alone")
         return self._multiply(np.matmul, args, out)
 
+    def vdot(self, a, b):
+        return self._multiply(np.vdot, (a, b), None)
+
     def dot(self, a, b, out=None):
         return self._multiply(np.dot, (a, b), out)
 
@@ -267,7 +285,10 @@ class Functions:
         if len(arrays) > 1:
             return self._multiply(lambda *inside: np.einsum(subscripts, *inside), arrays, None)
         self._check_device(*arrays)
-        return self.compute(lambda data: np.array(np.einsum(subscripts, data)), *arrays)
+        trial = np.asarray(np.einsum(subscripts, arrays[0]._data))
+        if np.may_share_memory(trial, arrays[0]._data):
+            return arrays[0]._view(trial)
+        return self.compute(lambda data: np.einsum(subscripts, data), *arrays)
 
     # Parts of the above
 

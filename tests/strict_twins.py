@@ -24,13 +24,14 @@ DENSE = {  # which arguments must be C-contiguous
     "flip_images": ("x",),
     "shift_images": ("x",),
     "erase_squares": ("x",),
-    "sum_pixels": ("dy",),
+    "sum_pixels": ("pixels",),
     "take_windows": ("padded", "columns"),
-    "add_windows": ("padded",),
+    "add_windows": ("columns", "padded"),
     "max_pool": ("y",),
     "max_pool_backward": ("y", "dx"),
     "adam_update": ("params", "grads", "m", "v"),
 }
+SCRATCH = {"moments": "centred", "adam_update": "scratch"}  # what kernels leave alone and twins write
 
 
 class Twins:
@@ -65,8 +66,13 @@ class Twins:
             if values.get(indices) is not None:
                 size = len(values[first]) if name == "take_rows" else values[first].shape[-1]
                 values[indices] = wrap_around(values[indices], size)
+            if name == "standardize":  # whose kernel computes this anew
+                np.subtract(values["rows"], values["mean"], out=values["centred"])
             ordered = signature.bind(**values)
-            return twin(*ordered.args, **ordered.kwargs)
+            result = twin(*ordered.args, **ordered.kwargs)
+            if name in SCRATCH:
+                poison(values[SCRATCH[name]])
+            return result
 
         return self._launch(name, call, arrays)
 

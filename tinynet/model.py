@@ -378,7 +378,8 @@ class Sequential:
         for _, layer in self.walk():
             layer.forget()
         for layer in self._dropouts:
-            layer.step = self.step  # and no array of a training run's
+            if not isinstance(layer.step, int):
+                layer.step = self.step  # in place of a training run's memory on the GPU
 
     def __copy__(self) -> "Sequential":
         return self.copy()  # two models that share layers but not vectors would be neither one nor two

@@ -214,7 +214,7 @@ def _whole(work: Callable[[int, int], None], start: int, stop: int) -> None:
 
 @operation
 def clip(gradient: Array, ranges: Sequence[tuple[int, int]], clip_norm: float) -> None:
-    """gradient *= clip_norm / norm, where the norm over the ranges is larger than clip_norm."""
+    """Scale the gradient down to a norm of clip_norm, if that over the ranges is larger."""
     norm = math.hypot(*(gradient_norm(gradient[start:stop]) for start, stop in ranges))
     if norm > clip_norm:
         gradient *= clip_norm / norm
