@@ -233,25 +233,38 @@ def get_device(name: Any) -> Device:
         return CPU
 
 
+def find_cupy() -> Any:
+    """The module CuPy, which has found a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
+    try:
+        import cupy
+
+        version = cupy.__version__  # which what a removed package leaves behind does not have
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise DeviceError(
+                "device 'gpu': CuPy is not installed; python -m pip install 'tinynet[gpu]' gets it for CUDA 12, and "
+                "cupy-cuda13x is the package for CUDA 13; or give device='cpu'"
+            ) from None
+        raise DeviceError(
+            f"device 'gpu': CuPy is installed and can't be imported: {type(error).__name__}: {error}; repair what it "
+            "names or install CuPy anew, or give device='cpu'"
+        ) from error
+    try:
+        count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
+    except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
+        count, reason = 0, f"CUDA reports: {error}"
+    if not count:
+        raise DeviceError(
+            f"device 'gpu': CuPy {version} is installed and finds no GPU: {reason}; install or repair "
+            "NVIDIA's driver (nvidia-smi shows what it sees), or give device='cpu'"
+        )
+    return cupy
+
+
 def _find_gpu() -> Gpu:
     global _gpu
     if _gpu is None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise DeviceError(
-                "device 'gpu' needs CuPy, which is not installed; python -m pip install 'tinynet[gpu]' gets it for "
-                f"CUDA 12, and cupy-cuda13x is the package for CUDA 13; or give device='cpu' ({error})"
-            ) from None
-        try:
-            count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
-        except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
-            count, reason = 0, f"CUDA reports: {error}"
-        if not count:
-            raise DeviceError(
-                f"device 'gpu': CuPy {cupy.__version__} is installed and finds no GPU: {reason}; install or repair "
-                "NVIDIA's driver (nvidia-smi shows what it sees), or give device='cpu'"
-            )
+        cupy = find_cupy()
         from tinynet.cuda_kernels import Kernels
 
         use_gpu(Gpu(cupy, Kernels(cupy)))
