@@ -212,9 +212,13 @@ class TestAModel:
         x = np.zeros((2, 4), np.float32)
         labels = np.zeros(2, int)
         cpu, other = self.make("cpu"), self.make("gpu")
-        with pytest.raises(TypeError, match=r"x: .*'gpu', got one on 'cpu'; give cupy.asarray\(x\), or .*to\('cpu'\)"):
+        with pytest.raises(
+            TypeError, match=r"x: .*'gpu', got one on 'cpu'; give cupy.asarray\(x\), or .*to\('cpu'\)"
+        ):
             other.forward(x)
-        with pytest.raises(TypeError, match=r"x: .*'cpu', got one on 'gpu'; give x.get\(\), or .*to\('gpu'\)"):
+        with pytest.raises(
+            TypeError, match=r"x: .*'cpu', got one on 'gpu'; give x.get\(\), or .*to\('gpu'\)"
+        ):
             cpu.forward(gpu.asarray(x))
         for use in (
             lambda: cpu.predict(gpu.asarray(x)),
@@ -276,7 +280,9 @@ class TestAModel:
         assert step.loss.value == expected.loss.value
         for now, then in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(now, then)
-        with pytest.raises(ValueError, match="the model is on the GPU; give dry_run=True, or model.to\\('cpu'\\)"):
+        with pytest.raises(
+            ValueError, match="the model is on the GPU; give dry_run=True, or model.to\\('cpu'\\)"
+        ):
             tn.study.trace(model, x, y, tn.CrossEntropy(), tn.Adam())
 
 
