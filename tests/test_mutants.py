@@ -15,7 +15,8 @@ import pytest
 import tinynet as tn
 from tests.strategies import ColumnsConv2D, FourierConv2D, away_from_zero
 from tests.test_optimizers import PAIRS, gradients
-from tinynet.layers import columns, fourier, pooling
+from tinynet import backend
+from tinynet.layers import fourier, pooling
 from tinynet.study import gradcheck
 
 RNG = np.random.default_rng(0)
@@ -58,11 +59,11 @@ def optimizer(kind, rate=0.05, **settings):
 
 def in_blocks():
     """A convolution whose columns are made for one row of windows at a time."""
-    block, columns._BLOCK = columns._BLOCK, 1
+    block, backend.CPU.block_elements = backend.CPU.block_elements, 1
     try:
         gradcheck(ColumnsConv2D(2, 3, padding="same"), IMAGES).check()
     finally:
-        columns._BLOCK = block
+        backend.CPU.block_elements = block
 
 
 def frozen_batchnorm():

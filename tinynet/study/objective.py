@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
+from tinynet.backend import to_host
 from tinynet.checks import batch_shape
 from tinynet.layers import Layer
 from tinynet.losses import Loss
@@ -54,7 +55,7 @@ class Objective:
             raise ValueError("give both y and loss, or neither")
         if not isinstance(model_or_layer, (Sequential, Layer)):
             raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
-        self._x = np.array(x, np.float64)
+        self._x = np.array(to_host(x), np.float64)
         self.model = _float64_copy(model_or_layer, self._x, seed)
         if self._x.shape[1:] != self.model.input_shape:
             raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
@@ -122,7 +123,7 @@ class Objective:
 
 def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Sequential:
     if isinstance(model_or_layer, Sequential):
-        return model_or_layer.copy("float64")
+        return model_or_layer.copy("float64", device="cpu")
     layer = copy.deepcopy(model_or_layer)
     values = {
         f"{path}.{name}": getattr(inner, name)
