@@ -1,10 +1,7 @@
-"""The operations of `backend.OPERATIONS` on a GPU, one CUDA kernel each; CuPy compiles them when first used.
+"""The operations of `backend.OPERATIONS` on a GPU's arrays, each one launch of a kernel of `tinynet.cuda_source`.
 
-Each method does what the NumPy function of its name does, and a comment line over its kernel tells its formula. Nothing
-is read back and nothing waits, so that a whole step can be captured into a CUDA graph; what changes from step to step
-may be a 0-d array on the GPU. Sums have a fixed order: the same numbers give the same bits in each run.
-
-Memory: neighbouring threads take neighbouring numbers, whichever axis is dense, as a GPU fetches 32 at a time.
+Nothing is read back and nothing waits, so that a whole step can be captured into a CUDA graph; what changes from step
+to step may be a 0-d array on the GPU.
 """
 
 import functools
@@ -14,481 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from tinynet import cuda_source
+from tinynet.layers.windows import Windows
 from tinynet.types import Array, Shape
 
 _THREADS = 256  # of a block
 _BLOCKS = 1 << 16  # at most; each thread then takes several elements
-_PART = 1 << 17  # a block sums as many numbers; longer sums are cut in parts, and take a second kernel
+_PART = (
+    1 << 17
+)  # numbers that one block sums; where there are more, they are cut in parts for a second kernel to add
 _SQUARES = 256  # blocks that sum the squares of a gradient
-
-_BASICS = r"""
-#ifdef WIDE
-typedef long long Index;
-#else
-typedef unsigned int Index;  // for less than 2^31 elements: it divides several times as fast
-#endif
-
-#define EACH(i, size) \
-    for (Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x; i < (Index)(size); i += gridDim.x * (Index)blockDim.x)
-"""
-
-_MOVES = r"""
-// out[i] = data[order[start + i]]
-extern "C" __global__ void take_rows(const Source* data, const long long* order, const long long* start_at,
-                                     long long start, Target* out, long long row, long long size) {
-    if (start_at) start = *start_at;
-    EACH(i, size) {
-        const long long from = start + i / (Index)row;
-        out[i] = (Target)data[(order ? order[from] : from) * row + i % (Index)row];
-    }
-}
-
-// y[i, r, c] = x[i, r, width - 1 - c] where mirrored[i], else x[i, r, c]; a pixel is `depth` numbers
-extern "C" __global__ void flip_images(const Source* x, const bool* mirrored, Source* y, long long height,
-                                       long long width, long long depth, long long size) {
-    EACH(at, size) {
-        const long long c = at / (Index)depth % (Index)width, i = at / (Index)(depth * width * height);
-        y[at] = x[mirrored[i] ? at + (width - 1 - 2 * c) * depth : at];
-    }
-}
-
-// y[i, r, c] = x[i, r + up[i] - pixels, c + left[i] - pixels] where that is in the image, else fill
-extern "C" __global__ void shift_images(const Source* x, const long long* up, const long long* left, long long pixels,
-                                        Source fill, Source* y, long long height, long long width, long long depth,
-                                        long long size) {
-    EACH(at, size) {
-        const long long c = at / (Index)depth % (Index)width, r = at / (Index)(depth * width) % (Index)height;
-        const long long i = at / (Index)(depth * width * height), down = up[i] - pixels, right = left[i] - pixels;
-        const bool inside = r + down >= 0 && r + down < height && c + right >= 0 && c + right < width;
-        y[at] = inside ? x[at + (down * width + right) * depth] : fill;
-    }
-}
-
-// y[i, top[i] : top[i] + size[i], left[i] : left[i] + size[i]] = fill where chosen[i], else y = x
-extern "C" __global__ void erase_squares(const Source* x, const bool* chosen, const long long* top,
-                                         const long long* left, const long long* side, Source fill, Source* y,
-                                         long long height, long long width, long long depth, long long size) {
-    EACH(at, size) {
-        const long long c = at / (Index)depth % (Index)width, r = at / (Index)(depth * width) % (Index)height;
-        const long long i = at / (Index)(depth * width * height);
-        const bool painted = chosen[i] && r >= top[i] && r < top[i] + side[i] && c >= left[i] && c < left[i] + side[i];
-        y[at] = painted ? fill : x[at];
-    }
-}
-"""
-
-_MATH = r"""
-struct Layout { long long n[4], s[4]; };  // shape and strides; n[0] is 0 for an array that lies as the output does
-struct Axis { int pixels, size, stride, before, after, outputs; };
-struct Windows { Axis down, across; };
-
-// Where element i of the output's memory is in an array that may lie otherwise.
-__device__ long long at(const Layout& a, Index i) {
-    if (!a.n[0]) return i;
-    long long place = 0;
-#pragma unroll
-    for (int axis = 3; axis > 0; --axis) {
-        place += i % (Index)a.n[axis] * a.s[axis];
-        i /= (Index)a.n[axis];
-    }
-    return place + i * a.s[0];
-}
-
-template <class T> __device__ T add(T a, T b) { return a + b; }
-template <class T> __device__ T smaller(T a, T b) { return a < b ? a : b; }
-template <class T> __device__ T larger(T a, T b) { return a > b || a != a ? a : b; }  // NaN, if one is
-
-// op over the `count` threads (a power of two) that lie `apart`, in a tree; each of them gets the result.
-template <class T, T op(T, T)> __device__ T tree(T value, unsigned rank, unsigned count, unsigned apart) {
-    __shared__ T memory[1024];
-    const unsigned t = threadIdx.y * blockDim.x + threadIdx.x;
-    memory[t] = value;
-    for (unsigned half = count / 2; half; half /= 2) {
-        __syncthreads();
-        if (rank < half) memory[t] = op(memory[t], memory[t + half * apart]);
-    }
-    __syncthreads();
-    value = memory[t - rank * apart];
-    __syncthreads();  // before the memory is written again
-    return value;
-}
-template <class T, T op(T, T)> __device__ T over_x(T value) { return tree<T, op>(value, threadIdx.x, blockDim.x, 1); }
-template <class T, T op(T, T)> __device__ T over_y(T value) {
-    return tree<T, op>(value, threadIdx.y, blockDim.y, blockDim.x);
-}
-
-// out = max(x + bias, 0); the feature is the last axis, whose stride is `apart`
-extern "C" __global__ void rectify(const Real* x, Layout x_at, const Real* bias, long long features, long long apart,
-                                   Real* out, long long size) {
-    EACH(i, size) {
-        Real z = x[at(x_at, i)];
-        if (bias) z += bias[i / (Index)apart % (Index)features];
-        out[i] = larger(z, (Real)0);
-    }
-}
-
-// out = dy where y > 0, else 0
-extern "C" __global__ void rectify_backward(const Real* dy, Layout dy_at, const Real* y, Layout y_at, Real* out,
-                                            long long size) {
-    EACH(i, size) out[i] = y[at(y_at, i)] > 0 ? dy[at(dy_at, i)] : (Real)0;
-}
-
-// Rows of k numbers: threads side by side take one row. All of a block take part in its trees, so those beyond the
-// last row repeat it, and write nothing.
-#define EACH_ROW(row, mine, n) \
-    for (long long first = blockIdx.x * (long long)blockDim.y, row, mine; \
-         row = smaller<long long>(first + threadIdx.y, n - 1), mine = first + threadIdx.y < n, first < n; \
-         first += gridDim.x * (long long)blockDim.y)
-
-__device__ Real row_max(const Real* z, long long k) {
-    Real top = z[0];
-    for (long long j = threadIdx.x; j < k; j += blockDim.x) top = larger(z[j], top);
-    return over_x<Real, larger<Real>>(top);
-}
-
-__device__ Real row_sum_exp(const Real* z, Real top, long long k) {
-    Real sum = 0;
-    for (long long j = threadIdx.x; j < k; j += blockDim.x) sum += exp(z[j] - top);
-    return over_x<Real, add<Real>>(sum);
-}
-
-// y_j = exp(x_j - max x) / sum_i exp(x_i - max x)
-extern "C" __global__ void softmax(const Real* x, Real* y, long long n, long long k) {
-    EACH_ROW(row, mine, n) {
-        const Real *z = x + row * k, top = row_max(z, k), sum = row_sum_exp(z, top, k);
-        for (long long j = threadIdx.x; mine && j < k; j += blockDim.x) y[row * k + j] = exp(z[j] - top) / sum;
-    }
-}
-
-// y_j = x_j - max x - log sum_i exp(x_i - max x)
-extern "C" __global__ void log_softmax(const Real* x, Real* y, long long n, long long k) {
-    EACH_ROW(row, mine, n) {
-        const Real *z = x + row * k, top = row_max(z, k), log_sum = log(row_sum_exp(z, top, k));
-        for (long long j = threadIdx.x; mine && j < k; j += blockDim.x) y[row * k + j] = z[j] - top - log_sum;
-    }
-}
-
-// losses = logsumexp(z) - sum_k q_k z_k for q = (1 - s) onehot + s / k, all with z - max z; probabilities = softmax(z)
-extern "C" __global__ void softmax_cross_entropy(const Real* logits, const long long* labels, Real s, Real* losses,
-                                                 Real* probabilities, long long n, long long k) {
-    EACH_ROW(row, mine, n) {
-        const Real *z = logits + row * k, top = row_max(z, k), sum = row_sum_exp(z, top, k);
-        Real all = 0, target = z[labels[row]] - top;
-        for (long long j = threadIdx.x; j < k; j += blockDim.x) {
-            all += z[j] - top;
-            if (mine) probabilities[row * k + j] = exp(z[j] - top) / sum;
-        }
-        if (s != 0) target = (1 - s) * target + s * (over_x<Real, add<Real>>(all) / k);
-        if (mine && threadIdx.x == 0) losses[row] = log(sum) - target;
-    }
-}
-
-// out = scores / total - q / total, where q / total is `hit` more at the label than `share`, what all get
-extern "C" __global__ void subtract_targets(const Real* scores, const long long* labels, Real total, Real hit,
-                                            Real share, Real* out, long long k, long long size) {
-    EACH(i, size) {
-        const Real score = scores[i] / total;
-        out[i] = (i % (Index)k == labels[i / (Index)k] ? score - hit : score) - share;
-    }
-}
-
-// picked[i] = scores[i, labels[i]]
-extern "C" __global__ void pick(const Real* scores, long long by_row, long long by_class, const long long* labels,
-                                Real* picked, long long n) {
-    EACH(i, n) picked[i] = scores[i * by_row + labels[i] * by_class];
-}
-
-// meter += (n value, rows whose first argmax is the label, n, 0); meter[3] = value. One block.
-extern "C" __global__ void __launch_bounds__(1024) record(double* meter, const Real* value, const Real* outputs, const long long* labels,
-                                  long long n, long long k) {
-    double hits = 0;
-    if (labels) EACH_ROW(row, mine, n) {
-        const Real *z = outputs + row * k, top = row_max(z, k);
-        long long place = k;
-        for (long long j = threadIdx.x; j < k; j += blockDim.x)
-            if (z[j] == top || (z[j] != z[j] && top != top)) place = smaller(place, j);
-        place = over_x<long long, smaller<long long>>(place);
-        if (mine && place == labels[row]) ++hits;
-    }
-    hits = over_y<double, add<double>>(hits);
-    if (threadIdx.x || threadIdx.y) return;
-    meter[0] += (double)*value * n;
-    meter[1] += hits;
-    meter[2] += n;
-    meter[3] = *value;
-}
-
-// sums = sum over rows, others = sum of rows other, or of other alone; features side by side in x, rows in y; a part of
-// `chunk` rows for each blockIdx.y
-extern "C" __global__ void __launch_bounds__(1024) feature_sums(const Real* rows, long long by_row, long long by_feature, const Real* other,
-                                        long long other_by_row, long long other_by_feature, bool multiply, long long m,
-                                        long long f, long long chunk, Real* sums, Real* others) {
-    const long long j = blockIdx.x * (long long)blockDim.x + threadIdx.x, start = blockIdx.y * chunk;
-    const long long stop = j < f ? smaller(start + chunk, m) : start;
-    Real sum = 0, sum_other = 0;
-#pragma unroll 4
-    for (long long i = start + threadIdx.y; i < stop; i += blockDim.y) {
-        const Real value = rows[i * by_row + j * by_feature];
-        sum += value;
-        if (other) sum_other += other[i * other_by_row + j * other_by_feature] * (multiply ? value : (Real)1);
-    }
-    sum = over_y<Real, add<Real>>(sum);
-    if (other) sum_other = over_y<Real, add<Real>>(sum_other);
-    if (j >= f || threadIdx.y) return;
-    sums[blockIdx.y * f + j] = sum;
-    if (other) others[blockIdx.y * f + j] = sum_other;
-}
-
-// mean = sum over rows / m, var = sum over (rows - mean)^2 / m, of each part of `chunk` rows
-extern "C" __global__ void __launch_bounds__(1024) moments(const Real* rows, long long by_row, long long by_feature, long long m, long long f,
-                                   long long chunk, Real* means, Real* vars) {
-    const long long j = blockIdx.x * (long long)blockDim.x + threadIdx.x, start = blockIdx.y * chunk;
-    const long long end = smaller(start + chunk, m), stop = j < f ? end : start;
-    Real sum = 0, squares = 0;
-#pragma unroll 4
-    for (long long i = start + threadIdx.y; i < stop; i += blockDim.y) sum += rows[i * by_row + j * by_feature];
-    const Real mean = over_y<Real, add<Real>>(sum) / (end - start);
-#pragma unroll 4
-    for (long long i = start + threadIdx.y; i < stop; i += blockDim.y) {
-        const Real difference = rows[i * by_row + j * by_feature] - mean;
-        squares += difference * difference;
-    }
-    squares = over_y<Real, add<Real>>(squares);
-    if (j >= f || threadIdx.y) return;
-    means[blockIdx.y * f + j] = mean;
-    vars[blockIdx.y * f + j] = squares / (end - start);
-}
-
-// mean = sum of c mean_p / m, var = sum of c (var_p + (mean_p - mean)^2) / m over parts p of c = chunk rows (Chan 1983)
-extern "C" __global__ void __launch_bounds__(1024) combine_moments(const Real* means, const Real* vars, long long parts, long long m,
-                                           long long f, long long chunk, Real* mean, Real* var) {
-    const long long j = blockIdx.x * (long long)blockDim.x + threadIdx.x, stop = j < f ? parts : 0;
-    Real sum = 0, squares = 0;
-    for (long long p = threadIdx.y; p < stop; p += blockDim.y) sum += smaller(chunk, m - p * chunk) * means[p * f + j];
-    const Real middle = over_y<Real, add<Real>>(sum) / m;
-    for (long long p = threadIdx.y; p < stop; p += blockDim.y) {
-        const Real difference = means[p * f + j] - middle;
-        squares += smaller(chunk, m - p * chunk) * (vars[p * f + j] + difference * difference);
-    }
-    squares = over_y<Real, add<Real>>(squares);
-    if (j >= f || threadIdx.y) return;
-    mean[j] = middle;
-    var[j] = squares / m;
-}
-
-// Row and feature of element i of (m, f), counted along the axis that is dense.
-#define ROW_AND_FEATURE(i) \
-    const long long row = features_inner ? i / (Index)f : i % (Index)m; \
-    const long long j = features_inner ? i % (Index)f : i / (Index)m;
-
-// inv_std = 1 / sqrt(var + epsilon)     x_hat = (rows - mean) inv_std     y = gamma x_hat + beta
-extern "C" __global__ void standardize(const Real* rows, long long by_row, long long by_feature, const Real* mean,
-                                       const Real* var, Real epsilon, const Real* gamma, const Real* beta, Real* hat,
-                                       long long hat_by_row, long long hat_by_feature, Real* y, long long y_by_row,
-                                       long long y_by_feature, Real* inv_std, long long m, long long f,
-                                       bool features_inner) {
-    EACH(i, m * f) {
-        ROW_AND_FEATURE(i)
-        const Real scale = 1 / sqrt(var[j] + epsilon);
-        const Real x_hat = (rows[row * by_row + j * by_feature] - mean[j]) * scale;
-        hat[row * hat_by_row + j * hat_by_feature] = x_hat;
-        y[row * y_by_row + j * y_by_feature] = gamma[j] * x_hat + beta[j];
-        if (row == 0) inv_std[j] = scale;
-    }
-}
-
-// dx = gamma inv_std (rows - (dbeta + rows_hat dgamma) / total)
-extern "C" __global__ void batchnorm_dx(const Real* rows, long long by_row, long long by_feature, const Real* hat,
-                                        long long hat_by_row, long long hat_by_feature, const Real* dgamma,
-                                        const Real* dbeta, Real total, const Real* gamma, const Real* inv_std, Real* dx,
-                                        long long dx_by_row, long long dx_by_feature, long long m, long long f,
-                                        bool features_inner) {
-    EACH(i, m * f) {
-        ROW_AND_FEATURE(i)
-        const Real through = (dbeta[j] + hat[row * hat_by_row + j * hat_by_feature] * dgamma[j]) / total;
-        dx[row * dx_by_row + j * dx_by_feature] =
-            gamma[j] * inv_std[j] * (rows[row * by_row + j * by_feature] - through);
-    }
-}
-
-// running = momentum running + (1 - momentum) batch
-extern "C" __global__ void move_averages(Real* running_mean, const Real* mean, Real* running_var, const Real* var,
-                                         Real momentum, Real rest, long long f) {
-    EACH(j, f) {
-        running_mean[j] = momentum * running_mean[j] + rest * mean[j];
-        running_var[j] = momentum * running_var[j] + rest * var[j];
-    }
-}
-
-// columns[(i, j, c), (r, a, n)] = padded[c, (first + r) stride + i, a stride + j, n]; blockIdx.z is (i, j)
-extern "C" __global__ void take_windows(const Real* padded, Layout shape, Windows windows, long long first,
-                                        long long rows, Real* columns) {
-    const long long channels = shape.n[0], height = shape.n[1], width = shape.n[2], n = shape.n[3];
-    const int i = blockIdx.z / windows.across.size, j = blockIdx.z % windows.across.size;
-    const long long across = windows.across.outputs, size = rows * across * n;
-    EACH(place, size) {
-        const int a = place / (Index)n % (Index)across, r = place / (Index)(n * across);
-        const long long y = (first + r) * windows.down.stride + i, x = a * windows.across.stride + j;
-        const Real* pixel = padded + (y * width + x) * n + place % (Index)n;
-        Real* column = columns + blockIdx.z * channels * size + place;
-        for (long long c = blockIdx.y; c < channels; c += gridDim.y) column[c * size] = pixel[c * height * width * n];
-    }
-}
-
-// The first and the last of the windows along an axis that hold a pixel, counted from the edge of the padding.
-__device__ int first_window(const Axis& axis, int pixel) {
-    return pixel < axis.size ? 0 : (pixel - axis.size) / axis.stride + 1;
-}
-__device__ int last_window(const Axis& axis, int pixel) {
-    return smaller(pixel / axis.stride, axis.outputs - 1);
-}
-
-// padded[c, y, x, n] += sum over windows (r, a) that hold (y, x) of columns[(y - r stride, x - a stride, c), (r, a, n)]
-extern "C" __global__ void add_windows(const Real* columns, Real* padded, Layout shape, Windows windows,
-                                       long long first, long long rows) {
-    const long long channels = shape.n[0], height = shape.n[1], width = shape.n[2], n = shape.n[3];
-    const Axis down = windows.down, across = windows.across;
-    EACH(place, channels * height * width * n) {
-        const int x = place / (Index)n % (Index)width, y = place / (Index)(n * width) % (Index)height;
-        const long long image = place % (Index)n, c = place / (Index)(n * width * height);
-        const int top = larger<int>(first, first_window(down, y)), left = first_window(across, x);
-        Real sum = padded[place];
-        for (int r = smaller<int>(first + rows - 1, last_window(down, y)); r >= top; --r)
-            for (int a = last_window(across, x); a >= left; --a) {
-                const long long tap = (y - r * down.stride) * across.size + x - a * across.stride;
-                sum += columns[(((tap * channels + c) * rows + r - first) * across.outputs + a) * n + image];
-            }
-        padded[place] = sum;
-    }
-}
-
-// The pixels of window i along an axis, without the padding.
-__device__ int first_pixel(const Axis& axis, int i) {
-    return larger(0, i * axis.stride - axis.before);
-}
-__device__ int last_pixel(const Axis& axis, int i) {
-    return smaller(axis.pixels, i * axis.stride - axis.before + axis.size) - 1;
-}
-
-// y[c, r, a, n] = max of images[c, p, q, n] over the pixels (p, q) of window (r, a)
-extern "C" __global__ void max_pool(const Real* images, Layout at, Windows windows, Real* y) {
-    const long long n = at.n[3], across = windows.across.outputs, down = windows.down.outputs;
-    EACH(place, at.n[0] * down * across * n) {
-        const int a = place / (Index)n % (Index)across, r = place / (Index)(n * across) % (Index)down;
-        const Real* image = images + place / (Index)(n * across * down) * at.s[0] + place % (Index)n * at.s[3];
-        const int top = first_pixel(windows.down, r), bottom = last_pixel(windows.down, r);
-        const int left = first_pixel(windows.across, a), right = last_pixel(windows.across, a);
-        Real best = image[top * at.s[1] + left * at.s[2]];
-        for (int p = top; p <= bottom; ++p)
-            for (int q = left; q <= right; ++q)
-                best = larger(image[p * at.s[1] + q * at.s[2]], best);
-        y[place] = best;
-    }
-}
-
-// Whether (p, q) is the first pixel of window (r, a), row by row, that equals `best`.
-__device__ bool wins(const Real* image, const Layout& at, const Windows& windows, int r, int a, int p, int q,
-                     Real best) {
-    if (image[p * at.s[1] + q * at.s[2]] != best) return false;
-    const int left = first_pixel(windows.across, a), right = last_pixel(windows.across, a);
-    for (int i = first_pixel(windows.down, r); i <= p; ++i)
-        for (int j = left; i < p ? j <= right : j < q; ++j)
-            if (image[i * at.s[1] + j * at.s[2]] == best) return false;
-    return true;
-}
-
-// dx[c, p, q, n] = sum of dy[c, r, a, n] over the windows (r, a) whose first pixel equal to y[c, r, a, n] is (p, q)
-extern "C" __global__ void max_pool_backward(const Real* dy, Layout dy_at, const Real* x, Layout x_at, const Real* y,
-                                             Windows windows, Real* dx) {
-    const long long height = x_at.n[1], width = x_at.n[2], n = x_at.n[3];
-    const Axis down = windows.down, across = windows.across;
-    EACH(place, x_at.n[0] * height * width * n) {
-        const int q = place / (Index)n % (Index)width, p = place / (Index)(n * width) % (Index)height;
-        const long long i = place % (Index)n, c = place / (Index)(n * width * height);
-        const int top = first_window(down, p + down.before), left = first_window(across, q + across.before);
-        const Real* image = x + c * x_at.s[0] + i * x_at.s[3];
-        Real sum = 0;
-        for (int r = last_window(down, p + down.before); r >= top; --r)
-            for (int a = last_window(across, q + across.before); a >= left; --a)
-                if (wins(image, x_at, windows, r, a, p, q, y[((c * down.outputs + r) * across.outputs + a) * n + i]))
-                    sum += dy[c * dy_at.s[0] + r * dy_at.s[1] + a * dy_at.s[2] + i * dy_at.s[3]];
-        dx[place] = sum;
-    }
-}
-
-// Block `number` of Philox4x64-10 (Salmon et al. 2011), as NumPy makes it: the counter (number, step, 0, 0) plus 1
-__device__ void philox(unsigned long long number, unsigned long long step, unsigned long long key_0,
-                       unsigned long long key_1, unsigned long long* words) {
-    unsigned long long c_0 = number + 1, c_1 = step + (c_0 == 0), c_2 = 0, c_3 = 0;
-    for (int round = 0; round < 10; ++round) {
-        const unsigned long long high_0 = __umul64hi(0xD2E7470EE14C6C93ULL, c_0), low_0 = 0xD2E7470EE14C6C93ULL * c_0;
-        const unsigned long long high_1 = __umul64hi(0xCA5A826395121157ULL, c_2), low_1 = 0xCA5A826395121157ULL * c_2;
-        c_0 = high_1 ^ c_1 ^ key_0, c_1 = low_1, c_2 = high_0 ^ c_3 ^ key_1, c_3 = low_0;
-        key_0 += 0x9E3779B97F4A7C15ULL, key_1 += 0xBB67AE8584CAA73BULL;
-    }
-    words[0] = c_0, words[1] = c_1, words[2] = c_2, words[3] = c_3;
-}
-
-// mask = scale where a unit's 16 random bits >= threshold, else 0     y = x mask
-// Each thread makes one block of bits, those of 16 units; then all of a block write side by side what 256 made.
-extern "C" __global__ void drop(const Real* x, unsigned long long key_0, unsigned long long key_1,
-                                unsigned long long first_row, const long long* step_at, long long step,
-                                long long threshold, Real scale, Real* mask, Real* y, long long n, long long units,
-                                long long by_row, Layout unit_at, bool rows_inner) {
-    __shared__ unsigned long long words[256][4];
-    const long long blocks = (units + 15) / 16, all = n * blocks;
-    if (step_at) step = *step_at;
-    for (long long first = blockIdx.x * 256LL; first < all; first += gridDim.x * 256LL) {
-        const Index own = first + threadIdx.x;
-        const Index place = rows_inner ? own % (Index)n * blocks + own / (Index)n : own;
-        if (own < (Index)all) philox(first_row * blocks + place, step, key_0, key_1, words[threadIdx.x]);
-        __syncthreads();
-        for (unsigned i = threadIdx.x; i < 4096; i += 256) {
-            const unsigned maker = rows_inner ? i % 256 : i / 16, lane = rows_inner ? i / 256 : i % 16;
-            const Index made = first + maker;
-            const Index row = rows_inner ? made % (Index)n : made / (Index)blocks;
-            const Index unit = (rows_inner ? made / (Index)n : made % (Index)blocks) * 16 + lane;
-            if (made >= (Index)all || unit >= (Index)units) continue;
-            const long long there = row * by_row + at(unit_at, unit);
-            const long long bits = words[maker][lane / 4] >> 16 * (lane % 4) & 0xFFFF;
-            mask[there] = bits >= threshold ? scale : (Real)0;
-            y[there] = x[there] * mask[there];
-        }
-        __syncthreads();
-    }
-}
-
-// m = beta_1 m + g     v = beta_2 v + g^2     p -= step_size m / (sqrt(v) + epsilon)
-extern "C" __global__ void adam_update(Real* p, const Real* g, Real* m, Real* v, const Real* step_size_at,
-                                       Real step_size, Real beta_1, Real beta_2, Real epsilon, long long size) {
-    if (step_size_at) step_size = *step_size_at;
-    EACH(i, size) {
-        m[i] = beta_1 * m[i] + g[i];
-        v[i] = beta_2 * v[i] + g[i] * g[i];
-        p[i] -= m[i] / (sqrt(v[i]) + epsilon) * step_size;
-    }
-}
-
-// Of each block: sum of g^2, and the same of 2^-600 g, for when the first overflows
-extern "C" __global__ void sum_squares(const Real* g, long long size, double* sums) {
-    double plain = 0, scaled = 0;
-    EACH(i, size) {
-        const double value = g[i], small = value * 0x1p-600;
-        plain += value * value, scaled += small * small;
-    }
-    sums[2 * blockIdx.x] = over_x<double, add<double>>(plain);
-    sums[2 * blockIdx.x + 1] = over_x<double, add<double>>(scaled);
-}
-
-// g *= clip_norm / norm where norm > clip_norm
-extern "C" __global__ void clip(Real* g, long long size, const double* sums, long long count, double clip_norm) {
-    double plain = 0, scaled = 0;
-    for (long long i = threadIdx.x; i < count; i += blockDim.x) plain += sums[2 * i], scaled += sums[2 * i + 1];
-    plain = over_x<double, add<double>>(plain), scaled = over_x<double, add<double>>(scaled);
-    const double norm = plain > 0x1.fffffffffffffp1023 ? sqrt(scaled) * 0x1p600 : sqrt(plain);
-    if (norm > clip_norm) EACH(i, size) g[i] *= (Real)(clip_norm / norm);
-}
-"""
+_WIDE = 1 << 31  # elements that need an index of 64 bits
 
 _C_NAMES = {
     "bool": "bool",
@@ -503,20 +36,25 @@ _C_NAMES = {
     "float32": "float",
     "float64": "double",
 }
-_LAYOUT = np.dtype([("n", np.int64, 4), ("s", np.int64, 4)])  # as in the source above
+# The structures of the source.
+_LAYOUT = np.dtype([("n", np.int64, 4), ("s", np.int64, 4)])
+_STEPS = np.dtype([("row", np.int64), ("feature", np.int64)])
 _WINDOWS = np.dtype([("down", np.int32, 6), ("across", np.int32, 6)])
 
 
 class Kernels:
-    """The operations on a GPU's arrays; the meaning of each is in the NumPy function of its name.
+    """The operations on a GPU; what each does is told by the NumPy function of its name.
 
     Args: cp: the module CuPy.
     """
 
     def __init__(self, cp: Any) -> None:
         self.cp = cp
-        self._functions: dict[tuple[Any, ...], Any] = {}
+        self._modules: dict[Any, Any] = {}
+        self._functions: dict[Any, Any] = {}
         self._gemm: Any = None
+
+    # -- layers -------------------------------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         if self._gemm is None:
@@ -526,36 +64,17 @@ class Kernels:
         product: Array = self._gemm.matmul(a, b, out)
         return product
 
-    def take_rows(self, data: Array, order: Array | None, start: Any, out: Array) -> Array:
-        row = out.size // max(1, len(out))
-        arguments = data, order, *self._scalar(start, np.int64), out, row, out.size
-        self._each("take_rows", (data.dtype, out.dtype), out.size, *arguments)
-        return out
-
-    def flip_images(self, x: Array, mirrored: Array) -> Array:
-        return self._moved("flip_images", x, self.cp.asarray(mirrored))
-
-    def shift_images(self, x: Array, up: Array, left: Array, pixels: int, fill: float) -> Array:
-        places = (self.cp.asarray(array) for array in (up, left))
-        return self._moved("shift_images", x, *places, pixels, x.dtype.type(fill))
-
-    def erase_squares(
-        self, x: Array, chosen: Array, top: Array, left: Array, size: Array, fill: float
+    def rectify(
+        self, x: Array, bias: Array | None, out: Array | None, zeros: Callable[[Array], Array] | None
     ) -> Array:
-        squares = (self.cp.asarray(array) for array in (chosen, top, left, size))
-        return self._moved("erase_squares", x, *squares, x.dtype.type(fill))
-
-    def rectify(self, x: Array, bias: Array | None, out: Array | None, zeros: Callable[[], Array]) -> Array:
         y = self._writable(self.cp.empty_like(x) if out is None else out)
-        (x, x_at), features = self._beside(y, x), x.shape[-1]
-        apart = max(1, y.strides[-1] // y.itemsize)
-        self._each("rectify", (y.dtype,), y.size, x, x_at, bias, features, apart, y, y.size)
+        features, apart = x.shape[-1], max(1, y.strides[-1] // y.itemsize)
+        self._each("rectify", y, *self._beside(y, x), bias, features, apart, y, y.size)
         return self._written(y, out)
 
     def rectify_backward(self, dy: Array, y: Array, out: Array, buffer: Callable[..., Array]) -> Array:
         dx = self._writable(out)
-        arguments = *self._beside(dx, dy), *self._beside(dx, y), dx, dx.size
-        self._each("rectify_backward", (dx.dtype,), dx.size, *arguments)
+        self._each("rectify_backward", dx, *self._beside(dx, dy), *self._beside(dx, y), dx, dx.size)
         return self._written(dx, out)
 
     def softmax(self, x: Array) -> Array:
@@ -564,251 +83,219 @@ class Kernels:
     def log_softmax(self, x: Array) -> Array:
         return self._softmax("log_softmax", x)
 
-    def sum_rows(self, rows: Array, out: Array) -> Array:
+    def sum_rows(self, rows: Array, out: Array) -> None:
         self._sum_features(rows, None, out, None)
-        return out
 
-    def sum_pixels(self, dy: Array, out: Array) -> Array:
-        self._sum_features(dy.T, None, out, None)
-        return out
+    def sum_pixels(self, pixels: Array, out: Array) -> None:
+        self._sum_features(pixels.T, None, out, None)
 
-    def take_windows(self, padded: Array, windows: Any, rows: slice, columns: Array) -> None:
-        channels, taps = padded.shape[0], windows.area
-        blocks = _blocks(columns.size // (taps * channels))
-        at_once = min(
-            channels, -(-4096 // (blocks * taps))
-        )  # channels whose columns are made beside each other
+    def take_windows(self, padded: Array, windows: Windows, rows: slice, columns: Array) -> None:
+        channels, taps = len(padded), windows.area
+        blocks = _blocks(columns.size // (channels * taps))
+        # A thread makes the same column of several channels, as long as enough threads are busy.
+        at_once = min(channels, -(-4096 // (blocks * taps)))
         arguments = padded, _layout(padded), _windows(windows), rows.start, rows.stop - rows.start, columns
-        self._launch(
-            "take_windows", (padded.dtype,), columns.size, (blocks, at_once, taps), (_THREADS,), arguments
-        )
+        self._launch("take_windows", columns, (blocks, at_once, taps), (_THREADS,), arguments)
 
-    def add_windows(self, columns: Array, padded: Array, windows: Any, rows: slice) -> None:
-        arguments = columns, padded, _layout(padded), _windows(windows), rows.start, rows.stop - rows.start
-        self._each("add_windows", (padded.dtype,), padded.size, *arguments)
+    def add_windows(self, columns: Array, padded: Array, windows: Windows, rows: slice) -> None:
+        where = _layout(padded), _windows(windows), rows.start, rows.stop - rows.start
+        self._each("add_windows", padded, columns, padded, *where)
 
-    def max_pool(self, images: Array, windows: Any, y: Array) -> None:
-        self._each("max_pool", (y.dtype,), y.size, images, _layout(images), _windows(windows), y)
+    def max_pool(self, images: Array, windows: Windows, y: Array) -> None:
+        self._each("max_pool", y, images, _layout(images), _windows(windows), y)
 
     def max_pool_backward(
-        self, dy: Array, x: Array, y: Array, windows: Any, dx: Array, memory: Callable[..., Array]
+        self, dy: Array, x: Array, y: Array, windows: Windows, dx: Array, buffer: Callable[..., Array]
     ) -> None:
-        arguments = dy, _layout(dy), x, _layout(x), y, _windows(windows), dx
-        self._each("max_pool_backward", (dx.dtype,), dx.size, *arguments)
+        self._each("max_pool_backward", dx, dy, _layout(dy), x, _layout(x), y, _windows(windows), dx)
 
     def moments(self, rows: Array, centred: Array, shard: Any) -> tuple[Array, Array]:
-        (m, f), cp = rows.shape, self.cp
-        grid, block, parts, chunk = _columns(rows)
-        means, variances = (cp.empty((parts, f), rows.dtype) for _ in range(2))
-        arguments: tuple[Any, ...] = rows, *_steps(rows), m, f, chunk, means, variances
-        self._launch("moments", (rows.dtype,), rows.size, grid, block, arguments)
+        (m, f), (grid, block, parts, chunk) = rows.shape, _columns(rows)
+        means, variances = (self.cp.empty((parts, f), rows.dtype) for _ in range(2))
+        self._launch("moments", rows, grid, block, (rows, _steps(rows), m, f, chunk, means, variances))
         if parts == 1:
             return means[0], variances[0]
-        mean, var = (cp.empty(f, rows.dtype) for _ in range(2))
-        grid, block, _, _ = _columns(means)
-        arguments = means, variances, parts, m, f, chunk, mean, var
-        self._launch("combine_moments", (rows.dtype,), rows.size, grid, block, arguments)
+        mean, var = (self.cp.empty(f, rows.dtype) for _ in range(2))
+        grid, block = _columns(means)[:2]
+        self._launch("combine_moments", rows, grid, block, (means, variances, parts, m, f, chunk, mean, var))
         return mean, var
 
     def standardize(
-        self,
-        rows: Array,
-        centred: Array,
-        mean: Array,
-        var: Array,
-        epsilon: float,
-        gamma: Array,
-        beta: Array,
-        y: Array,
-    ) -> Array:
+        self, rows: Array, centred: Array, mean: Array, var: Array, epsilon: float, gamma: Array, beta: Array, y: Array
+    ) -> Array:  # fmt: skip
         inv_std: Array = self.cp.empty_like(mean)
-        x_hat, out = (centred, *_steps(centred)), (y, *_steps(y))
-        arguments = (
-            rows,
-            *_steps(rows),
-            mean,
-            var,
-            rows.dtype.type(epsilon),
-            gamma,
-            beta,
-            *x_hat,
-            *out,
-            inv_std,
-        )
-        self._each("standardize", (rows.dtype,), rows.size, *arguments, *rows.shape, _features_inner(y))
+        given = rows, _steps(rows), mean, var, rows.dtype.type(epsilon), gamma, beta
+        made = centred, _steps(centred), y, _steps(y), inv_std
+        self._each("standardize", rows, *given, *made, _features_inner(y), *rows.shape)
         return inv_std
 
     def move_averages(
         self, running_mean: Array, mean: Array, running_var: Array, var: Array, momentum: float
     ) -> None:
-        number = mean.dtype.type
-        arguments = running_mean, mean, running_var, var, number(momentum), number(1 - momentum), mean.size
-        self._each("move_averages", (mean.dtype,), mean.size, *arguments)
+        shares = mean.dtype.type(momentum), mean.dtype.type(1 - momentum)
+        self._each("move_averages", mean, running_mean, mean, running_var, var, *shares, mean.size)
 
-    def feature_sums(self, rows: Array, rows_hat: Array, dbeta: Array, dgamma: Array) -> None:
-        self._sum_features(rows, rows_hat, dbeta, dgamma)
+    def feature_sums(self, dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
+        self._sum_features(dy, x_hat, dbeta, dgamma)
 
     def batchnorm_dx(
-        self,
-        rows: Array,
-        rows_hat: Array,
-        dgamma: Array,
-        dbeta: Array,
-        m: int,
-        gamma: Array,
-        inv_std: Array,
-        dx: Array,
-    ) -> None:
-        arguments = (
-            rows,
-            *_steps(rows),
-            rows_hat,
-            *_steps(rows_hat),
-            dgamma,
-            dbeta,
-            rows.dtype.type(m),
-            gamma,
-            inv_std,
-        )
-        shape = *rows.shape, _features_inner(dx)
-        self._each("batchnorm_dx", (rows.dtype,), rows.size, *arguments, dx, *_steps(dx), *shape)
+        self, dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, m: int, gamma: Array, inv_std: Array, dx: Array
+    ) -> None:  # fmt: skip
+        given = dy, _steps(dy), x_hat, _steps(x_hat), dgamma, dbeta, dy.dtype.type(m), gamma, inv_std
+        self._each("batchnorm_dx", dy, *given, dx, _steps(dx), _features_inner(dx), *dy.shape)
 
     def drop(
         self, x: Array, key: tuple[int, int], first_row: int, step: Any, threshold: int, mask: Array, y: Array
-    ) -> Array:
-        if not mask.strides == y.strides == x.strides or not 2 <= x.ndim <= 5:
-            return self._drop_dense(x, key, first_row, step, threshold, mask, y)
-        n, units = len(x), x.size // len(x)
-        by_row, *steps = _steps(x)
-        arguments = x, *map(np.uint64, key), np.uint64(first_row), *self._scalar(step, np.int64), threshold
-        scale = x.dtype.type(1 / (1 - threshold / 65536))
-        unit_at = _packed(x.shape[1:], tuple(steps))
-        blocks = _blocks(n * -(-units // 16))
-        arguments += scale, mask, y, n, units, by_row, unit_at, by_row < min(steps)
-        self._launch("drop", (x.dtype,), 16 * n * -(-units // 16), (blocks,), (_THREADS,), arguments)
-        return y
+    ) -> None:
+        if not x.strides == mask.strides == y.strides or not 2 <= x.ndim <= 5:
+            dense = self.cp.ascontiguousarray(x).reshape(len(x), -1)
+            parts = self.cp.empty_like(dense), self.cp.empty_like(dense)
+            self.drop(dense, key, first_row, step, threshold, *parts)
+            mask[...], y[...] = (part.reshape(x.shape) for part in parts)
+            return
+        n, units = len(x), math.prod(x.shape[1:])
+        by_row, *by_unit = _strides(x)
+        random = *map(np.uint64, key), np.uint64(first_row), *self._scalar(step, np.int64), threshold
+        scale, sizes = x.dtype.type(1 / (1 - threshold / 65536)), (n, units, by_row)
+        arguments = (
+            x,
+            *random,
+            scale,
+            mask,
+            y,
+            *sizes,
+            _packed(x.shape[1:], tuple(by_unit)),
+            by_row < min(by_unit),
+        )
+        self._launch("drop", x, (_blocks(n * -(-units // 16)),), (_THREADS,), arguments)
 
-    def _drop_dense(
-        self, x: Array, key: Any, first_row: int, step: Any, threshold: int, mask: Array, y: Array
+    # -- batches ------------------------------------------------------------------------------------
+
+    def take_rows(self, data: Array, order: Array | None, start: Any, out: Array) -> Array:
+        types, row = (data.dtype, out.dtype), math.prod(out.shape[1:])
+        arguments = data, order, *self._scalar(start, np.int64), out, row, out.size
+        self._launch("take_rows", out, (_blocks(out.size),), (_THREADS,), arguments, types)
+        return out
+
+    def flip_images(self, x: Array, mirrored: Array) -> Array:
+        return self._moved("flip_images", x, (mirrored,))
+
+    def shift_images(self, x: Array, up: Array, left: Array, pixels: int, fill: float) -> Array:
+        return self._moved("shift_images", x, (up, left), pixels, x.dtype.type(fill))
+
+    def erase_squares(
+        self, x: Array, chosen: Array, top: Array, left: Array, size: Array, fill: float
     ) -> Array:
-        """`drop` by way of C-contiguous arrays (n, units)."""
-        rows = self.cp.ascontiguousarray(x).reshape(len(x), -1)
-        parts = self.cp.empty_like(rows), self.cp.empty_like(rows)
-        self.drop(rows, key, first_row, step, threshold, *parts)
-        mask[...], y[...] = (part.reshape(x.shape) for part in parts)
-        return y
+        return self._moved("erase_squares", x, (chosen, top, left, size), x.dtype.type(fill))
+
+    # -- losses and optimizers ----------------------------------------------------------------------
 
     def softmax_cross_entropy(self, logits: Array, labels: Array, smoothing: float) -> tuple[Array, Array]:
         logits = self.cp.ascontiguousarray(logits)
         losses, probabilities = self.cp.empty(len(logits), logits.dtype), self.cp.empty_like(logits)
-        arguments = logits, labels, logits.dtype.type(smoothing), losses, probabilities
-        self._rows("softmax_cross_entropy", logits, *arguments)
+        s = logits.dtype.type(smoothing)
+        self._rows("softmax_cross_entropy", logits, logits, labels, s, losses, probabilities)
         return losses, probabilities
 
     def cross_entropy_gradient(
         self, probabilities: Array, labels: Array, smoothing: float, total: int
     ) -> Array:
-        probabilities = self.cp.ascontiguousarray(probabilities)
-        gradient = self.cp.empty_like(probabilities)
-        return self._minus_targets(probabilities, total, labels, smoothing, total, gradient)
+        p = self.cp.ascontiguousarray(probabilities)
+        return self._minus_targets(p, total, labels, smoothing, total, self.cp.empty_like(p))
 
     def pick(self, scores: Array, labels: Array) -> Array:
         picked: Array = self.cp.empty(len(scores), scores.dtype)
-        self._each("pick", (scores.dtype,), len(scores), scores, *_steps(scores), labels, picked, len(scores))
+        self._each("pick", picked, scores, _steps(scores), labels, picked, len(scores))
         return picked
 
     def subtract_targets(self, gradient: Array, labels: Array, smoothing: float, total: int) -> None:
         dense = self.cp.ascontiguousarray(gradient)
-        self._minus_targets(dense, 1, labels, smoothing, total, dense)
-        self._written(dense, gradient)
+        self._written(self._minus_targets(dense, 1, labels, smoothing, total, dense), gradient)
 
-    def record(self, meter: Array, value: Array, outputs: Array, labels: Array | None) -> None:
-        outputs = self.cp.ascontiguousarray(outputs)
-        lanes = _power_of_two(outputs.shape[1], _THREADS)
-        arguments = meter, value, outputs, labels, *outputs.shape
-        self._launch("record", (outputs.dtype,), outputs.size, (1,), (lanes, 1024 // lanes), arguments)
+    def squared_norm(self, x: Array) -> Array:
+        column = self.cp.ascontiguousarray(x).reshape(-1, 1)
+        sums = self.cp.empty((2, 1), x.dtype)  # of x, and of x^2
+        self._sum_features(column, column, *sums)
+        norm: Array = sums[1].reshape(())
+        return norm
+
+    def record(self, meter: Array, value: Any, outputs: Array, labels: Array | None) -> None:
+        scores = self.cp.ascontiguousarray(outputs).reshape(len(outputs), -1)
+        lanes = _power_of_two(scores.shape[1], _THREADS)
+        arguments = meter, *self._scalar(value, scores.dtype.type), scores, labels, *scores.shape
+        self._launch("record", scores, (1,), (lanes, 1024 // lanes), arguments)
 
     def adam_update(
-        self,
-        params: Array,
-        grads: Array,
-        m: Array,
-        v: Array,
-        scratch: Array,
-        step_size: Any,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
-    ) -> None:
+        self, params: Array, grads: Array, m: Array, v: Array, scratch: Array, step_size: Any, beta_1: float,
+        beta_2: float, epsilon: float,
+    ) -> None:  # fmt: skip
         number = params.dtype.type
         factors = *self._scalar(step_size, number), number(beta_1), number(beta_2), number(epsilon)
-        self._each("adam_update", (params.dtype,), params.size, params, grads, m, v, *factors, params.size)
+        self._each("adam_update", params, params, grads, m, v, *factors, params.size)
 
     def clip(self, gradient: Array, ranges: Sequence[tuple[int, int]], clip_norm: float) -> None:
         sums = self.cp.empty((len(ranges), _SQUARES, 2), np.float64)
         for (start, stop), part in zip(ranges, sums, strict=True):
             arguments = gradient[start:stop], stop - start, part
-            self._launch("sum_squares", (gradient.dtype,), stop - start, (_SQUARES,), (_THREADS,), arguments)
-        count = len(ranges) * _SQUARES
-        self._each(
-            "clip", (gradient.dtype,), gradient.size, gradient, gradient.size, sums, count, float(clip_norm)
-        )
+            self._launch("sum_squares", gradient, (_SQUARES,), (_THREADS,), arguments)
+        self._each("clip", gradient, gradient, gradient.size, sums, len(ranges) * _SQUARES, float(clip_norm))
+
+    # -- launching ----------------------------------------------------------------------------------
 
     def _launch(
         self,
         name: str,
-        types: tuple[Any, ...],
-        elements: int,
+        like: Array,
         grid: Shape,
         block: Shape,
         arguments: tuple[Any, ...],
+        types: tuple[Any, ...] | None = None,
     ) -> None:
-        """Run a kernel. One type is its ``Real``; two are the types that it moves from and to."""
-        key = name, types, elements >= 1 << 31
+        """Run the kernel for this array's size and dtype, or for the types that it moves from and to."""
+        key = name, types or like.dtype, like.size >= _WIDE
         function = self._functions.get(key)
         if function is None:
-            function = self._functions[key] = self._module(types, elements >= 1 << 31).get_function(name)
+            module = self._module(types or (like.dtype,), like.size >= _WIDE)
+            function = self._functions[key] = module.get_function(name)
         function(grid, block, arguments)
 
-    def _each(self, name: str, types: tuple[Any, ...], elements: int, *arguments: Any) -> None:
-        """Run a kernel with a thread for each element."""
-        self._launch(name, types, elements, (_blocks(elements),), (_THREADS,), arguments)
+    def _each(self, name: str, like: Array, *arguments: Any) -> None:
+        """Run a kernel with a thread for each element of an array."""
+        self._launch(name, like, (_blocks(like.size),), (_THREADS,), arguments)
 
     def _rows(self, name: str, x: Array, *arguments: Any) -> None:
-        """Run a kernel on the rows of x (n, k), a power of two of threads for each."""
+        """Run a kernel on the rows of x (n, k), with a power of two of threads for each."""
         n, k = x.shape
         lanes = _power_of_two(k, _THREADS)
-        grid = (_blocks(n, _THREADS // lanes),)
-        self._launch(name, (x.dtype,), x.size, grid, (lanes, _THREADS // lanes), (*arguments, n, k))
+        height = _THREADS // lanes
+        self._launch(name, x, (_blocks(n, height),), (lanes, height), (*arguments, n, k))
 
     def _module(self, types: tuple[Any, ...], wide: bool) -> Any:
         """The source compiled for these dtypes."""
-        key = types, wide
-        if key not in self._functions:
-            names = [_C_NAMES.get(dtype.name) for dtype in types]
-            if None in names or (len(types) == 1 and types[0].kind != "f"):
+        if (types, wide) not in self._modules:
+            names = tuple(dtype.name for dtype in types)
+            if not set(names) <= set(_C_NAMES) or (len(types) == 1 and types[0].kind != "f"):
                 raise TypeError(
-                    f"no GPU kernels for {' and '.join(dtype.name for dtype in types)}: models are float32 or float64, "
-                    f"and data {', '.join(_C_NAMES)}; give x.astype('float32'), say"
+                    f"there are no GPU kernels for {' and '.join(names)}: models are float32 or float64, data "
+                    f"{', '.join(_C_NAMES)}; give x.astype('float32'), say"
                 )
-            kinds = ("Real",) if len(types) == 1 else ("Source", "Target")
-            typedefs = "".join(f"typedef {name} {kind};\n" for name, kind in zip(names, kinds, strict=True))
-            code = typedefs + _BASICS + (_MATH if len(types) == 1 else _MOVES)
             options = "-std=c++17", *(["-DWIDE"] if wide else [])
-            self._functions[key] = self.cp.RawModule(code=code, options=options)
-        return self._functions[key]
+            self._modules[types, wide] = self.cp.RawModule(code=source(*names), options=options)
+        return self._modules[types, wide]
 
-    def _scalar(self, value: Any, kind: Any) -> tuple[Any, Any]:
-        """A number that may be on the device as a kernel's two parameters: where it is there, if so, and its value."""
-        return (value, kind(0)) if isinstance(value, self.cp.ndarray) else (None, kind(value))
+    def _scalar(self, value: Any, kind: type[np.generic]) -> tuple[Any, Any]:
+        """A number that may be on the GPU as a kernel's two parameters: where it is there, or None, and its value."""
+        if isinstance(value, self.cp.ndarray):
+            return value.astype(kind, copy=False), kind(0)
+        return None, kind(value)
 
-    def _moved(self, name: str, x: Array, *arguments: Any) -> Array:
+    def _moved(self, name: str, x: Array, on_host: tuple[Array, ...], *arguments: Any) -> Array:
         """Images whose pixels a kernel moves, as a new array."""
         x = self.cp.ascontiguousarray(x)
         y: Array = self.cp.empty_like(x)
-        (_, height, width), depth = x.shape[:3], math.prod(x.shape[3:])
-        sizes = (width, depth, x.size) if name == "flip_images" else (height, width, depth, x.size)
-        self._each(name, (x.dtype, x.dtype), x.size, x, *arguments, y, *sizes)
+        sizes = *x.shape[1:3], math.prod(x.shape[3:]), x.size
+        arguments = (x, *map(self.cp.asarray, on_host), *arguments, y, *sizes)
+        self._launch(name, x, (_blocks(x.size),), (_THREADS,), arguments, (x.dtype, x.dtype))
         return y
 
     def _softmax(self, name: str, x: Array) -> Array:
@@ -823,28 +310,24 @@ class Kernels:
         """out = scores / divisor - q / total, all dense."""
         number, k = scores.dtype.type, scores.shape[1]
         shares = number(divisor), number((1 - smoothing) / total), number(smoothing / (total * k))
-        self._each(
-            "subtract_targets", (scores.dtype,), scores.size, scores, labels, *shares, out, k, scores.size
-        )
+        self._each("subtract_targets", scores, scores, labels, *shares, out, k, scores.size)
         return out
 
     def _sum_features(self, rows: Array, other: Array | None, sums: Array, others: Array | None) -> None:
-        """sums = sum over rows, others = sum of rows other."""
-        (m, f), types = rows.shape, (rows.dtype,)
-        grid, block, parts, chunk = _columns(rows)
-        other_steps = (0, 0) if other is None else _steps(other)
+        """sums = sum over rows, others = sum of rows other; where there are many, first those of parts."""
+        (m, f), (grid, block, parts, chunk) = rows.shape, _columns(rows)
+        given = rows, _steps(rows), other, _steps(rows if other is None else other), True, m, f, chunk
         if parts == 1:
-            arguments = rows, *_steps(rows), other, *other_steps, True, m, f, chunk, sums, others
-            self._launch("feature_sums", types, rows.size, grid, block, arguments)
+            self._launch("feature_sums", rows, grid, block, (*given, sums, others))
             return
-        part, other_part = (
-            None if whole is None else self.cp.empty((parts, f), rows.dtype) for whole in (sums, others)
-        )
-        arguments = rows, *_steps(rows), other, *other_steps, True, m, f, chunk, part, other_part
-        self._launch("feature_sums", types, rows.size, grid, block, arguments)
-        grid, block, _, _ = _columns(part)
-        arguments = part, f, 1, other_part, f, 1, False, parts, f, parts, sums, others
-        self._launch("feature_sums", types, rows.size, (grid[0], 1), block, arguments)
+        part: Array = self.cp.empty((parts, f), rows.dtype)
+        other_part = None if other is None else self.cp.empty((parts, f), rows.dtype)
+        self._launch("feature_sums", rows, grid, block, (*given, part, other_part))
+        (width, _), block = _columns(part)[:2]
+        given = part, _steps(part), other_part, _steps(part), False, parts, f, parts
+        self._launch("feature_sums", rows, (width, 1), block, (*given, sums, others))
+
+    # -- memory -------------------------------------------------------------------------------------
 
     def _writable(self, out: Array) -> Array:
         """``out`` if its elements lie without gaps, in whichever order, else an array to be copied to it."""
@@ -858,18 +341,23 @@ class Kernels:
         return out
 
     def _beside(self, out: Array, array: Array) -> tuple[Array, Array]:
-        """An array, and where the elements of ``out``, counted as they lie in memory, are in it."""
+        """An array, and where in it the elements of ``out`` are, counted as they lie in memory."""
         if array.strides == out.strides:
             return array, _SAME
         if array.ndim > 4:
             copy = self.cp.empty_like(out)
             copy[...] = array
             return copy, _SAME
-        order = _order(out) or ()
-        steps = _steps(array)
-        return array, _packed(
-            tuple(array.shape[axis] for axis in order), tuple(steps[axis] for axis in order)
-        )
+        order, strides = _order(out) or (), _strides(array)
+        return array, _packed(tuple(array.shape[i] for i in order), tuple(strides[i] for i in order))
+
+
+def source(*names: str) -> str:
+    """The kernels' source for a model's dtype, or for the two that data is moved from and to."""
+    kinds = ("Real",) if len(names) == 1 else ("Source", "Target")
+    typedefs = (f"typedef {_C_NAMES[name]} {kind};\n" for name, kind in zip(names, kinds, strict=True))
+    kernels = cuda_source.MATH if len(names) == 1 else cuda_source.MOVES
+    return "".join(typedefs) + cuda_source.BASICS + kernels
 
 
 def _blocks(elements: int, of_block: int = _THREADS) -> int:
@@ -882,15 +370,13 @@ def _power_of_two(number: int, most: int) -> int:
     return min(1 << max(0, number - 1).bit_length(), most)
 
 
-def _steps(array: Array) -> tuple[int, ...]:
+def _strides(array: Array) -> tuple[int, ...]:
     """Strides in elements."""
     return tuple(stride // array.itemsize for stride in array.strides)
 
 
 def _order(array: Array) -> tuple[int, ...] | None:
     """The axes from slow to fast in memory; None if there are gaps."""
-    if array.flags.c_contiguous:
-        return tuple(range(array.ndim))
     order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
     expected = array.itemsize
     for axis in reversed(order):
@@ -902,41 +388,44 @@ def _order(array: Array) -> tuple[int, ...] | None:
 
 
 def _features_inner(rows: Array) -> bool:
-    """Whether the features (m, f) lie side by side."""
+    """Whether the features of (m, f) lie side by side."""
     return bool(rows.strides[1] <= rows.strides[0])
 
 
 def _columns(rows: Array) -> tuple[Shape, Shape, int, int]:
     """Grid and block for sums over axis 0 of (m, f), in how many parts, and of how many rows each.
 
-    A block has as many features side by side as lie side by side in memory, up to 32.
+    A block takes up to 32 features that lie side by side in memory, otherwise one.
     """
     m, f = rows.shape
     width = _power_of_two(f, 32) if _features_inner(rows) else 1
-    height = _power_of_two(m, 1024 // width)
     blocks = -(-f // width)
-    parts = 1 if m * width <= _PART else max(1, min(m * width // (_PART // 4), 512 // blocks))
+    parts = 1 if m * width <= _PART else max(1, min(4 * m * width // _PART, 512 // blocks))
     chunk = -(-m // parts)
     parts = -(-m // chunk)
-    return (blocks, parts), (width, height), parts, chunk
+    return (blocks, parts), (width, _power_of_two(chunk, 1024 // width)), parts, chunk
 
 
 @functools.lru_cache(maxsize=4096)
-def _packed(shape: Shape, steps: Shape) -> Array:
-    """A ``Layout`` of up to four axes, as a kernel takes it."""
+def _packed(shape: Shape, strides: Shape) -> Array:
+    """A ``Layout`` of up to four axes."""
     missing = 4 - len(shape)
-    layout: Array = np.array(((1,) * missing + shape, (0,) * missing + steps), _LAYOUT)
+    layout: Array = np.array(((1,) * missing + shape, (0,) * missing + strides), _LAYOUT)
     return layout
 
 
 def _layout(array: Array) -> Array:
-    return _packed(array.shape, _steps(array))
+    return _packed(array.shape, _strides(array))
 
 
 @functools.lru_cache(maxsize=1024)
-def _windows(windows: Any) -> Array:
-    """The `Windows` of a layer, as a kernel takes them."""
+def _windows(windows: Windows) -> Array:
     packed: Array = np.array(tuple(map(tuple, windows)), _WINDOWS)
+    return packed
+
+
+def _steps(rows: Array) -> Array:
+    packed: Array = np.array(_strides(rows), _STEPS)
     return packed
 
 
