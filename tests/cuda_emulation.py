@@ -47,7 +47,7 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 
 namespace emulation {
 enum State { READY, WAITING, ENDED };
-struct Fiber { ucontext_t start; jmp_buf here; State state; bool made; dim3 index; int line; };
+struct Fiber { void* stack; ucontext_t start; jmp_buf here; State state; bool made; dim3 index; int line; };
 static Fiber fibers[1024];
 static jmp_buf scheduler;
 static Fiber* running;
@@ -72,7 +72,8 @@ static __attribute__((noinline)) void resume(Fiber* fiber) {
     fiber->made = true;
     getcontext(&fiber->start);
     const size_t size = 1 << 16;
-    fiber->start.uc_stack.ss_sp = malloc(size);
+    if (!fiber->stack) fiber->stack = malloc(size);
+    fiber->start.uc_stack.ss_sp = fiber->stack;
     fiber->start.uc_stack.ss_size = size;
     fiber->start.uc_link = nullptr;
     makecontext(&fiber->start, serve, 0);
@@ -119,7 +120,10 @@ static int run_grid(void (*function)(void*), void* arguments, const unsigned* si
     for (unsigned i = 0; i < blocks; ++i) {
         const unsigned b = turn(i, blocks, order == 2 ? 1 : order);
         blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
-        if (int line = run_block(order)) return line;
+        if (int line = run_block(order)) {
+            for (Fiber& fiber : fibers) fiber.made = false;  // they are left in the middle
+            return line;
+        }
     }
     return 0;
 }
