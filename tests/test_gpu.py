@@ -198,8 +198,8 @@ class TestAModel:
     def test_predict_gives_numpy(self, gpu):
         x = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
         cpu, other = self.make("cpu"), self.make("gpu")
-        for given in (x, gpu.asarray(x)):
-            found = other.predict(given, batch_size=3)
+        for images in (x, gpu.asarray(x)):
+            found = other.predict(images, batch_size=3)
             assert isinstance(found, np.ndarray)
             np.testing.assert_allclose(found, cpu.predict(x), rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(other.predict_classes(x), cpu.predict_classes(x))

@@ -45,7 +45,7 @@ class TestARun:
 
     @pytest.mark.parametrize("case", ["iterable", "pruned", "regression", "two_workers"])
     def test_with_everything_that_a_run_can_have(self, gpu, case):
-        """Iterables, masks that grow, schedules, clipping, validation, early stopping; but no augmentation of NumPy's."""
+        """Iterables, masks that grow, schedules, clipping, validation, early stopping; no augmentation of NumPy's."""
         results = []
         for device in ("cpu", "gpu"):
             model, arguments = runs.CASES[case]()
@@ -99,12 +99,11 @@ class TestARun:
         runs.assert_same_end(start(resume=tmp_path / "b", checkpoint=tmp_path / "b"), whole)
 
     def test_workers_are_refused(self, gpu):
-        with pytest.raises(
-            ValueError, match="workers: the GPU takes a batch whole; expected None or 1, got 2"
-        ):
-            recipe = recipes.make("mlp_adam", seed=0)
-            x, y = pictures(10)
-            recipe.model.to("gpu").fit(x, y, **recipe.fit_arguments(), workers=2)
+        recipe = recipes.make("mlp_adam", seed=0)
+        model, (x, y) = recipe.model.to("gpu"), pictures(10)
+        message = "workers: the GPU takes a batch whole; expected None or 1, got 2"
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, y, **recipe.fit_arguments(), workers=2)
 
 
 class TestAugmentation:
@@ -300,11 +299,13 @@ class TestWhatGoesWrong:
         x, y = pictures(400)
         made = recipes.make("mlp_adam", seed=0)
         model = made.model.to("gpu")
-        with stand_in.limit_memory(stand_in.get_default_memory_pool().used_bytes() + 200_000):
-            with pytest.raises(
+        with (
+            stand_in.limit_memory(stand_in.get_default_memory_pool().used_bytes() + 200_000),
+            pytest.raises(
                 DeviceMemoryError, match="the data set takes 0 MB there: give an iterable of batches"
-            ):
-                model.fit(x, y, **made.fit_arguments(), verbose=0)
+            ),
+        ):
+            model.fit(x, y, **made.fit_arguments(), verbose=0)
 
     def test_a_model_that_does_not_fit_stays_where_it_was(self, stand_in):
         model = recipes.make("mlp_sgd", seed=0).model
