@@ -8,14 +8,13 @@ operations of the table below, which are one kernel there instead of a chain of 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from tinynet.types import Array, Shape
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 OPERATIONS: dict[str, str] = {
     # operation, which is also its kernel's name: the module of its NumPy twin
@@ -64,21 +63,18 @@ class DeviceMemoryError(MemoryError):
     """The GPU's memory does not suffice, with a batch size to try."""
 
 
-def operation(twin: Callable[P, R]) -> Callable[P, R]:
+def operation(twin: F) -> F:
     """Run the function on NumPy's arrays, and the kernel of its name on the GPU's; the first argument decides."""
     name = twin.__name__
     if OPERATIONS.get(name) != twin.__module__:
         raise LookupError(f"{twin.__module__}.{name}: OPERATIONS in tinynet/backend.py does not list it")
 
     @functools.wraps(twin)
-    def run(*arguments: P.args, **options: P.kwargs) -> R:
+    def run(*arguments: Any, **options: Any) -> Any:
         kernels = _kernels.get(type(arguments[0]))
-        if kernels is None:
-            return twin(*arguments, **options)
-        result: R = getattr(kernels, name)(*arguments, **options)
-        return result
+        return (twin if kernels is None else getattr(kernels, name))(*arguments, **options)
 
-    return run
+    return cast(F, run)
 
 
 @operation

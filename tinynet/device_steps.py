@@ -73,12 +73,11 @@ class DeviceSteps:
         Raises: NonFiniteError: naming the batches among which the loss became NaN or infinite; the model is then as it
             was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
         """
-        run, optimizer = self.run, self.run.optimizer
+        run = self.run
         self._look_from(first)
         self._settings_may_differ = True  # a callback may have changed them between the epochs
         with self.device.memory_errors(self._give_up, self._advice):
             for batch, size in self._batches(first):
-                run.learning_rate = optimizer.current_learning_rate()
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
