@@ -79,6 +79,14 @@ class Draw:
         shape[axis] = self.size(max(1, most // math.prod(shape)))
         return tuple(shape)
 
+    def table(self):
+        """A shape (m, f) to be summed over: many rows in some."""
+        m, f = (
+            self(st.sampled_from([1, 2, 33, 257, 999, 1000])),
+            self(st.sampled_from([1, 2, 5, 31, 32, 33, 40])),
+        )
+        return (m, f) if self(st.integers(0, 3)) else (f, m)
+
     def normal(self, shape, special=False):
         """Normal numbers, or whole ones with ties; perhaps with NaN, infinities and zeros of both signs."""
         values = self.rng.standard_normal(shape)
@@ -208,13 +216,13 @@ log_softmax = CASES["log_softmax"] = softmax
 
 @case
 def sum_rows(draw):
-    shape = draw.shape(2, 20000)
+    shape = draw.table()
     return draw.any_layout(draw.normal(shape)), draw.outputs(shape[1])
 
 
 @case
 def sum_pixels(draw):
-    shape = draw.shape(2, 20000)
+    shape = draw.table()
     return On(draw.normal(shape)), draw.outputs(shape[0])
 
 
@@ -267,7 +275,7 @@ def max_pool_backward(draw):
 
 
 def rows_of_features(draw, count):
-    shape = draw.shape(2, 20000)
+    shape = draw.table()
     given = [draw.any_layout(draw.normal(shape)) for _ in range(count)]
     if draw(st.booleans()):
         for one in given:
@@ -319,6 +327,11 @@ def batchnorm_dx(draw):
 def drop(draw):
     x = draw.any_layout(draw.normal(draw.shape(draw(st.integers(2, 6)))))
     same = draw(st.booleans())
+    if same and draw(st.booleans()):
+        x.order, x.step = (
+            x.order[::-1] if x.order[0] == 0 else (*(i for i in x.order if i), 0),
+            1,
+        )  # rows innermost
     mask, y = (On(x.values, x.order, x.step) if same else draw.any_layout(x.values) for _ in range(2))
     mask.unset = y.unset = True
     words = st.integers(0, 2**64 - 1)
@@ -519,6 +532,20 @@ def test_sums_have_the_same_bits_whatever_the_order_of_the_threads(shape, order)
     assert len(bits) == 1
 
 
+@pytest.mark.parametrize("threads", cuda_emulation.ORDERS)
+@pytest.mark.parametrize("shape", [(1500, 3), (70, 5, 5, 3)])
+@pytest.mark.parametrize("channel_major", [False, True])
+def test_dropout_over_several_rounds_of_a_block(threads, shape, channel_major, monkeypatch):
+    monkeypatch.setattr(cuda_kernels, "_BLOCKS", 1)
+    order = tuple(range(len(shape)))[:: -1 if channel_major else 1]
+    x = On(np.random.default_rng(0).standard_normal(shape), order)
+    mask, y = (On(x.values, order, unset=True) for _ in range(2))
+    cuda = cuda_emulation.Cuda()
+    cuda.order = threads
+    compare("drop", (x, (2**63, 5), 7, 11, 30_000, mask, y), cuda, np.dtype(float))
+    assert cuda.launches == ["drop"]
+
+
 def test_float32_sums_of_a_long_column_keep_their_digits():
     rng = np.random.default_rng(1)
     rows = On(rng.standard_normal((300_000, 2), np.float32) + 10, (1, 0))
@@ -565,6 +592,9 @@ def test_nan_is_passed_on_and_is_the_first_argmax():
     for labels, hits in [([1, 0, 0], 3), ([2, 2, 1], 0)]:
         _, (meter, *_), _ = run("record", On(np.zeros(4)), 2.0, On(x), On(np.array(labels)))
         assert meter.tolist() == [6.0, hits, 3.0, 2.0]
+    ties = On(np.ones((4, 600)))
+    _, (meter, *_), _ = run("record", On(np.zeros(4)), 2.0, ties, On(np.array([0, 256, 512, 0])))
+    assert meter.tolist() == [8.0, 2.0, 4.0, 2.0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
