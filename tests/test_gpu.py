@@ -297,3 +297,14 @@ def test_both_devices_drop_the_same_units(gpu):
             mine = cpu.forward(x, training=True)
             np.testing.assert_array_equal(to_host(other.forward(gpu.asarray(x), training=True)), mine)
             assert 0 < (mine == 0).mean() < 1
+
+
+def test_arrays_of_both_devices_in_one_layer_get_an_error_with_the_mend(gpu):
+    on_gpu = tn.Sequential([tn.Dense(3)], (4,), device="gpu").layers[0]
+    on_cpu = tn.Sequential([tn.Dense(3)], (4,)).layers[0]
+    x = np.ones((2, 4), np.float32)
+    for layer, given_x in ((on_gpu, x), (on_cpu, gpu.asarray(x))):
+        with pytest.raises(
+            TypeError, match=r"matmul: expected arrays of one device, .*cupy.asarray\(a\).*a.get\(\)"
+        ):
+            layer.forward(given_x)

@@ -72,7 +72,11 @@ def operation(twin: F) -> F:
     @functools.wraps(twin)
     def run(*arguments: Any, **options: Any) -> Any:
         kernels = _kernels.get(type(arguments[0]))
-        return (twin if kernels is None else getattr(kernels, name))(*arguments, **options)
+        try:
+            return (twin if kernels is None else getattr(kernels, name))(*arguments, **options)
+        except TypeError as error:
+            _explain_mixture(name, [*arguments, *options.values()], error)
+            raise
 
     return cast(F, run)
 
@@ -82,6 +86,16 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """a b, for stacks of matrices too, as np.matmul."""
     result: Array = np.matmul(a, b, out=out)
     return result
+
+
+def _explain_mixture(name: str, arguments: list[Any], error: TypeError) -> None:
+    """Raises TypeError with the mend if arrays of both devices are among the arguments."""
+    on_gpu = [type(value) in _devices for value in arguments]
+    if any(on_gpu) and any(isinstance(value, np.ndarray) for value in arguments):
+        raise TypeError(
+            f"{name}: expected arrays of one device, got NumPy's and CuPy's together; cupy.asarray(a) brings one to "
+            "the GPU, a.get() to the CPU, and model.to(device) a model"
+        ) from error
 
 
 class Device:
@@ -170,6 +184,10 @@ class Gpu(Device):
                 yield
             finally:
                 self._stream.synchronize()
+
+    def synchronize(self) -> None:
+        """Wait for all work; within `running`."""
+        self._stream.synchronize()
 
     def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
         """The kernels that ``work`` launches, as one CUDA graph: a function that runs them again; within `running`.

@@ -92,6 +92,7 @@ class DeviceSteps:
 
     def close(self) -> None:
         """Give up what the steps hold on the GPU; the model stays as it is."""
+        self.device.synchronize()  # a graph that still runs needs its memory
         self._replay = self._x = self._y = self._data = self._order = self._good = None
         self._warm = False
         self.run.model.forget()
