@@ -2,13 +2,14 @@
 
 g++ compiles the source after a header that says what CUDA's words mean. Each thread of a block is a fiber; they run one
 after the other, in an order that can be chosen, from barrier to barrier. Found on the way: barriers that not all
-threads reach, writes outside of arrays (NaN surrounds them, so that reads show too), and arguments that are not what
-the kernel declares, which CUDA would take for the same bits.
+threads reach, reads and writes outside of arrays, and arguments that are not what the kernel declares, which CUDA would
+take for the same bits.
 """
 
 import ctypes
 import functools
 import hashlib
+import mmap
 import re
 import shutil
 import subprocess
@@ -19,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GUARD = 4096  # bytes before and behind each array
+GUARD = 16 * mmap.PAGESIZE  # bytes before and behind each array
 ORDERS = ("forward", "backward", "mixed")
 
 _HEADER = r"""
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -111,21 +113,29 @@ static int run_block(int order) {
     }
 }
 
+static sigjmp_buf before_fault;
+static void fault(int) { siglongjmp(before_fault, 1); }
+
+// 0, the line of a barrier that not all threads reached, or -1 where memory was touched that is no array's.
 static int run_grid(void (*function)(void*), void* arguments, const unsigned* sizes, int order) {
     work = function;
     work_arguments = arguments;
     gridDim = {sizes[0], sizes[1], sizes[2]};
     blockDim = {sizes[3], sizes[4], sizes[5]};
+    struct sigaction action = {}, former;
+    action.sa_handler = fault;
+    action.sa_flags = SA_NODEFER;
+    sigaction(SIGSEGV, &action, &former);
     const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
-    for (unsigned i = 0; i < blocks; ++i) {
+    volatile int wrong = sigsetjmp(before_fault, 1) ? -1 : 0;
+    for (unsigned i = 0; i < blocks && !wrong; ++i) {
         const unsigned b = turn(i, blocks, order == 2 ? 1 : order);
         blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
-        if (int line = run_block(order)) {
-            for (Fiber& fiber : fibers) fiber.made = false;  // they are left in the middle
-            return line;
-        }
+        wrong = run_block(order);
     }
-    return 0;
+    sigaction(SIGSEGV, &former, nullptr);
+    for (Fiber& fiber : fibers) fiber.made &= !wrong;  // they are left in the middle
+    return wrong;
 }
 
 // What the compiler knows of a parameter: 'p' and the kind and size of what it points to, or its own kind and size.
@@ -180,10 +190,13 @@ class LaunchError(AssertionError):
 class ndarray(np.ndarray):
     """An array "on the device"; NumPy's own arrays are the host's."""
 
-    allocation: np.ndarray | None = None
+    allocation, slack = np.empty(0, np.uint8), 0
 
     def __array_finalize__(self, parent):
-        self.allocation = getattr(parent, "allocation", None)
+        self.allocation, self.slack = (
+            getattr(parent, "allocation", ndarray.allocation),
+            getattr(parent, "slack", 0),
+        )
 
 
 class _Parameter(ctypes.Structure):
@@ -217,10 +230,12 @@ class RawKernel:
         ]
         line = self._launch(pointers, (ctypes.c_uint * 6)(*sizes), ORDERS.index(self.cuda.order))
         self.cuda.launches.append(self.name)
+        if line < 0:
+            raise LaunchError(f"{self.name}: touched memory outside of the arrays")
         if line:
             raise LaunchError(f"{self.name}: not all threads reach the barrier of line {line}")
         for i, array in enumerate(arguments):
-            if isinstance(array, ndarray) and not guards_whole(array):
+            if isinstance(array, ndarray) and not before_is_whole(array):
                 raise LaunchError(f"{self.name}: wrote outside of argument {i}")
         written = [
             array for array, one in zip(arguments, self.parameters, strict=True) if one.constant == b"m"
@@ -271,9 +286,16 @@ class Cuda:
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        allocation = np.full(size + 2 * GUARD, 0xFF, np.uint8)  # NaN, in floating point
-        array = allocation[GUARD : GUARD + size].view(dtype).reshape(shape).view(ndarray)
-        array.allocation = allocation
+        # It ends where a page ends; the memory before and behind can't be touched.
+        room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        whole = np.frombuffer(mmap.mmap(-1, room + 2 * GUARD), np.uint8)
+        for start in (0, GUARD + room):
+            if _libc().mprotect(ctypes.c_void_p(whole.ctypes.data + start), GUARD, 0):
+                raise OSError(ctypes.get_errno(), "mprotect fails")
+        allocation = whole[GUARD : GUARD + room]
+        allocation.fill(0xFF)  # NaN, in floating point
+        array = allocation[room - size :].view(dtype).reshape(shape).view(ndarray)
+        array.allocation, array.slack = allocation, room - size
         return array
 
     def zeros(self, shape, dtype=float):
@@ -312,10 +334,14 @@ class _Module:
         return RawKernel(name, self.library, self.cuda)
 
 
-def guards_whole(array):
-    """Whether the memory around the array is as it was."""
-    allocation = array.allocation
-    return bool((allocation[:GUARD] == 0xFF).all() and (allocation[-GUARD:] == 0xFF).all())
+@functools.cache
+def _libc():
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def before_is_whole(array):
+    """Whether what lies before the array in its first page is as it was."""
+    return bool((array.allocation[: array.slack] == 0xFF).all())
 
 
 def skip_without_compiler():
