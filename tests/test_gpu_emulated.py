@@ -34,7 +34,8 @@ def test_a_run_of_every_recipe_is_that_of_the_cpu(emulated, name):
     assert its_accuracy == accuracy
     np.testing.assert_allclose(its_outputs, outputs, rtol=1e-7, atol=1e-10)
     for mine, other in zip(weights, its_weights, strict=True):
-        np.testing.assert_allclose(other, mine, rtol=1e-7, atol=1e-9)
+        # Adam makes steps of gradients that are nothing but rounding, as of a bias before a batch-norm.
+        np.testing.assert_allclose(other, mine, rtol=1e-7, atol=1e-7)
     assert emulated.kernels.launched > {"take_rows", "rectify", "rectify_backward", "record"}
 
 
