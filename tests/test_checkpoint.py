@@ -562,7 +562,7 @@ class TestRefusals:
     def test_elsewhere_it_goes_on_with_a_warning(self, path, monkeypatch, whole):
         there = checkpoint.read(path).environment
         monkeypatch.setattr(
-            run_settings, "environment", lambda workers: there | {"NumPy": "1.0", "workers": workers}
+            run_settings, "environment", lambda workers, device: there | {"NumPy": "1.0", "workers": workers}
         )
         message = f"goes on, but not bit for bit as it would have: NumPy 1.0 here, {np.__version__} there$"
         with pytest.warns(UserWarning, match=message) as caught:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 import tinynet as tn
 from tests.strategies import ColumnsConv2D, FourierConv2D, pairs, seeds
+from tinynet import backend
 from tinynet.layers import columns, fourier
 from tinynet.layers.columns import Columns
 from tinynet.layers.fourier import Fourier
@@ -252,7 +253,7 @@ class TestColumns:
             with pytest.MonkeyPatch.context() as patch:
                 if at_once is not None:
                     of_a_row = (layer.W[..., 0].size + layer.filters) * layer.output_shape[1] * len(problem.x)
-                    patch.setattr(columns, "_BLOCK", at_once * of_a_row)
+                    patch.setattr(backend.CPU, "block_elements", at_once * of_a_row)
                 y = layer.forward(problem.x, training=True)
                 dy = np.random.default_rng(2).standard_normal(y.shape) if dy is None else dy
                 results.append((y, layer.backward(dy), layer.dW))
@@ -261,7 +262,7 @@ class TestColumns:
             np.testing.assert_allclose(in_blocks, whole, rtol=0, atol=1e-11)
 
     def test_a_block_smaller_than_a_row_is_a_row(self, monkeypatch):
-        monkeypatch.setattr(columns, "_BLOCK", 1)
+        monkeypatch.setattr(backend.CPU, "block_elements", 1)
         problem = Problem(3, 1, "same", True, 2, np.random.default_rng(0).standard_normal((2, 5, 4, 2)), 0)
         compare(problem.layer("columns"), "columns", problem, problem.x)
 

@@ -50,7 +50,7 @@ def losses(network, dtype, workers=1, blas_threads=1, method=0):
 
     class Record(tn.Callback):
         def on_batch_end(self, run):
-            found.append(run._loss_sum / run._examples * (run.batch + 1))
+            found.append(run.mean_loss() * (run.batch + 1))
 
     found = []
     with parallel.blas_threads(blas_threads):

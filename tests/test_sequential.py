@@ -94,8 +94,8 @@ class TestBuilding:
             small(seed=seed)
 
     def test_device(self):
-        with pytest.raises(ValueError, match="device: expected 'cpu'"):
-            small(device="gpu")
+        with pytest.raises(ValueError, match="device: expected 'cpu', 'gpu' or 'auto', got 'tpu'"):
+            small(device="tpu")
 
     def test_the_seed_decides_the_initial_values(self):
         np.testing.assert_array_equal(small(seed=1).params, small(seed=1).params)

@@ -622,7 +622,7 @@ def test_it_is_a_page_without_a_script_too(written, chromium):
     step, path = written("mlp_adam")
     with opened(chromium, path, wait_for="#card-2", java_script_enabled=False) as opened_page:
         text = opened_page.locator("#card-2").inner_text()
-        assert "np.matmul(x.T, dy, out=self.dW)" in text
+        assert "matmul(x.T, dy, out=self.dW)" in text
         assert "dW (784 x 128) = x^T (784 x 32) . dy (32 x 128)" in text
         assert "fine: the two agree" in text
         assert f"{step.loss_before:.5g}" in opened_page.locator("dl.facts").inner_text()

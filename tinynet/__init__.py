@@ -34,6 +34,7 @@ from tinynet.callbacks import (
     ProgressBar,
     ReduceLROnPlateau,
 )
+from tinynet.errors import NonFiniteError
 from tinynet.history import History
 from tinynet.layers import (
     AveragePool2D,
@@ -63,7 +64,6 @@ from tinynet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from tinynet.pruning import MagnitudePruning, prune_weights
 from tinynet.slimming import prune_units
 from tinynet.storage import ModelFileError
-from tinynet.training import NonFiniteError
 from tinynet.transfer import transfer_weights
 from tinynet.version import __version__
 

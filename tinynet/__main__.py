@@ -3,6 +3,7 @@
 import argparse
 import platform
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 from tinynet.study import exercises, gradcheck_command, trace_command
@@ -17,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--data-dir", type=Path, help="where to put the files; default: the user's cache folder"
     )
     download.set_defaults(run=_download)
-    info = commands.add_parser("info", help="versions, BLAS library, kernels and threads")
+    info = commands.add_parser("info", help="versions, BLAS library, kernels and threads, GPU")
     info.set_defaults(run=_info)
     for module in (trace_command, gradcheck_command, exercises):
         module.add_command(commands)
@@ -45,6 +46,7 @@ def _info(options: argparse.Namespace) -> int:
 
     import tinynet
     from tinynet import parallel
+    from tinynet.gpu_info import describe, gpu_info
 
     print(f"tinynet  {tinynet.__version__}")
     print(
@@ -61,6 +63,8 @@ def _info(options: argparse.Namespace) -> int:
             print(
                 f"         {name}={os.environ[name]} is set, which may hold BLAS to other kernels or threads"
             )
+    for heading, line in zip_longest(["gpu"], describe(gpu_info()), fillvalue=""):
+        print(f"{heading:<8} {line}")
     return 0
 
 

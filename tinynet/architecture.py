@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import layers, losses
+from tinynet.backend import device_of, to_host
 from tinynet.checks import check_bool, check_shape
 from tinynet.inputs import as_array
 from tinynet.layers import Layer
@@ -152,14 +153,14 @@ def assign(targets: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
     """Copy arrays into targets of the same names, all or none; raises ValueError with every mismatch."""
     _compare({name: (target.dtype, target.shape) for name, target in targets.items()}, arrays)
     for name, target in targets.items():
-        target[...] = arrays[name]
+        target[...] = device_of(target).asarray(arrays[name])
 
 
 def assign_in_order(targets: Mapping[str, Array], weights: Sequence[Any]) -> None:
     """Copy weights into targets one by one, all or none; raises ValueError with every mismatch."""
     if not isinstance(weights, Iterable):
         raise ValueError(f"weights: expected a list of arrays, as get_weights gives it; got {weights!r}")
-    arrays = [as_array(weight, f"weights[{index}]") for index, weight in enumerate(weights)]
+    arrays = [to_host(as_array(weight, f"weights[{index}]")) for index, weight in enumerate(weights)]
     if len(arrays) != len(targets):
         raise ValueError(f"expected {len(targets)} arrays ({', '.join(targets)}), got {len(arrays)}")
     wrong = [
@@ -170,7 +171,7 @@ def assign_in_order(targets: Mapping[str, Array], weights: Sequence[Any]) -> Non
     if wrong:
         raise ValueError("; ".join(wrong))
     for target, array in zip(targets.values(), arrays, strict=True):
-        target[...] = array
+        target[...] = device_of(target).asarray(array)
 
 
 def _compare(expected: Mapping[str, tuple[np.dtype[Any], Shape]], arrays: Mapping[str, Array]) -> None:

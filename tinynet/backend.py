@@ -7,7 +7,7 @@ operations of the table below, which are one kernel there instead of a chain of 
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -44,7 +44,8 @@ OPERATIONS: dict[str, str] = {
     "cross_entropy_gradient": "tinynet.losses",
     "pick": "tinynet.losses",
     "subtract_targets": "tinynet.losses",
-    "record": "tinynet.device_steps",
+    "squared_norm": "tinynet.losses",
+    "record": "tinynet.metrics",
     "adam_update": "tinynet.optimizers",
     "clip": "tinynet.optimizers",
 }
@@ -115,6 +116,11 @@ class Device:
         """Hold what work on the device needs while a block runs."""
         yield
 
+    @contextmanager
+    def memory_errors(self, free: Callable[[], Any], advice: Callable[[], str]) -> Iterator[None]:
+        """Explain that the GPU's memory does not suffice, once ``free`` has given up what it can."""
+        yield
+
     def __reduce__(self) -> tuple[Callable[[str], "Device"], tuple[str]]:
         return get_device, (self.name,)  # copies and pickles of models share the device
 
@@ -179,29 +185,31 @@ class Gpu(Device):
         with self.cupy.cuda.using_allocator(pool.malloc):
             self._stream.begin_capture()
             try:
-                kept = work()
-            finally:
-                graph = self._stream.end_capture()
+                work()
+            except BaseException:
+                with suppress(Exception):  # what has gone wrong in the capture, it says again
+                    self._stream.end_capture()
+                raise
+            graph = self._stream.end_capture()
 
         def replay() -> None:
+            assert pool is not None  # the graph's memory lives as long as this function
             graph.launch(self._stream)
 
-        replay.keeps = (graph, pool, kept)  # type: ignore[attr-defined]
         return replay
 
     @contextmanager
-    def memory_errors(self, free: Callable[[], None], advice: str) -> Iterator[None]:
-        """Turn CuPy's error into a `DeviceMemoryError`; what ``free`` gives up goes back to the GPU first."""
+    def memory_errors(self, free: Callable[[], Any], advice: Callable[[], str]) -> Iterator[None]:
         try:
             yield
+            return
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             reason = str(error)
-        else:
-            return
-        # Out here, as the error and its traceback held on to arrays.
+        # Out here, as the error and its traceback hold on to arrays.
+        mend = advice()
         free()
         self.cupy.get_default_memory_pool().free_all_blocks()
-        raise DeviceMemoryError(f"the GPU's memory does not suffice ({reason}); {advice}")
+        raise DeviceMemoryError(f"the GPU's memory does not suffice ({reason}); {mend}")
 
 
 CPU = Device()
@@ -225,25 +233,38 @@ def get_device(name: Any) -> Device:
         return CPU
 
 
+def find_cupy() -> Any:
+    """The module CuPy, which has found a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
+    try:
+        import cupy
+
+        version = cupy.__version__  # which what a removed package leaves behind does not have
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise DeviceError(
+                "device 'gpu': CuPy is not installed; python -m pip install 'tinynet[gpu]' gets it for CUDA 12, and "
+                "cupy-cuda13x is the package for CUDA 13; or give device='cpu'"
+            ) from None
+        raise DeviceError(
+            f"device 'gpu': CuPy is installed and can't be imported: {type(error).__name__}: {error}; repair what it "
+            "names or install CuPy anew, or give device='cpu'"
+        ) from error
+    try:
+        count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
+    except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
+        count, reason = 0, f"CUDA reports: {error}"
+    if not count:
+        raise DeviceError(
+            f"device 'gpu': CuPy {version} is installed and finds no GPU: {reason}; install or repair "
+            "NVIDIA's driver (nvidia-smi shows what it sees), or give device='cpu'"
+        )
+    return cupy
+
+
 def _find_gpu() -> Gpu:
     global _gpu
     if _gpu is None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise DeviceError(
-                "device 'gpu' needs CuPy, which is not installed; python -m pip install 'tinynet[gpu]' gets it for CUDA "
-                f"12, and cupy-cuda13x is the package for CUDA 13; or give device='cpu' ({error})"
-            ) from None
-        try:
-            count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
-        except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
-            count, reason = 0, f"CUDA reports: {error}"
-        if not count:
-            raise DeviceError(
-                f"device 'gpu': CuPy {cupy.__version__} is installed and finds no GPU: {reason}; install or repair "
-                "NVIDIA's driver (nvidia-smi shows what it sees), or give device='cpu'"
-            )
+        cupy = find_cupy()
         from tinynet.cuda_kernels import Kernels
 
         use_gpu(Gpu(cupy, Kernels(cupy)))
@@ -273,12 +294,25 @@ def to_host(array: Any) -> Array:
     return host
 
 
+def number(value: Any) -> Any:
+    """A float of NumPy's scalar; of the GPU's array () itself, as reading it would wait for all work before it."""
+    return value if type(value) in _devices else float(value)
+
+
+def contiguous(array: Array, dtype: Any = None) -> Array:
+    """The array in C order and of a dtype; itself if it is that already."""
+    if device_of(array) is CPU:
+        return np.ascontiguousarray(array, dtype)
+    array = array if dtype is None else array.astype(dtype, copy=False)
+    return array if array.flags.c_contiguous else array.copy()
+
+
 def check_device(array: Any, device: Device, name: str) -> None:
     """Raises TypeError unless the array is on the device, with the way to bring it there."""
     found = device_of(array)
     if found is not device:
         mend = f"{name}.get()" if found.name == "gpu" else f"cupy.asarray({name})"
         raise TypeError(
-            f"{name}: expected an array on the model's device, {device.name!r}, got one on {found.name!r}; give {mend}, "
-            f"or move the model with model.to({found.name!r})"
+            f"{name}: expected an array on the model's device, {device.name!r}, got one on {found.name!r}; give "
+            f"{mend}, or move the model with model.to({found.name!r})"
         )

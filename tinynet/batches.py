@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import random
+from tinynet.backend import CPU, device_of, operation
 from tinynet.inputs import check_inputs, check_pair
 from tinynet.losses import Loss
 from tinynet.protocols import Model
@@ -54,7 +55,7 @@ class ArrayBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
         """The batches of one epoch from the first, counted from 0; each stays valid until the next is taken."""
-        order = self._order(epoch)
+        order = self.order(epoch)
         rows_at_most = min(self.batch_size, len(self.x))
         x_buffer = np.empty((rows_at_most, *self.x.shape[1:]), self.x.dtype)
         y_buffer = np.empty((rows_at_most, *self.y.shape[1:]), self.y.dtype)
@@ -64,24 +65,44 @@ class ArrayBatches:
                 x, y = self.x[part], self.y[part]
             else:
                 rows = order[part]
-                # The indices are in range: mode="clip" spares NumPy a safety copy of the output.
-                x = np.take(self.x, rows, axis=0, out=x_buffer[: len(rows)], mode="clip")
-                y = np.take(self.y, rows, axis=0, out=y_buffer[: len(rows)], mode="clip")
+                x = take_rows(self.x, order, part.start, x_buffer[: len(rows)])
+                y = take_rows(self.y, order, part.start, y_buffer[: len(rows)])
             if self.augment is not None:
                 x = augmented(self.augment, x, random.generator(self.seed, random.AUGMENT, epoch, batch))
             yield x, y
 
-    def _order(self, epoch: int) -> Array | None:
+    def order(self, epoch: int) -> Array | None:
+        """The indices of the examples as the epoch takes them, (n,); None without shuffling."""
         if not self.shuffle:
             return None
         return random.generator(self.seed, random.SHUFFLE, epoch).permutation(len(self.x))
 
 
+@operation
+def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array:
+    """out = some rows of data, those at ``start`` and on of the order, in out's dtype. Indices must be in range."""
+    rows = np.arange(start, start + len(out)) if order is None else order[start : start + len(out)]
+    if out.dtype != data.dtype:
+        np.copyto(out, data[rows], casting="unsafe")
+        return out
+    # mode="clip" spares NumPy a safety copy of the output.
+    return np.take(data, rows, axis=0, out=out, mode="clip")
+
+
 def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
     """A changed copy of the batch; raises ValueError if ``augment`` returns no batch of its shape."""
-    result = augment(x.copy(), rng)
-    if not isinstance(result, np.ndarray) or result.shape != x.shape:
-        found = f"shape {result.shape}" if isinstance(result, np.ndarray) else repr(result)
+    try:
+        result = augment(x.copy(), rng)
+    except TypeError as error:
+        if device_of(x) is CPU:
+            raise
+        raise TypeError(
+            f"augment: the model is on the GPU, and so is the batch that it is given; bring what it draws there by "
+            f"cupy.asarray, or take the steps of tinynet.datasets.augment ({error})"
+        ) from error
+    is_array = isinstance(result, np.ndarray) or type(result) is type(x)
+    if not is_array or result.shape != x.shape:
+        found = f"shape {result.shape}" if is_array else repr(result)
         raise ValueError(f"augment: expected it to return a batch of shape {x.shape}, got {found}")
     return result
 
@@ -156,7 +177,7 @@ class IterableBatches:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise ValueError(f"{where}: expected a pair (x, y), got {type(pair).__name__}")
         try:
-            x = check_inputs(pair[0], model.input_shape, model.dtype)
+            x = check_inputs(pair[0], model.input_shape, model.dtype, device=model.device)
             y = self.loss.check_targets(pair[1], model.output_shape)
             check_pair(x, y)
         except ValueError as error:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import settings, storage
+from tinynet.backend import device_of, to_host
 from tinynet.batches import Batches
 from tinynet.callbacks import Callback
 from tinynet.checks import check_positive_int
@@ -74,7 +75,7 @@ class Checkpoint:
             return 0, 0
         self.run, self.callbacks = run, callbacks
         self.settings = settings.settings(run, callbacks, batches, validation)
-        self.environment = settings.environment(workers)
+        self.environment = settings.environment(workers, run.model.device.name)
         if self.resume is not None:
             return self._go_on(read(self.resume), os.fspath(self.resume))
         self._contents(0, 0)  # so that what can't be written is found now, and not after an epoch
@@ -87,16 +88,17 @@ class Checkpoint:
 
     def _contents(self, epochs: int, batches: int) -> tuple[dict[str, Any], dict[str, Array]]:
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
-        arrays = {f"model.{name}": array for name, array in _weights(model).items()}
+        arrays = {f"model.{name}": to_host(array) for name, array in _weights(model).items()}
         for name, values in run.history.history.items():
             arrays[f"history.{name}"] = np.array(values, np.float64)
+        loss_sum, correct, _ = run.meter.read()
         place = {
             "epochs": epochs,
             "batches": batches,
             "stopped": run.stop_training,
-            "loss_sum": run._loss_sum,
-            "correct": run._correct,
-            "examples": run._examples,
+            "loss_sum": loss_sum,
+            "correct": correct,
+            "examples": run.meter.examples,
             "seconds": run._seconds,
             "model_step": model.step,
             "model_epoch": model.epoch,
@@ -142,11 +144,11 @@ class Checkpoint:
             if key in saved.changed and settings.plain(value) != saved.changed[key]:
                 setattr(owner, attribute, saved.changed[key])
         for key, array in _weights(model).items():
-            array[...] = saved.weights[key]
+            array[...] = device_of(array).asarray(saved.weights[key])
         model.step, model.epoch = place["model_step"], place["model_epoch"]
         run.history.history = saved.history
-        run._loss_sum, run._correct = place["loss_sum"], place["correct"]
-        run._examples, run._seconds = place["examples"], place["seconds"]
+        run.meter.set(place["loss_sum"], place["correct"], place["examples"])
+        run._seconds = place["seconds"]
         run.batch = (place["batches"] or run.steps_per_epoch) - 1
         run.stop_training, run.resumed = place["stopped"], True
         # What the run began with, when a callback may since have changed what this one was given.

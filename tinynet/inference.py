@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinynet import inputs
+from tinynet.backend import to_host
 from tinynet.batches import IterableBatches
 from tinynet.checks import check_positive_int
 from tinynet.layers import LogSoftmax, Softmax
 from tinynet.layers.activations import softmax
 from tinynet.losses import Loss
+from tinynet.metrics import record
 from tinynet.protocols import Model
 from tinynet.types import Array
 
@@ -37,33 +39,38 @@ def evaluate(
         _warn_of_unit_range(model, x)
         batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
     layers, loss = model.fuse(copy.copy(loss))
-    value, correct, count = 0.0, 0, 0
-    for x_batch, y_batch in batches:
-        outputs = model.run(layers, x_batch, training=False)
-        value += loss.forward(outputs, y_batch) * len(x_batch)
-        count += len(x_batch)
-        if loss.is_classification:
-            correct += int(np.count_nonzero(outputs.argmax(axis=1) == y_batch))
-    scores = {"loss": value / count}
+    device = model.device
+    with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
+        meter = device.zeros(4, np.float64)
+        for x_batch, y_batch in batches:
+            outputs = model.run(layers, device.asarray(x_batch), training=False)
+            targets = device.asarray(y_batch)
+            value = loss.measure(outputs, targets)
+            record(meter, value, outputs, targets if loss.is_classification else None)
+    total, correct, count, _ = to_host(meter).tolist()
+    scores = {"loss": total / count}
     return scores | {"accuracy": correct / count} if loss.is_classification else scores
 
 
 def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     """See `Sequential.predict`."""
-    x = inputs.check_inputs(x, model.input_shape, model.dtype)
+    x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
     _warn_of_unit_range(model, x)
     batch_size = check_positive_int("batch_size", batch_size)
-    outputs = np.empty((len(x), *model.output_shape), model.dtype)
-    for start in range(0, len(x), batch_size):
-        outputs[start : start + batch_size] = model.forward(x[start : start + batch_size])
-    return outputs
+    device = model.device
+    with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
+        outputs = device.empty((len(x), *model.output_shape), model.dtype)
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            outputs[part] = model.forward(device.asarray(x[part]))
+    return to_host(outputs)
 
 
 def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
     """See `Sequential.predict_proba`."""
     _check_classifier(model, "predict_proba")
     if average_flips:
-        x = inputs.check_inputs(x, model.input_shape, model.dtype)
+        x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
         if x.ndim < 3:
             raise ValueError(f"average_flips needs images (n, height, width, ...), got shape {x.shape}")
         mean = predict_proba(model, x, batch_size)
@@ -88,7 +95,7 @@ def first_non_finite(model: Model, x: Array) -> str:
     for path, array in model.named_params().items():
         if not np.isfinite(array).all():
             return f"parameter {path}"
-    outputs = x.astype(model.dtype)
+    outputs = model.device.asarray(x).astype(model.dtype)
     if not np.isfinite(outputs).all():
         return "the batch x"
     for index, layer in enumerate(

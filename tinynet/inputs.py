@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.backend import CPU, Device, check_device, contiguous, device_of
 from tinynet.checks import batch_shape
 from tinynet.losses import Loss
 from tinynet.protocols import Model
@@ -13,14 +14,19 @@ from tinynet.types import Array, Shape
 _BLOCK = 1 << 20  # elements looked at together
 
 
-def check_inputs(x: Any, input_shape: Shape, dtype: np.dtype[Any], name: str = "x") -> Array:
+def check_inputs(
+    x: Any, input_shape: Shape, dtype: np.dtype[Any], name: str = "x", device: Device = CPU
+) -> Array:
     """Examples as a C-contiguous array in the machine's byte order; the caller's array when it is that already.
 
     Integers stay as they are (a batch at a time is cast when it is used); floats get the model's dtype.
 
-    Args: x: (n, *input_shape), numbers; name: what to call it in errors.
-    Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values.
+    Args: x: (n, *input_shape), numbers, NumPy's or on the model's device; name: what to call it in errors.
+    Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values; TypeError: for an
+        array on the GPU if the model is not.
     """
+    if device_of(x) is not CPU:
+        check_device(x, device, name)
     x = as_array(x, name)
     if x.dtype.kind not in "biuf":
         raise ValueError(
@@ -36,7 +42,7 @@ def check_inputs(x: Any, input_shape: Shape, dtype: np.dtype[Any], name: str = "
     if x.dtype.kind != "f":
         dtype = x.dtype.newbyteorder("=")
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is found below
-        ready: Array = np.ascontiguousarray(x, dtype)
+        ready: Array = contiguous(x, dtype)
     if ready.dtype.kind == "f":
         _check_finite(ready, name)
     return ready
@@ -53,7 +59,7 @@ def _shape_hint(shape: Shape, input_shape: Shape) -> str:
 def as_array(value: Any, name: str) -> Array:
     """The value as an array; raises ValueError if its parts differ in shape."""
     try:
-        return np.asarray(value)
+        return np.asarray(value) if device_of(value) is CPU else value
     except ValueError as error:
         raise ValueError(
             f"{name}: expected an array of numbers, got parts that don't make one: {error}"
@@ -81,7 +87,7 @@ def check_pair(x: Array, y: Array, x_name: str = "x", y_name: str = "y") -> None
 
 def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tuple[Array, Array]:
     """Inputs and targets ready to use; raises ValueError. ``suffix`` goes behind their names in errors."""
-    x = check_inputs(x, model.input_shape, model.dtype, f"x{suffix}")
+    x = check_inputs(x, model.input_shape, model.dtype, f"x{suffix}", model.device)
     y = as_array(y, f"y{suffix}")
     check_pair(x, y if y.ndim else y[None], f"x{suffix}", f"y{suffix}")
     try:

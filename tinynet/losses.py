@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.backend import device_of, number, operation, to_host
 from tinynet.checks import batch_shape, check_number
 from tinynet.types import Array, Shape
 
@@ -21,6 +22,10 @@ class Loss:
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
         """The mean loss of the batch."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(outputs, targets, total)")
+
+    def measure(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        """As `forward`, for targets that are checked already; on the GPU the number stays there, in an array ()."""
+        return self.forward(outputs, targets, total)
 
     def backward(self) -> Array:
         """The gradient with respect to the outputs that `forward` saw; a new array of their shape."""
@@ -52,7 +57,7 @@ def check_labels(labels: Any, output_shape: Shape) -> Array:
             f"a class label per example needs outputs (batch, classes), got {batch_shape(output_shape)}"
         )
     classes = output_shape[0]
-    labels = np.asarray(labels)
+    labels = to_host(labels)
     if labels.ndim == 2 and labels.shape[1] == classes and classes > 1:
         raise ValueError(
             f"labels: expected class numbers of shape (n,), got one-hot of shape {labels.shape}; "
@@ -105,26 +110,42 @@ class _Classification(Loss):
     def config(self) -> dict[str, Any]:
         return {"label_smoothing": self.label_smoothing}
 
-    def _start(self, outputs: Array, targets: Array, total: int | None) -> Array:
-        """Check, and keep the labels and the divisor for `backward`."""
-        labels = self._labels = check_labels(targets, outputs.shape[1:])
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
+        labels = check_labels(targets, outputs.shape[1:])
         _check_batch(outputs, labels)
-        self._total = len(outputs) if total is None else total
-        return labels
+        return float(self.measure(outputs, device_of(outputs).asarray(labels), total))
 
-    def _target_term(self, scores: Array, labels: Array) -> Array:
-        """sum_k q_k score_k per example, for q = (1 - s) onehot + s / classes."""
-        s = self.label_smoothing
-        picked = scores[np.arange(len(labels)), labels]
-        return picked if s == 0 else (1 - s) * picked + s * (np.add.reduce(scores, axis=1) / scores.shape[1])
+    def measure(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        self._labels, self._total = targets, len(outputs) if total is None else total
+        return number(np.add.reduce(self._losses(outputs, targets))) / self._total
 
-    def _subtract_targets(self, gradient: Array) -> Array:
-        """gradient - q / total, in place."""
-        labels, s = _need(self._labels), self.label_smoothing
-        gradient[np.arange(len(labels)), labels] -= (1 - s) / self._total
-        if s:
-            gradient -= s / (self._total * gradient.shape[1])
-        return gradient
+    def _losses(self, outputs: Array, labels: Array) -> Array:
+        """The loss of each example, (n,); keeps what `backward` needs beside the labels."""
+        raise NotImplementedError
+
+
+@operation
+def pick(scores: Array, labels: Array) -> Array:
+    """The score of each example's label, (n,)."""
+    picked: Array = scores[np.arange(len(labels)), labels]
+    return picked
+
+
+@operation
+def subtract_targets(gradient: Array, labels: Array, smoothing: float, total: int) -> None:
+    """gradient -= q / total, for q = (1 - s) onehot + s / classes."""
+    gradient[np.arange(len(labels)), labels] -= (1 - smoothing) / total
+    if smoothing:
+        gradient -= smoothing / (total * gradient.shape[1])
+
+
+def target_term(scores: Array, labels: Array, smoothing: float) -> Array:
+    """sum_k q_k score_k of each example, (n,)."""
+    picked = pick(scores, labels)
+    if not smoothing:
+        return picked
+    mean: Array = np.add.reduce(scores, axis=1) / scores.shape[1]
+    return (1 - smoothing) * picked + smoothing * mean
 
 
 def _need(value: Array | None) -> Array:
@@ -152,18 +173,31 @@ class SoftmaxCrossEntropy(_Classification):
 
     _probabilities: Array | None = None
 
-    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
-        labels = self._start(outputs, targets, total)
-        shifted = outputs - np.maximum.reduce(outputs, axis=1, keepdims=True)
-        probabilities = np.exp(shifted)
-        sums = np.add.reduce(probabilities, axis=1, keepdims=True)
-        probabilities /= sums
-        self._probabilities = probabilities
-        losses = np.log(sums[:, 0]) - self._target_term(shifted, labels)
-        return float(np.add.reduce(losses)) / self._total
+    def _losses(self, outputs: Array, labels: Array) -> Array:
+        losses, self._probabilities = softmax_cross_entropy(outputs, labels, self.label_smoothing)
+        return losses
 
     def backward(self) -> Array:
-        return self._subtract_targets(_need(self._probabilities) / self._total)
+        p = _need(self._probabilities)
+        return cross_entropy_gradient(p, _need(self._labels), self.label_smoothing, self._total)
+
+
+@operation
+def softmax_cross_entropy(logits: Array, labels: Array, smoothing: float) -> tuple[Array, Array]:
+    """logsumexp(z_n) - sum_k q_nk z_nk for each example, (n,), and softmax(z), (n, classes)."""
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    probabilities = np.exp(shifted)
+    sums = np.add.reduce(probabilities, axis=1, keepdims=True)
+    probabilities /= sums
+    return np.log(sums[:, 0]) - target_term(shifted, labels, smoothing), probabilities
+
+
+@operation
+def cross_entropy_gradient(probabilities: Array, labels: Array, smoothing: float, total: int) -> Array:
+    """dz = (softmax(z) - q) / total"""
+    gradient: Array = probabilities / total
+    subtract_targets(gradient, labels, smoothing, total)
+    return gradient
 
 
 class CrossEntropy(_Classification):
@@ -184,18 +218,18 @@ class CrossEntropy(_Classification):
 
     _probabilities: Array | None = None
 
-    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
-        labels = self._start(outputs, targets, total)
+    def _losses(self, outputs: Array, labels: Array) -> Array:
         self._probabilities = outputs
         with np.errstate(divide="ignore", invalid="ignore"):
             log_p = np.log(outputs)
-        return 0.0 - float(np.add.reduce(self._target_term(log_p, labels))) / self._total  # not -0.0
+        return 0.0 - target_term(log_p, labels, self.label_smoothing)  # not -0.0
 
     def backward(self) -> Array:
         p = _need(self._probabilities)
-        gradient = self._subtract_targets(np.zeros_like(p))
+        gradient = np.zeros_like(p)
+        subtract_targets(gradient, _need(self._labels), self.label_smoothing, self._total)
         with np.errstate(divide="ignore", over="ignore"):
-            return np.divide(gradient, p, out=gradient, where=gradient != 0)
+            return np.divide(gradient, np.where(gradient == 0, np.ones_like(p), p), out=gradient)
 
     def on_logits(self) -> SoftmaxCrossEntropy:
         """The same loss as a function of the logits before the softmax."""
@@ -221,13 +255,14 @@ class NegativeLogLikelihood(_Classification):
     def config(self) -> dict[str, Any]:
         return {}
 
-    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
-        labels = self._start(outputs, targets, total)
+    def _losses(self, outputs: Array, labels: Array) -> Array:
         self._outputs = outputs
-        return 0.0 - float(np.add.reduce(self._target_term(outputs, labels))) / self._total
+        return 0.0 - pick(outputs, labels)
 
     def backward(self) -> Array:
-        return self._subtract_targets(np.zeros_like(_need(self._outputs)))
+        gradient = np.zeros_like(_need(self._outputs))
+        subtract_targets(gradient, _need(self._labels), 0.0, self._total)
+        return gradient
 
 
 class MeanSquaredError(Loss):
@@ -248,15 +283,19 @@ class MeanSquaredError(Loss):
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
         targets = self.check_targets(targets, outputs.shape[1:])
         _check_batch(outputs, targets)
-        difference = self._difference = outputs - targets.astype(outputs.dtype, copy=False)
+        targets = device_of(outputs).asarray(targets.astype(outputs.dtype, copy=False))
+        return float(self.measure(outputs, targets, total))
+
+    def measure(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        difference = self._difference = outputs - targets
         self._count = (len(outputs) if total is None else total) * math.prod(outputs.shape[1:])
-        return float(np.vdot(difference, difference)) / self._count
+        return number(squared_norm(difference)) / self._count
 
     def backward(self) -> Array:
         return _need(self._difference) * (2 / self._count)
 
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
-        targets = np.asarray(targets)
+        targets = to_host(targets)
         if targets.dtype.kind != "f":
             raise ValueError(
                 f"targets: MeanSquaredError expects floats, got dtype {targets.dtype}; "
@@ -274,6 +313,12 @@ class MeanSquaredError(Loss):
             raise ValueError(f"targets: expected finite numbers, got {targets[first]} at index {first}")
         checked: Array = targets
         return checked
+
+
+@operation
+def squared_norm(x: Array) -> Any:
+    """sum x^2 over all elements."""
+    return np.vdot(x, x)
 
 
 BY_NAME: dict[str, type[Loss]] = {

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinynet.backend import operation
 from tinynet.checks import check_positive_int
 from tinynet.types import Array
 
@@ -17,6 +18,19 @@ def accuracy(labels: Any, predicted: Any) -> float:
     """
     labels, predicted = _check_pair(labels, predicted)
     return float(np.count_nonzero(labels == predicted)) / len(labels)
+
+
+@operation
+def record(meter: Array, value: Any, outputs: Array, labels: Array | None) -> None:
+    """Add a batch to a meter (4,): the sum of losses, right answers, examples; and, last, the batch's loss.
+
+    Args: value: the batch's mean loss; outputs (n, ...); labels (n,), or None for regression.
+    """
+    meter[0] += value * len(outputs)
+    meter[2] += len(outputs)
+    meter[3] = value
+    if labels is not None:
+        meter[1] += np.count_nonzero(outputs.argmax(axis=1) == labels)
 
 
 def confusion_matrix(labels: Any, predicted: Any, classes: int | None = None) -> Array:

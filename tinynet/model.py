@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinynet import architecture, heads, inference, random, storage, summary, training
+from tinynet.backend import CPU, Device, DeviceError, check_device, get_device, to_host
 from tinynet.batches import Augment
 from tinynet.callbacks import Callback
 from tinynet.checks import batch_shape, check_dtype, check_shape
 from tinynet.history import History
 from tinynet.layers import Dropout, Layer
-from tinynet.layers.chain import backward_through
+from tinynet.layers.chain import backward_through, forward_through
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.parameters import Parameters, walk
@@ -32,8 +33,8 @@ class Sequential:
         input_shape: the shape of one example, without the batch axis: (28, 28).
         seed: for initial values, shuffles and dropout; None draws one, kept as ``model.seed``.
         dtype: "float32" or "float64".
-        device: "cpu".
-    Raises: ValueError: naming the layer that can't take its input, and the mend.
+        device: "cpu"; "gpu", by way of CuPy; or "auto", the GPU where there is one.
+    Raises: ValueError: naming the layer that can't take its input, and the mend. DeviceError: if there is no GPU.
     """
 
     def __init__(
@@ -44,11 +45,8 @@ class Sequential:
         dtype: Any = "float32",
         device: str = "cpu",
     ) -> None:
-        if device != "cpu":
-            raise ValueError(
-                f"device: expected 'cpu', the only one that this version of tinynet has; got {device!r}"
-            )
-        self.device = device
+        target = get_device(device)
+        self.device = CPU  # initial values are drawn there, so that both devices begin alike
         self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
         self.input_shape: Shape = check_shape("input_shape", input_shape)
@@ -66,6 +64,7 @@ class Sequential:
         self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
         for index, layer in enumerate(self._dropouts):
             layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
+        self._move(self.dtype, target)
 
     # -- building ---------------------------------------------------------------------------------
 
@@ -114,12 +113,12 @@ class Sequential:
 
     def run(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
         """`forward` through some of the layers, which must include the first."""
+        check_device(x, self.device, "x")
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"x: expected shape (batch, {str(self.input_shape)[1:]}, got {x.shape}")
         if x.dtype != self.dtype:
             x = self._cast_into_buffer(x) if training else x.astype(self.dtype)
-        for layer in layers:
-            x = layer.forward(x, training)
+        x = forward_through(layers, x, training)
         if x.shape[1:] != self.output_shape:
             raise ValueError(
                 f"the model was built for outputs {batch_shape(self.output_shape)} and gave {x.shape}: the build of "
@@ -129,7 +128,7 @@ class Sequential:
 
     def _cast_into_buffer(self, x: Array) -> Array:
         if self._input is None or len(self._input) < len(x):
-            self._input = np.empty(x.shape, self.dtype)
+            self._input = self.device.empty(x.shape, self.dtype)
         buffer = self._input[: len(x)]
         np.copyto(buffer, x, casting="unsafe")
         return buffer
@@ -149,17 +148,31 @@ class Sequential:
         Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is the part of it that
             begins at ``first_row``.
         """
-        layers, loss = self.fuse(loss)
         self.begin_step(first_row)
+        layers, loss = self.fuse(loss)
         self.outputs = self.run(layers, x, training=True)
         value = loss.forward(self.outputs, y, total)
         backward_through(layers, loss.backward(), needs_input_grad=False)
         return value
 
-    def begin_step(self, first_row: int = 0) -> None:
-        """Count a training step, and tell the dropout layers: each step has masks of its own."""
+    def gradients(self, x: Array, y: Array, loss: Loss) -> Any:
+        """As `loss_and_gradients`, within a step that has begun, for targets that are checked and on the device.
+
+        The loss of a model on the GPU stays there, an array ().
+        """
+        layers, loss = self.fuse(loss)
+        self.outputs = self.run(layers, x, training=True)
+        value = loss.measure(self.outputs, y)
+        backward_through(layers, loss.backward(), needs_input_grad=False)
+        return value
+
+    def begin_step(self, first_row: int = 0, step: Any = None) -> None:
+        """Count a training step, and tell the dropout layers: each step has masks of its own.
+
+        Args: step: what dropout counts by; an array () on the GPU is read when the masks are drawn.
+        """
         for layer in self._dropouts:
-            layer.step, layer.first_row = self.step, first_row
+            layer.step, layer.first_row = self.step if step is None else step, first_row
         self.step += 1
 
     def check_head(self, loss: Loss) -> None:
@@ -309,18 +322,27 @@ class Sequential:
 
     def get_weights(self) -> list[Array]:
         """Copies of the parameters and the state, layer by layer: for Dense ``[W, b]``."""
-        return [array.copy() for array in self.named_weights().values()]
+        return [np.array(to_host(array)) for array in self.named_weights().values()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Copy in what `get_weights` gave; raises ValueError, and changes nothing, if a shape differs."""
         architecture.assign_in_order(self.named_weights(), weights)
 
-    def copy(self, dtype: Any = None) -> "Sequential":
-        """A model of its own with the same values, in another dtype if one is given."""
+    def copy(self, dtype: Any = None, device: str | None = None) -> "Sequential":
+        """A model of its own with the same values, in another dtype or on another device if one is given."""
+        target = self.device if device is None else get_device(device)
         clone = copy.deepcopy(self)
-        if dtype is not None:
-            clone._to_dtype(check_dtype(dtype))
+        clone._move(self.dtype if dtype is None else check_dtype(dtype), target)
         return clone
+
+    def to(self, device: str) -> "Sequential":
+        """Move the model, in place, and return it: parameters, gradients and state. An optimizer follows in `fit`.
+
+        Args: device: "cpu", "gpu" or "auto".
+        Raises: DeviceError: if there is no GPU, and nothing has changed.
+        """
+        self._move(self.dtype, get_device(device))
+        return self
 
     def replica(self) -> "Sequential":
         """Layers that share this model's parameters and state, with gradients, caches and buffers of their own."""
@@ -333,14 +355,31 @@ class Sequential:
         twin._dropouts = [layer for _, layer in twin.walk() if isinstance(layer, Dropout)]
         return twin
 
-    def _to_dtype(self, dtype: np.dtype[Any]) -> None:
-        self.dtype, self.outputs, self._input = dtype, None, None
+    def _move(self, dtype: np.dtype[Any], device: Device) -> None:
+        if (dtype, device) == (self.dtype, self.device):
+            return
+        # All that can fail for want of memory comes first.
+        state = [
+            (layer, name, device.asarray(getattr(layer, name).astype(dtype)))
+            for _, layer in self.walk()
+            for name in layer.state_names
+        ]
+        self._parameters.move(dtype, device)
+        for layer, name, array in state:
+            layer.bind(name, array)
+        self.dtype, self.device = dtype, device
+        self.forget()
+        for _, layer in self.walk():
+            layer.dtype, layer.device = dtype, device
+
+    def forget(self) -> None:
+        """Give up the memory that steps work in; the next one takes it anew."""
+        self.outputs = self._input = None
         for _, layer in self.walk():
             layer.forget()
-            layer.dtype = dtype
-            for name in layer.state_names:
-                layer.bind(name, getattr(layer, name).astype(dtype))
-        self._parameters.to_dtype(dtype)
+        for layer in self._dropouts:
+            if not isinstance(layer.step, int):
+                layer.step = self.step  # in place of a training run's memory on the GPU
 
     def __copy__(self) -> "Sequential":
         return self.copy()  # two models that share layers but not vectors would be neither one nor two
@@ -371,7 +410,8 @@ class Sequential:
 
         Raises: ModelFileError: if a layer's arguments can't be written as JSON.
         """
-        storage.save(path, architecture.describe(self), self.named_weights())
+        arrays = {name: to_host(array) for name, array in self.named_weights().items()}
+        storage.save(path, architecture.describe(self), arrays)
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
@@ -379,9 +419,11 @@ class Sequential:
 
 
 def load_model(
-    path: str | os.PathLike[str], custom_layers: Mapping[str, type[Layer]] | None = None
+    path: str | os.PathLike[str],
+    custom_layers: Mapping[str, type[Layer]] | None = None,
+    device: str = "cpu",
 ) -> Sequential:
-    """The model in a file that `Sequential.save` wrote.
+    """The model in a file that `Sequential.save` wrote, whichever device that was on.
 
     Nothing in a file is imported or evaluated: layers are made from tinynet's own classes, and from those in
     ``custom_layers``, a mapping of class name to class. Its arrays are held against what the layers declare before
@@ -396,7 +438,9 @@ def load_model(
         model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
         architecture.restore(model, description)
         architecture.assign(model.named_weights(), arrays)
+        return model.to(device)
+    except DeviceError:
+        raise
     except architecture.ERRORS as error:
         cause = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {cause}") from error
-    return model

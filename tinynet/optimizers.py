@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinynet import parallel
+from tinynet.backend import device_of, operation, to_host
 from tinynet.checks import check_number
 from tinynet.types import Array
 
@@ -71,9 +72,11 @@ class Optimizer:
             f"learning rate at step {self.step_count}", self._learning_rate(self.step_count), 0, math.inf
         )
 
-    def update(
-        self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
-    ) -> None:
+    def step_size(self, learning_rate: float) -> float:
+        """What the formula takes of learning rate and step count, as one number: the learning rate itself."""
+        return learning_rate
+
+    def update(self, params: Array, grads: Array, step_size: float, scratch: Array, **slots: Array) -> None:
         """The formula, in place on one range of the vectors; element by element, as large ranges are cut in two."""
         raise NotImplementedError(f"{type(self).__name__} defines no update(params, grads, ...)")
 
@@ -93,36 +96,58 @@ class Optimizer:
         Raises: ValueError: if the optimizer has begun with a model of another size or dtype.
         """
         self.prepare(params)
+        step_size, kept = self.next_step()
+        self.apply(params, grads, step_size, kept, decay_size, ranges)
+        if self.step_count % _FLUSH_EVERY == 0 and isinstance(params, np.ndarray):
+            self._flush_denormals()
+
+    def next_step(self) -> tuple[float, float]:
+        """Count a step. Returns: what `apply` takes: the step's size, and the factor of decay, which is 1 without."""
         learning_rate = self.current_learning_rate()
+        self.step_count += 1
+        decays = self.weight_decay and self.decoupled
+        return self.step_size(learning_rate), 1 - learning_rate * self.weight_decay if decays else 1.0
+
+    def apply(
+        self,
+        params: Array,
+        grads: Array,
+        step_size: Any,
+        kept: Any,
+        decay_size: int | None = None,
+        ranges: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """A step whose numbers `next_step` has given: floats or, for parameters on the GPU, arrays () there."""
         decay_size = params.size if decay_size is None else decay_size
         ranges = [(0, params.size)] if ranges is None else ranges
-
         penalty = self.weight_decay if not self.decoupled else 0.0
         if penalty or self.clip_norm is not None:
             grads = self._penalise_and_clip(params, grads, decay_size, ranges, penalty)
-
         assert self._scratch is not None
-        self.step_count += 1
         scratch = self._scratch
 
         def work(start: int, stop: int) -> None:
             decay_stop = min(decay_size, stop)
             if self.weight_decay and self.decoupled and start < decay_stop:
-                params[start:decay_stop] *= 1 - learning_rate * self.weight_decay
+                params[start:decay_stop] *= kept
             slots = {name: slot[start:stop] for name, slot in self.slots.items()}
-            self.update(params[start:stop], grads[start:stop], learning_rate, scratch[start:stop], **slots)
+            self.update(params[start:stop], grads[start:stop], step_size, scratch[start:stop], **slots)
 
+        divide = parallel.in_halves if isinstance(params, np.ndarray) else _whole
         for start, stop in ranges:
-            parallel.in_halves(work, start, stop)
-        if self.step_count % _FLUSH_EVERY == 0:
-            self._flush_denormals()
+            divide(work, start, stop)
 
     def prepare(self, params: Array) -> None:
-        """Allocate the slots for these parameters, or check that they are the ones it began with."""
-        if self._scratch is None:
-            self._scratch = np.empty_like(params)
+        """Allocate the slots for these parameters, or check that they are the ones it began with.
+
+        Slots go where the parameters are.
+        """
+        if self._scratch is None or type(self._scratch) is not type(params):
+            self._scratch, self._gradient = np.empty_like(params), None
+            device = device_of(params)
             for name in self.slot_names:
-                self.slots.setdefault(name, np.zeros_like(params))
+                slot = self.slots.get(name)
+                self.slots[name] = np.zeros_like(params) if slot is None else device.asarray(slot)
         for own in (self._scratch, *self.slots.values()):
             if own.shape != params.shape or own.dtype != params.dtype:
                 raise ValueError(
@@ -141,9 +166,7 @@ class Optimizer:
             assert self._scratch is not None
             gradient[:decay_size] += np.multiply(params[:decay_size], penalty, out=self._scratch[:decay_size])
         if self.clip_norm is not None:
-            norm = math.hypot(*(gradient_norm(gradient[start:stop]) for start, stop in ranges))
-            if norm > self.clip_norm:
-                gradient *= self.clip_norm / norm
+            clip(gradient, ranges, self.clip_norm)
         return gradient
 
     def _flush_denormals(self) -> None:
@@ -161,7 +184,7 @@ class Optimizer:
         """What a later run needs to go on: ``step_count``, and a copy of each slot."""
         return {
             "step_count": self.step_count,
-            "slots": {name: slot.copy() for name, slot in self.slots.items()},
+            "slots": {name: np.array(to_host(slot)) for name, slot in self.slots.items()},
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -183,6 +206,18 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(learning_rate={self.learning_rate!r}, step_count={self.step_count})"
+
+
+def _whole(work: Callable[[int, int], None], start: int, stop: int) -> None:
+    work(start, stop)
+
+
+@operation
+def clip(gradient: Array, ranges: Sequence[tuple[int, int]], clip_norm: float) -> None:
+    """Scale the gradient down to a norm of clip_norm, if that over the ranges is larger."""
+    norm = math.hypot(*(gradient_norm(gradient[start:stop]) for start, stop in ranges))
+    if norm > clip_norm:
+        gradient *= clip_norm / norm
 
 
 def gradient_norm(gradient: Array) -> float:
@@ -229,12 +264,12 @@ class SGD(Optimizer):
         self,
         params: Array,
         grads: Array,
-        learning_rate: float,
+        step_size: float,
         scratch: Array,
         velocity: Array | None = None,
         **_: Array,
     ) -> None:
-        np.multiply(grads, -learning_rate, out=scratch)
+        np.multiply(grads, -step_size, out=scratch)
         if velocity is None:
             params += scratch
             return
@@ -271,9 +306,7 @@ class RMSprop(Optimizer):
         self.rho = check_number("RMSprop rho", rho, 0, 1, open_high=True)
         self.epsilon = check_number("RMSprop epsilon", epsilon, 1e-30, 1)
 
-    def update(
-        self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
-    ) -> None:
+    def update(self, params: Array, grads: Array, step_size: float, scratch: Array, **slots: Array) -> None:
         v = slots["v"]
         np.multiply(grads, grads, out=scratch)
         scratch *= 1 - self.rho
@@ -282,7 +315,7 @@ class RMSprop(Optimizer):
         np.add(v, self.epsilon, out=scratch)
         np.sqrt(scratch, out=scratch)
         np.divide(grads, scratch, out=scratch)
-        scratch *= learning_rate
+        scratch *= step_size
         params -= scratch
 
 
@@ -292,7 +325,8 @@ class Adam(Optimizer):
     m = beta_1 m + (1 - beta_1) g     v = beta_2 v + (1 - beta_2) g^2
     p -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)  m / (sqrt(v) + epsilon)
 
-    Kept are m / (1 - beta_1) and v / (1 - beta_2), which saves two of twelve passes over the parameters.
+    Kept are M = m / (1 - beta_1) and V = v / (1 - beta_2), which saves two of twelve passes over the parameters: the
+    step is size M / (sqrt(V) + epsilon / sqrt(1 - beta_2)), where size takes in all other factors.
 
     Args: learning_rate; beta_1, beta_2 in [0, 1); epsilon above 0; the rest as in `Optimizer`.
     Source: Kingma & Ba 2015, with epsilon where the end of its section 2 and Keras have it.
@@ -315,23 +349,39 @@ class Adam(Optimizer):
         self.beta_2 = check_number("Adam beta_2", beta_2, 0, 1, open_high=True)
         self.epsilon = check_number("Adam epsilon", epsilon, 1e-30, 1)
 
-    def update(
-        self, params: Array, grads: Array, learning_rate: float, scratch: Array, **slots: Array
-    ) -> None:
-        m, v, t = slots["m"], slots["v"], self.step_count
-        m *= self.beta_1
-        m += grads
-        v *= self.beta_2
-        v += np.multiply(grads, grads, out=scratch)
-        # With the kept moments M = m / (1 - beta_1) and V = v / (1 - beta_2), the step is
-        # size M / (sqrt(V) + epsilon / root), root = sqrt(1 - beta_2).
-        root = math.sqrt(1 - self.beta_2)
-        size = learning_rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t) * (1 - self.beta_1) / root
-        np.sqrt(v, out=scratch)
-        scratch += self.epsilon / root
-        np.divide(m, scratch, out=scratch)
-        scratch *= size
-        params -= scratch
+    def step_size(self, learning_rate: float) -> float:
+        t, root = self.step_count, math.sqrt(1 - self.beta_2)
+        return learning_rate * math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t) * (1 - self.beta_1) / root
+
+    def update(self, params: Array, grads: Array, step_size: float, scratch: Array, **slots: Array) -> None:
+        epsilon = self.epsilon / math.sqrt(1 - self.beta_2)
+        adam_update(
+            params, grads, slots["m"], slots["v"], scratch, step_size, self.beta_1, self.beta_2, epsilon
+        )
+
+
+@operation
+def adam_update(
+    params: Array,
+    grads: Array,
+    m: Array,
+    v: Array,
+    scratch: Array,
+    step_size: Any,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> None:
+    """m = beta_1 m + g     v = beta_2 v + g^2     p -= step_size m / (sqrt(v) + epsilon)"""
+    m *= beta_1
+    m += grads
+    v *= beta_2
+    v += np.multiply(grads, grads, out=scratch)
+    np.sqrt(v, out=scratch)
+    scratch += epsilon
+    np.divide(m, scratch, out=scratch)
+    scratch *= step_size
+    params -= scratch
 
 
 class AdamW(Adam):

@@ -9,7 +9,7 @@ import copy
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def blas_threads(count: int) -> Iterator[None]:
 
 
 def in_halves(work: Callable[[int, int], None], start: int, stop: int) -> None:
-    """``work(start, stop)``, or for large ranges ``work`` on both halves at once.
+    """``work(start, stop)``, or for large ranges ``work`` on both halves at once; for arrays on the CPU.
 
     For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
     where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
@@ -155,6 +155,9 @@ class _TeamShard(Shard):
         for part in slots[2:]:
             total += part
         return total
+
+    def sums(self, *arrays: Array) -> Sequence[Array]:
+        return list(self.sum(np.stack(arrays)))
 
     def __reduce__(self) -> tuple[type[Shard], tuple[()]]:
         return Shard, ()  # a copy of the model, made meanwhile, has its batches for itself

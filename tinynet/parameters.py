@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
+from tinynet.backend import Device
 from tinynet.layers import Layer
 from tinynet.types import Array, Shape
 
@@ -86,7 +87,8 @@ class Parameters:
                 ranges.append((start, stop))
         return ranges
 
-    def to_dtype(self, dtype: np.dtype[Any]) -> None:
-        """Change both vectors' dtype, and with it every view."""
-        self.values, self.grads = self.values.astype(dtype), self.grads.astype(dtype)
+    def move(self, dtype: np.dtype[Any], device: Device) -> None:
+        """Bring both vectors to another dtype or device, and with them every view."""
+        values, grads = (device.asarray(vector.astype(dtype)) for vector in (self.values, self.grads))
+        self.values, self.grads = values, grads
         self.bind()

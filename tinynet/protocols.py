@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tinynet.backend import Device
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.types import Array, Shape
@@ -18,6 +19,7 @@ class Model(Protocol):
     input_shape: Shape
     output_shape: Shape
     dtype: np.dtype[Any]
+    device: Device
     seed: int
     step: int
     epoch: int
@@ -38,7 +40,15 @@ class Model(Protocol):
         self, x: Array, y: Array, loss: Loss, total: int | None = None, first_row: int = 0
     ) -> float: ...
 
+    def gradients(self, x: Array, y: Array, loss: Loss) -> Any: ...
+
+    def begin_step(self, first_row: int = 0, step: Any = None) -> None: ...
+
+    def copy(self, dtype: Any = None, device: str | None = None) -> "Model": ...
+
     def replica(self) -> "Model": ...
+
+    def forget(self) -> None: ...
 
     def trainable_ranges(self) -> list[tuple[int, int]]: ...
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.backend import device_of, to_host
 from tinynet.callbacks import Callback, state_entry
 from tinynet.checks import check_number, check_positive_int
 from tinynet.protocols import Model
@@ -33,7 +34,7 @@ def prunable_weights(model: Model) -> dict[str, Array]:
 def sparsity_of(model: Model) -> float:
     """The share of the prunable weights that are 0."""
     weights = prunable_weights(model).values()
-    zeros = sum(array.size - int(np.count_nonzero(array)) for array in weights)
+    zeros = sum(array.size - int(np.count_nonzero(to_host(array))) for array in weights)
     return zeros / max(sum(array.size for array in weights), 1)
 
 
@@ -53,7 +54,7 @@ def magnitude_masks(model: Model, sparsity: float, scope: str = "global") -> dic
     weights = prunable_weights(model)
     if not weights:
         raise ValueError("the model has no weights to prune: no layer that trains has any")
-    magnitudes = {name: np.abs(array).reshape(-1) for name, array in weights.items()}
+    magnitudes = {name: np.abs(to_host(array)).reshape(-1) for name, array in weights.items()}
     if scope == "layer":
         return {name: _largest(magnitudes[name], sparsity).reshape(weights[name].shape) for name in weights}
     kept = _largest(np.concatenate(list(magnitudes.values())), sparsity)
@@ -87,7 +88,7 @@ def _apply(model: Model, masks: Mapping[str, Array]) -> None:
     weights = prunable_weights(model)
     for name, mask in masks.items():
         if name in weights:  # else frozen since: nothing moves it
-            weights[name] *= mask
+            weights[name] *= device_of(weights[name]).asarray(mask)
 
 
 class MagnitudePruning(Callback):
@@ -139,7 +140,7 @@ class MagnitudePruning(Callback):
                     "to choose from; freeze that layer, train it first, or prune less"
                 )
             self.step, self.initial = 0, sparsity_of(run.model)
-            self.masks = {name: array != 0 for name, array in weights.items()}
+            self.masks = {name: to_host(array) != 0 for name, array in weights.items()}
             self._prune(run.model)
         _apply(run.model, self.masks)
 

@@ -9,9 +9,35 @@ from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
 
 
+class Meter:
+    """What an epoch has measured so far."""
+
+    def __init__(self) -> None:
+        self.set(0.0, 0, 0)
+
+    def set(self, loss_sum: float, correct: int, examples: int) -> None:
+        """Begin with these: the sum of the examples' losses, how many were right, and how many there were."""
+        self._loss_sum, self._correct, self.examples = loss_sum, correct, examples
+        self._batch_loss = math.nan
+
+    def add(self, batch_loss: float, correct: int, examples: int) -> None:
+        """Add a batch."""
+        self._batch_loss = batch_loss
+        self._loss_sum += batch_loss * examples
+        self._correct += correct
+        self.examples += examples
+
+    def read(self) -> tuple[float, int, float]:
+        """The sum of the examples' losses, how many were right, and the last batch's loss."""
+        return self._loss_sum, self._correct, self._batch_loss
+
+
 @dataclass
 class Run:
-    """A training run. Epochs and batches count from 0; a callback may set ``stop_training``."""
+    """A training run. Epochs and batches count from 0; a callback may set ``stop_training``.
+
+    On the GPU, the loss is there: who asks for ``batch_loss``, `mean_loss` or `mean_accuracy` waits for it.
+    """
 
     model: Model
     optimizer: Optimizer
@@ -20,16 +46,19 @@ class Run:
     steps_per_epoch: int
     has_validation: bool
     history: History = field(default_factory=History)
-    batch_loss: float = math.nan  # of the last batch, before its update
+    meter: Meter = field(default_factory=Meter)
+    learning_rate: float = math.nan  # of the last update
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False
     resumed: bool = False  # from a checkpoint
     first_batch: int = 0  # of its first epoch, if that had begun already
-    _loss_sum: float = 0.0
-    _correct: int = 0
-    _examples: int = 0
     _seconds: float = 0.0
+
+    @property
+    def batch_loss(self) -> float:
+        """The loss of the last batch, before its update."""
+        return self.meter.read()[2]
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -40,8 +69,8 @@ class Run:
 
     def mean_loss(self) -> float:
         """The mean training loss of this epoch so far."""
-        return self._loss_sum / max(self._examples, 1)
+        return self.meter.read()[0] / max(self.meter.examples, 1)
 
     def mean_accuracy(self) -> float:
         """The training accuracy of this epoch so far."""
-        return self._correct / max(self._examples, 1)
+        return self.meter.read()[1] / max(self.meter.examples, 1)

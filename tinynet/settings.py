@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import parallel
+from tinynet.backend import to_host
 from tinynet.batches import ArrayBatches, Batches
 from tinynet.callbacks import Callback
 from tinynet.layers import Layer
@@ -141,7 +142,7 @@ def _describe_data(x: Array, y: Array) -> str:
     for array in (x, y):
         every = 1 if array is y and y.nbytes <= _BYTES else -(-len(x) // count)
         for part in (array[::every], array[-1:]):
-            sha256.update(np.ascontiguousarray(part).data)
+            sha256.update(np.ascontiguousarray(to_host(part)).data)
     return f"{len(x)} examples {x.shape[1:]} {x.dtype}, SHA-256 {sha256.hexdigest()[:16]}"
 
 
@@ -167,9 +168,8 @@ def rate_at(learning_rate: Any, step: int) -> float | str:
         return repr(error)
 
 
-def environment(workers: int) -> dict[str, Any]:
+def environment(workers: int, device: str) -> dict[str, Any]:
     """What rounding depends on."""
-
     libraries = parallel.blas_info()
     own = [library for library in libraries if "numpy" in library["filepath"]] or libraries
     return {
@@ -179,4 +179,5 @@ def environment(workers: int) -> dict[str, Any]:
         "BLAS": ", ".join(f"{one['internal_api']} {one['version']} {one.get('architecture')}" for one in own),
         "BLAS threads": max((one["num_threads"] for one in own), default=0),
         "workers": workers,
+        "device": device,
     }

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet import layers as library
+from tinynet.backend import to_host
 from tinynet.checks import check_number
 from tinynet.layers import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Residual
 from tinynet.model import Sequential
@@ -83,7 +84,7 @@ def prune_units(
             "and what a Residual adds its input to, keep their shape"
         )
     kept = {path: _kept(path, found[path], wanted[path], criterion) for path in wanted}
-    return _smaller(model, kept)
+    return _smaller(model.copy(device="cpu"), kept).to(model.device.name)
 
 
 # -- which layers --------------------------------------------------------------------------------------
@@ -138,12 +139,12 @@ def _scores(path: str, found: _Prunable, criterion: str) -> Array:
         raise ValueError(f"criterion: expected one of {', '.join(CRITERIA)}, got {criterion!r}")
     layer, norm = found
     if criterion == "l1" or (criterion == "auto" and norm is None):
-        scores: Array = np.abs(layer.W).reshape(-1, layer.W.shape[-1]).sum(axis=0)
+        scores: Array = np.abs(to_host(layer.W)).reshape(-1, layer.W.shape[-1]).sum(axis=0)
         return scores
     if norm is None:
         raise ValueError(f"criterion 'gamma': no BatchNorm stands behind layer {path}; take 'auto' or 'l1'")
     # Behind Flatten a unit, which was a channel, has a gamma at each of its places.
-    gamma: Array = np.abs(norm.gamma).reshape(-1, layer.W.shape[-1]).mean(axis=0)
+    gamma: Array = np.abs(to_host(norm.gamma)).reshape(-1, layer.W.shape[-1]).mean(axis=0)
     return gamma
 
 
@@ -184,7 +185,7 @@ def _smaller(model: Sequential, kept: Mapping[str, Array]) -> Sequential:
     by_path = dict(walk(layers))
     for path, units in kept.items():
         setattr(by_path[path], _SIZE[type(by_path[path])], len(units))
-    smaller = Sequential(layers, model.input_shape, model.seed, model.dtype, model.device)
+    smaller = Sequential(layers, model.input_shape, model.seed, model.dtype)
     smaller.loss, smaller.fitted_on_bytes = copy.copy(model.loss), model.fitted_on_bytes
     smaller.step, smaller.epoch = model.step, model.epoch
 

@@ -16,22 +16,20 @@ from tinynet.batches import ArrayBatches, Augment, Batches, IterableBatches
 from tinynet.callbacks import Callback, EpochTable, ProgressBar
 from tinynet.checkpoint import Checkpoint
 from tinynet.checks import check_bool, check_number, check_positive_int
+from tinynet.device_steps import DeviceSteps
 from tinynet.history import History
 from tinynet.interrupts import HeldInterrupt
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
 from tinynet.run import Run
+from tinynet.steps import HostSteps
 from tinynet.types import Array
 
-_REMEDY = "Try a smaller learning rate, clip_norm=1, or inputs scaled to 0..1"
+Steps = HostSteps | DeviceSteps
 
 # What is in training: (process, identity), so that a forked child may train its copies.
 _in_training: dict[tuple[int, int], object] = {}
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss or a parameter that became NaN or infinite: with the epoch, the batch and the first bad array."""
 
 
 def fit(
@@ -91,8 +89,11 @@ def fit(
     # The bar is first: it has to be gone when others print.
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
     active = [*([ProgressBar(leave=not has_table)] if verbose == 1 else []), *callbacks, *shown]
+    on_gpu = model.device.name == "gpu"
+    if on_gpu and workers not in (None, 1):
+        raise ValueError(f"workers: the GPU takes a batch whole; expected None or 1, got {workers}")
     if workers is None:
-        workers = parallel.workers_for(model, batch_size)
+        workers = 1 if on_gpu else parallel.workers_for(model, batch_size)
     threads = parallel.blas_threads_for(model.multiply_adds(), batch_size) if workers == 1 else 1
     # What overflows makes the loss NaN or infinite, which the loop reports with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
@@ -104,7 +105,11 @@ def fit(
         parallel.blas_threads(threads),
         quiet,
         parallel.Team(model, workers) as team,
+        model.device.running(),
+        ExitStack() as stack,
     ):
+        stepper = DeviceSteps(run, batches, active) if on_gpu else HostSteps(run, batches, team)
+        stack.callback(stepper.close)
         first, run.first_batch = saving.begin(run, callbacks, batches, validation, workers)
         last = first if run.stop_training else epochs  # a run that a callback has stopped is done
         run.epoch = min(first, epochs - 1)
@@ -115,7 +120,7 @@ def fit(
             optimizer.prepare(model.params)
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
             for run.epoch in range(first, last):
-                values = _train_epoch(run, batches, active, interrupt, team, saving)
+                values = _train_epoch(run, stepper, active, interrupt, saving)
                 if values is not None:
                     _end_epoch(run, values, validation, batch_size, active)
                     saving.write(run.epoch + 1, 0)
@@ -206,17 +211,15 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
 
 def _train_epoch(
     run: Run,
-    batches: Batches,
+    stepper: Steps,
     callbacks: Sequence[Callback],
     interrupt: HeldInterrupt,
-    team: parallel.Team,
     saving: Checkpoint,
 ) -> dict[str, float] | None:
     """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
-    model, optimizer, loss = run.model, run.optimizer, run.loss
-    good_state = {name: array.copy() for name, array in model.named_state().items()}
     if not run.first_batch:
-        run._loss_sum, run._correct, run._examples, run._seconds = 0.0, 0, 0, 0.0
+        run.meter.set(0.0, 0, 0)
+        run._seconds = 0.0
     for callback in callbacks:
         callback.on_epoch_begin(run)
     first, run.first_batch = run.first_batch, 0
@@ -226,42 +229,26 @@ def _train_epoch(
     ]
 
     started = time.perf_counter() - run._seconds
-    for run.batch, (x, y) in enumerate(batches.epoch(model.epoch, first), first):
-        value = team.loss_and_gradients(x, y, loss)
-        if not math.isfinite(value):
-            culprit = model.first_non_finite(x)
-            _restore_state(model, good_state)
-            raise NonFiniteError(
-                f"epoch {run.epoch + 1}, batch {run.batch + 1}: the loss is {value}; the first bad array is {culprit}. "
-                f"No update was made with this batch. {_REMEDY}"
-            )
-        rate = optimizer.current_learning_rate()
-        optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
-        run.batch_loss = value
-        run._loss_sum += value * len(x)
-        run._examples += len(x)
-        if loss.is_classification:
-            assert model.outputs is not None
-            run._correct += int(np.count_nonzero(model.outputs.argmax(axis=1) == y))
+    for run.batch in stepper.epoch(first):
         for callback in each_batch:
             callback.on_batch_end(run)
         if run.stop_training:
             break
         done = run.batch + 1
         if done < run.steps_per_epoch and (interrupt.pending or (every and done % every == 0)):
-            _check_parameters(run, x)
+            stepper.settle()
             run._seconds = time.perf_counter() - started
             saving.write(run.epoch, done)
             if interrupt.pending:
                 return None
+    stepper.settle()
     seconds = time.perf_counter() - started
 
-    _check_parameters(run, x)
-    model.epoch += 1
+    run.model.epoch += 1
     return {
         "loss": run.mean_loss(),
         "accuracy": run.mean_accuracy(),
-        "learning_rate": rate,
+        "learning_rate": run.learning_rate,
         "seconds": seconds,
     }
 
@@ -280,19 +267,3 @@ def _end_epoch(
     run.history.append({name: values[name] for name in run.metric_names})
     for callback in callbacks:
         callback.on_epoch_end(run)
-
-
-def _check_parameters(run: Run, x: Array) -> None:
-    """Raises NonFiniteError if the last update, with the batch x, has spoilt a parameter."""
-    if not np.isfinite(run.model.params).all():
-        raise NonFiniteError(
-            f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
-            f"bad array is {run.model.first_non_finite(x)}. {_REMEDY}"
-        )
-
-
-def _restore_state(model: Model, good: dict[str, Array]) -> None:
-    """Take back running statistics that the bad batch has spoilt."""
-    for name, array in model.named_state().items():
-        if not np.isfinite(array).all():
-            array[...] = good[name]

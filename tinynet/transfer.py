@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from tinynet import storage
+from tinynet.backend import device_of, to_host
 from tinynet.model import Sequential
 from tinynet.types import Array
 
@@ -60,15 +59,15 @@ def transfer_weights(
             f"{'' if mend else f'; names: {names!r}'}"
         )
     for name, place in pairs:
-        targets[place][...] = arrays[name]
+        targets[place][...] = device_of(targets[place]).asarray(arrays[name])
     return places
 
 
 def _arrays(source: Source) -> dict[str, Array]:
     if isinstance(source, Sequential):
-        return source.named_weights()
+        return {name: to_host(array) for name, array in source.named_weights().items()}
     if isinstance(source, Mapping):
-        return {name: np.asarray(array) for name, array in source.items()}
+        return {name: to_host(array) for name, array in source.items()}
     if isinstance(source, (str, os.PathLike)):
         return storage.load(source)[1]  # no layer is made: a file with layers of your own will do
     raise TypeError(f"source: expected a model, a model file's path or arrays by name, got {source!r}")

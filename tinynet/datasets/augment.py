@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tinynet.backend import CPU, device_of, operation
 from tinynet.checks import check_number, check_positive_int
 from tinynet.types import Array
 
@@ -39,9 +40,7 @@ class RandomFlip:
     def __call__(self, x: Array, generator: np.random.Generator) -> Array:
         _check_batch(self, x, generator)
         mirrored = generator.random(len(x)) < self.probability  # (n,)
-        y = x.copy()
-        y[mirrored] = x[mirrored, :, ::-1]
-        return y
+        return flip_images(x, mirrored)
 
     def __repr__(self) -> str:
         return f"RandomFlip(probability={self.probability:g})"
@@ -76,11 +75,7 @@ class RandomShift:
             )
         # Where each image's window on the padded one begins: `pixels` is no move, less is a move down or right.
         up, left = generator.integers(0, 2 * p + 1, (2, n))  # (n,) each
-        padded = np.full((n, height + 2 * p, width + 2 * p, *x.shape[3:]), self.fill, x.dtype)
-        padded[:, p : p + height, p : p + width] = x
-        # Every window of an image's size, without copying; taking one for each image is one fast gather.
-        windows = sliding_window_view(padded, x.shape[1:], axis=tuple(range(1, x.ndim)))
-        return np.ascontiguousarray(windows[np.arange(n), up, left].reshape(x.shape))
+        return shift_images(x, up, left, p, self.fill)
 
     def __repr__(self) -> str:
         return f"RandomShift(pixels={self.pixels}, fill={self.fill:g})"
@@ -119,18 +114,43 @@ class RandomErasing:
                 f"{self!r}: expected images of at least {self.high} x {self.high} pixels, got {height} x {width}; "
                 "make size smaller"
             )
-        chosen = generator.random(n) < self.probability  # (n,)
-        size = generator.integers(self.low, self.high + 1, n)
+        chosen = generator.random((n,)) < self.probability
+        size = generator.integers(self.low, self.high + 1, (n,))
         top, left = generator.integers(0, height - size + 1), generator.integers(0, width - size + 1)
-        y = x.copy()
-        # A slice for each image takes half the time of one mask over all pixels.
-        for i, r, c, s in np.stack([np.arange(n), top, left, size], axis=1)[chosen].tolist():
-            y[i, r : r + s, c : c + s] = self.fill
-        return y
+        return erase_squares(x, chosen, top, left, size, self.fill)
 
     def __repr__(self) -> str:
         size = self.low if self.low == self.high else (self.low, self.high)
         return f"RandomErasing(size={size}, probability={self.probability:g}, fill={self.fill:g})"
+
+
+@operation
+def flip_images(x: Array, mirrored: Array) -> Array:
+    """Those of the images that ``mirrored`` (n,) says, mirrored left to right."""
+    y = x.copy()
+    y[mirrored] = x[mirrored, :, ::-1]
+    return y
+
+
+@operation
+def shift_images(x: Array, up: Array, left: Array, pixels: int, fill: float) -> Array:
+    """Each image's window that begins ``up`` and ``left`` (n,) on the image with so many pixels of fill around it."""
+    n, height, width = x.shape[:3]
+    padded = np.full((n, height + 2 * pixels, width + 2 * pixels, *x.shape[3:]), fill, x.dtype)
+    padded[:, pixels : pixels + height, pixels : pixels + width] = x
+    # Every window of an image's size, without copying; taking one for each image is one fast gather.
+    windows = sliding_window_view(padded, x.shape[1:], axis=tuple(range(1, x.ndim)))
+    return np.ascontiguousarray(windows[np.arange(n), up, left].reshape(x.shape))
+
+
+@operation
+def erase_squares(x: Array, chosen: Array, top: Array, left: Array, size: Array, fill: float) -> Array:
+    """The chosen images with fill in a square; all of them (n,)."""
+    y = x.copy()
+    # A slice for each image takes half the time of one mask over all pixels.
+    for i, r, c, s in np.stack([np.arange(len(x)), top, left, size], axis=1)[chosen].tolist():
+        y[i, r : r + s, c : c + s] = fill
+    return y
 
 
 class Compose:
@@ -169,8 +189,9 @@ def _hint(step: Any) -> str:
 
 def _check_batch(step: Step, x: Any, generator: Any, fill: float = 0.0) -> None:
     """Raises ValueError unless x is a batch of images, fill fits it, and there is a generator."""
-    if not isinstance(x, np.ndarray) or x.ndim not in (3, 4):
-        found = f"shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+    is_array = isinstance(x, np.ndarray) or device_of(x) is not CPU
+    if not is_array or x.ndim not in (3, 4):
+        found = f"shape {x.shape}" if is_array else type(x).__name__
         raise ValueError(
             f"{step!r}: expected images (n, height, width) or (n, height, width, channels), got {found}; "
             "reshape them, for instance x.reshape(-1, 28, 28)"

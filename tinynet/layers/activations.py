@@ -3,8 +3,11 @@
 At a kink the derivative is a convention: ReLU'(0) = 0 and LeakyReLU'(0) = negative_slope.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
+from tinynet.backend import operation
 from tinynet.checks import check_number
 from tinynet.layers.base import Layer
 from tinynet.types import Array
@@ -24,20 +27,41 @@ class ReLU(Layer):
     _y: Array | None = None
     _zeros: Array | None = None
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array, training: bool = False, bias: Array | None = None) -> Array:
+        """y = max(x + bias, 0); the bias is that of a Dense layer before it, which has left it to be added here."""
         if not training:
-            return np.maximum(x, 0)
-        zeros = self._zeros
-        if zeros is None or zeros.shape != x.shape or zeros.dtype != x.dtype:
-            zeros = self._zeros = np.zeros_like(x)
-        # With an array, NumPy's maximum is three times as fast as with the number 0.
-        y = self._y = np.maximum(x, zeros, out=self.buffer("y", x.shape, x.dtype, like=x))
+            return rectify(x, bias, None, None)
+        y = self._y = rectify(x, bias, self.buffer("y", x.shape, x.dtype, like=x), self._zeros_like)
         return y
 
     def backward(self, dy: Array) -> Array:
         y = self.cached(self._y)
-        passes = np.greater(y, 0, out=self.buffer("passes", y.shape, np.bool_, like=y))
-        return np.multiply(dy, passes, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
+        return rectify_backward(dy, y, self.buffer("dx", dy.shape, dy.dtype, like=dy), self.buffer)
+
+    def _zeros_like(self, x: Array) -> Array:
+        zeros = self._zeros
+        if zeros is None or zeros.shape != x.shape or zeros.dtype != x.dtype:
+            zeros = self._zeros = np.zeros_like(x)
+        return zeros
+
+
+@operation
+def rectify(x: Array, bias: Array | None, out: Array | None, zeros: Callable[[Array], Array] | None) -> Array:
+    """out = max(x + bias, 0), in a new array where out is None.
+
+    Args: zeros: gives zeros like x: with an array, NumPy's maximum is three times as fast as with the number 0.
+    """
+    if bias is not None:
+        x = out = np.add(x, bias, out=out)
+    y: Array = np.maximum(x, 0 if zeros is None else zeros(x), out=out)
+    return y
+
+
+@operation
+def rectify_backward(dy: Array, y: Array, out: Array, buffer: Callable[..., Array]) -> Array:
+    """out = dy where y > 0, else 0."""
+    passes = np.greater(y, 0, out=buffer("passes", y.shape, np.bool_, like=y))
+    return np.multiply(dy, passes, out=out)
 
 
 class LeakyReLU(Layer):
@@ -178,6 +202,7 @@ class LogSoftmax(Layer):
         return np.subtract(dy, dx, out=dx)
 
 
+@operation
 def softmax(x: Array) -> Array:
     """exp(x_i) / sum_j exp(x_j) over the last axis, as a new array."""
     y = x - np.maximum.reduce(x, axis=-1, keepdims=True)
@@ -186,6 +211,7 @@ def softmax(x: Array) -> Array:
     return y
 
 
+@operation
 def log_softmax(x: Array) -> Array:
     """x_i - log sum_j exp(x_j) over the last axis, as a new array."""
     y = x - np.maximum.reduce(x, axis=-1, keepdims=True)

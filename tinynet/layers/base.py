@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 
 from tinynet import initializers
+from tinynet.backend import CPU, Device, device_of
 from tinynet.checks import MAX_AXES, batch_shape
 from tinynet.initializers import Initializer
 from tinynet.types import Array, Memory, Shape
@@ -56,6 +57,7 @@ class Layer:
     input_shape: Shape | None = None  # set when the layer is built, both without the batch axis
     output_shape: Shape | None = None
     dtype: np.dtype[Any] = np.dtype(np.float32)
+    device: Device = CPU  # where parameters, state and buffers are
     _views: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
@@ -137,7 +139,7 @@ class Layer:
         size = math.prod(shape)
         memory = self._buffers.get(name)
         if memory is None or memory.dtype != dtype or memory.size < size:
-            memory = self._buffers[name] = np.empty(size, dtype)
+            memory = self._buffers[name] = self.device.empty(size, dtype)
         axes = range(len(shape)) if like is None else memory_order(like)
         ordered = memory[:size].reshape([shape[axis] for axis in axes])
         view = ordered.transpose(np.argsort(axes))
@@ -148,7 +150,7 @@ class Layer:
         """A function (name, shape) that gives a buffer in training, and a new array when nothing is to be kept."""
         if training:
             return lambda name, shape: self.buffer(name, shape, dtype)
-        return lambda name, shape: np.empty(shape, dtype)
+        return lambda name, shape: self.device.empty(shape, dtype)
 
     def cached(self, value: T | None) -> T:
         """What `forward` kept for `backward`; raises RuntimeError if it did not run."""
@@ -215,10 +217,10 @@ class Layer:
                     layer.trainable = value
             return
         view = self.__dict__[name]
-        array = np.asarray(value)
+        array = np.asarray(value) if device_of(value) is CPU else value
         if array.shape != view.shape:
             raise ValueError(f"{type(self).__name__}.{name}: expected shape {view.shape}, got {array.shape}")
-        view[...] = array
+        view[...] = self.device.asarray(array)
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up failed.

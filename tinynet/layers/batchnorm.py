@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinynet.backend import operation
 from tinynet.checks import check_number
 from tinynet.layers.base import Layer, memory_order
 from tinynet.layers.shard import WHOLE_BATCH, Shard
@@ -67,23 +68,17 @@ class BatchNorm(Layer):
 
         order = rows_order(x)
         if order is None:  # also where the features lie between other axes, and there is no view in rows
-            x = np.ascontiguousarray(x)
+            x = np.copy(x, order="C")
         x_hat, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("x_hat", "y"))
         rows, rows_hat, rows_y = (feature_rows(array, order) for array in (x, x_hat, y))  # (n, features)
-        m = self.shard.total(len(rows))
-        mean = self.shard.sum(sum_of_rows(rows)) / m
-        np.subtract(rows, mean, out=rows_hat)
-        var = self.shard.sum(np.einsum("nf,nf->f", rows_hat, rows_hat)) / m
-        inv_std = 1 / np.sqrt(var + self.epsilon)
-        rows_hat *= inv_std
-        np.multiply(rows_hat, self.gamma, out=rows_y)
-        rows_y += self.beta
+        mean, var = moments(rows, rows_hat, self.shard)
+        inv_std = standardize(rows, rows_hat, mean, var, self.epsilon, self.gamma, self.beta, rows_y)
 
         self._x_hat, self._inv_std, self._order = x_hat, inv_std, order
-        if m > 1 and self.shard.is_first:  # a single row has no variance to learn from
-            for running, batch in ((self.running_mean, mean), (self.running_var, var)):
-                running *= self.momentum
-                running += (1 - self.momentum) * batch
+        if (
+            self.shard.total(len(rows)) > 1 and self.shard.is_first
+        ):  # a single row has no variance to learn from
+            move_averages(self.running_mean, mean, self.running_var, var, self.momentum)
         return y
 
     def backward(self, dy: Array) -> Array | None:
@@ -95,20 +90,83 @@ class BatchNorm(Layer):
         x_hat = self.cached(self._x_hat)
         order = self._order
         rows, rows_hat = feature_rows(dy, order), feature_rows(x_hat, order)
-        self.dbeta[...] = sum_of_rows(rows)
-        np.einsum("nf,nf->f", rows, rows_hat, out=self.dgamma)
+        feature_sums(rows, rows_hat, self.dbeta, self.dgamma)
         if not self.needs_input_grad:
             return None
         m = self.shard.total(len(rows))
-        dgamma, dbeta = self.shard.sum(np.stack([self.dgamma, self.dbeta]))
+        dgamma, dbeta = self.shard.sums(self.dgamma, self.dbeta)
         dx = self.buffer("dx", x_hat.shape, dy.dtype, like=x_hat)
         rows_dx = feature_rows(dx, order)
-        np.multiply(rows_hat, dgamma, out=rows_dx)
-        rows_dx += dbeta
-        rows_dx /= -m
-        rows_dx += rows  # dy - (dbeta + x_hat dgamma) / m
-        rows_dx *= self.gamma * inv_std
+        batchnorm_dx(rows, rows_hat, dgamma, dbeta, m, self.gamma, inv_std, rows_dx)
         return dx
+
+
+# The formulas above, over rows of features (m, features) and vectors (features,).
+
+
+@operation
+def moments(rows: Array, centred: Array, shard: Shard) -> tuple[Array, Array]:
+    """mean = sum x / m     var = sum (x - mean)^2 / m     and x - mean, which is left in ``centred``."""
+    m = shard.total(len(rows))
+    mean = shard.sum(sum_of_rows(rows)) / m
+    np.subtract(rows, mean, out=centred)
+    return mean, shard.sum(np.einsum("nf,nf->f", centred, centred)) / m
+
+
+@operation
+def standardize(
+    rows: Array,
+    centred: Array,
+    mean: Array,
+    var: Array,
+    epsilon: float,
+    gamma: Array,
+    beta: Array,
+    y: Array,
+) -> Array:
+    """x_hat = (x - mean) / sqrt(var + epsilon), in place of x - mean     y = gamma x_hat + beta
+
+    Returns: 1 / sqrt(var + epsilon).
+    """
+    inv_std: Array = 1 / np.sqrt(var + epsilon)
+    centred *= inv_std
+    np.multiply(centred, gamma, out=y)
+    y += beta
+    return inv_std
+
+
+@operation
+def move_averages(running_mean: Array, mean: Array, running_var: Array, var: Array, momentum: float) -> None:
+    """running = momentum running + (1 - momentum) batch, for both."""
+    for running, batch in ((running_mean, mean), (running_var, var)):
+        running *= momentum
+        running += (1 - momentum) * batch
+
+
+@operation
+def feature_sums(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
+    """dbeta = sum dy     dgamma = sum dy x_hat"""
+    dbeta[...] = sum_of_rows(dy)
+    np.einsum("nf,nf->f", dy, x_hat, out=dgamma)
+
+
+@operation
+def batchnorm_dx(
+    dy: Array,
+    x_hat: Array,
+    dgamma: Array,
+    dbeta: Array,
+    m: int,
+    gamma: Array,
+    inv_std: Array,
+    dx: Array,
+) -> None:
+    """dx = gamma inv_std (dy - (dbeta + x_hat dgamma) / m)"""
+    np.multiply(x_hat, dgamma, out=dx)
+    dx += dbeta
+    dx /= -m
+    dx += dy
+    dx *= gamma * inv_std
 
 
 def sum_of_rows(rows: Array) -> Array:

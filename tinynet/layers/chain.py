@@ -1,14 +1,29 @@
-"""The backward pass through layers that follow each other."""
+"""The two passes through layers that follow each other."""
 
+import itertools
 from collections.abc import Sequence
 
+from tinynet.layers.activations import ReLU
 from tinynet.layers.base import Layer
+from tinynet.layers.dense import Dense
 from tinynet.types import Array
 
 
 def trains(layer: Layer) -> bool:
     """Whether the layer, or one inside it, has parameters that train."""
     return (layer.trainable and bool(layer.param_specs)) or any(map(trains, layer.children))
+
+
+def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
+    """y of the last layer. A Dense layer's bias is added by the ReLU behind it, in the same pass over the numbers."""
+    pairs = itertools.zip_longest(layers, layers[1:])
+    for layer, following in pairs:
+        if type(layer) is Dense and type(following) is ReLU and layer.use_bias:
+            x = following.forward(layer.product(x, training), training, layer.b)
+            next(pairs)
+        else:
+            x = layer.forward(x, training)
+    return x
 
 
 def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:

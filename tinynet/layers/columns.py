@@ -3,14 +3,10 @@
 import math
 from collections.abc import Iterator
 
-import numpy as np
-
-from tinynet.layers.patches import Patches
+from tinynet.backend import device_of, matmul
+from tinynet.layers.patches import Patches, add_windows, take_windows
 from tinynet.layers.windows import Windows
 from tinynet.types import Array, Memory
-
-# Columns are made for a few rows of windows at a time, so that they stay in the second-level cache with their outputs.
-_BLOCK = 1 << 17
 
 
 class Columns:
@@ -34,14 +30,14 @@ class Columns:
         y = memory("y", (c_out, *self.windows.output_shape, x.shape[3]))
         W_T = W.reshape(-1, c_out).T  # (c_out, kh kw c_in)
         for rows, columns in self._blocks(x, c_out, memory):
-            np.matmul(W_T, columns, out=y[:, rows].reshape(c_out, -1))
+            matmul(W_T, columns, out=y[:, rows].reshape(c_out, -1))
         return y, x
 
     def backward(
         self, dy: Array, x: Array, W: Array, dW: Array | None, needs_dx: bool, memory: Memory
     ) -> Array | None:
         """Write dW unless it is None; return dx if it is needed."""
-        c_out, c_in, n = W.shape[3], x.shape[0], x.shape[3]
+        c_out = W.shape[3]
         W_rows = W.reshape(-1, c_out)  # (kh kw c_in, c_out)
         dx = memory("dx padded", x.shape) if needs_dx else None
         if dx is not None:
@@ -51,29 +47,28 @@ class Columns:
             if dW is not None:
                 is_first = rows.start == 0
                 part = dW.reshape(W_rows.shape) if is_first else memory("dW part", W_rows.shape)
-                np.matmul(columns, dy_rows.T, out=part)
+                matmul(columns, dy_rows.T, out=part)
                 if not is_first:
                     dW += part.reshape(dW.shape)
             if dx is not None:
-                np.matmul(W_rows, dy_rows, out=columns)
-                self.patches.add(
-                    columns.reshape(*W.shape[:2], c_in, -1, self.windows.across.outputs, n), dx, rows
-                )
+                matmul(W_rows, dy_rows, out=columns)
+                add_windows(columns, dx, self.windows, rows)
         return None if dx is None else self.patches.cropped(dx, memory)
 
     def _blocks(
         self, x: Array, c_out: int, memory: Memory, gather: bool = True
     ) -> Iterator[tuple[slice, Array]]:
         """Some rows of windows after the other, and their columns, or without ``gather`` the place for them."""
-        patches = self.patches.view(x)
-        *window, outputs, across, n = patches.shape
-        height = math.prod(window)  # kh kw c_in
-        rows_at_once = min(outputs, max(1, _BLOCK // max(1, (height + c_out) * across * n)))
+        (outputs, across), n = self.windows.output_shape, x.shape[3]
+        height = self.windows.area * len(x)  # kh kw c_in
+        # Columns are made for a few rows of windows at a time, so that they stay in the cache with their outputs.
+        at_once = device_of(x).block_elements // max(1, (height + c_out) * across * n)
+        rows_at_once = min(outputs, max(1, at_once))
         block = memory("columns", (height * rows_at_once * across * n,))
         for start in range(0, outputs, rows_at_once):
             rows = slice(start, min(start + rows_at_once, outputs))
             width = (rows.stop - start) * across * n
             columns = block[: height * width].reshape(height, width)
             if gather:
-                np.copyto(columns.reshape(*window, rows.stop - start, across, n), patches[:, :, :, rows])
+                take_windows(x, self.windows, rows, columns)
             yield rows, columns

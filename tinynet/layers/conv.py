@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.backend import operation
 from tinynet.checks import check_bool, check_positive_int
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer
@@ -99,10 +100,16 @@ class Conv2D(Layer):
             dy = ordered
         dW = self.dW if self.trainable else None
         if self.trainable and self.use_bias:
-            np.einsum("op->o", dy.reshape(len(dy), -1), out=self.db)  # (c_out,)
+            sum_pixels(dy.reshape(len(dy), -1), self.db)  # (c_out,)
         dx = method.backward(dy, kept, self.W, dW, self.needs_input_grad, memory)
         return None if dx is None else channel_major(dx)
 
     def multiply_adds(self) -> int:
         assert self.output_shape is not None
         return int(self.W.size) * self.output_shape[0] * self.output_shape[1]
+
+
+@operation
+def sum_pixels(pixels: Array, out: Array) -> None:
+    """out = sum_p pixels, (channels, pixels of the batch) -> (channels,)."""
+    np.einsum("op->o", pixels, out=out)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinynet.backend import matmul, operation
 from tinynet.checks import batch_shape, check_bool, check_positive_int
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer
@@ -56,24 +57,34 @@ class Dense(Layer):
         return (self.units,)
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        out = self.buffer("y", (len(x), self.units), x.dtype) if training else None
-        y = np.matmul(x, self.W, out=out)  # (n, in) (in, out) -> (n, out)
+        y = self.product(x, training)
         if self.use_bias:
             y += self.b
+        return y
+
+    def product(self, x: Array, training: bool) -> Array:
+        """x W, to which `forward`, or a ReLU behind the layer, adds b."""
+        out = self.buffer("y", (len(x), self.units), x.dtype) if training else None
         if training:
             self._x = x
-        return y
+        return matmul(x, self.W, out=out)  # (n, in) (in, out) -> (n, out)
 
     def backward(self, dy: Array) -> Array | None:
         x = self.cached(self._x)
         if self.trainable:
-            np.matmul(x.T, dy, out=self.dW)  # (in, n) (n, out) -> (in, out)
+            matmul(x.T, dy, out=self.dW)  # (in, n) (n, out) -> (in, out)
             if self.use_bias:
-                np.add.reduce(dy, axis=0, out=self.db)  # (out,)
+                sum_rows(dy, self.db)  # (out,)
         if not self.needs_input_grad:
             return None
         dx = self.buffer("dx", x.shape, x.dtype, like=x)
-        return np.matmul(dy, self.W.T, out=dx)  # (n, out) (out, in) -> (n, in)
+        return matmul(dy, self.W.T, out=dx)  # (n, out) (out, in) -> (n, in)
 
     def multiply_adds(self) -> int:
         return int(self.W.size)
+
+
+@operation
+def sum_rows(rows: Array, out: Array) -> None:
+    """out = sum_n rows, (n, out) -> (out,)."""
+    np.add.reduce(rows, axis=0, out=out)

@@ -90,9 +90,7 @@ class DepthwiseConv2D(Layer):
             np.add.reduce(dy, axis=(2, 3, 4), out=self.db.reshape(dy.shape[:2]))
         if self.trainable:
             for (u, v), (down, across), (rows, columns) in self.windows.taps():
-                np.einsum(
-                    "cohwn,cmhwn->cm", x[:, :, rows, columns], dy[:, :, down, across], out=self.dW[u, v]
-                )
+                self.dW[u, v] = np.einsum("cohwn,cmhwn->cm", x[:, :, rows, columns], dy[:, :, down, across])
         if not self.needs_input_grad:
             return None
         dx = memory("dx", (len(x), *x.shape[2:]))

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from tinynet import random
+from tinynet.backend import operation
 from tinynet.checks import check_number
 from tinynet.layers.base import Layer
-from tinynet.types import Array, Shape
+from tinynet.types import Array
 
 _LEVELS = 1 << 16  # a unit is dropped where its 16 random bits are below rate * 2^16
 _UNITS_PER_BLOCK = 16  # Philox makes blocks of 256 bits
@@ -44,21 +45,29 @@ class Dropout(Layer):
     def forward(self, x: Array, training: bool = False) -> Array:
         if not training:
             return x
-        mask = self._mask = self.draw_mask(x.shape, x.dtype, like=x)
-        return np.multiply(x, mask, out=self.buffer("y", x.shape, x.dtype, like=x))
+        mask, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("mask", "y"))
+        drop(x, self.key, self.first_row, self.step, self.threshold, mask, y)
+        self._mask = mask
+        return y
 
     def backward(self, dy: Array) -> Array:
         return np.multiply(dy, self.cached(self._mask), out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
-    def draw_mask(self, shape: Shape, dtype: np.dtype[np.generic], like: Array | None = None) -> Array:
-        """The mask of this step, for rows ``first_row`` onwards: 0 or 1 / (1 - rate), shape as given."""
-        rows, units = shape[0], math.prod(shape[1:])
-        blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks a row, so that any row can be drawn alone
-        philox = np.random.Philox(key=self.key, counter=(self.first_row * blocks, self.step, 0, 0))
-        bits = philox.random_raw(rows * blocks * 4).view(np.uint16).reshape(rows, -1)[:, :units]
-        threshold = min(round(self.rate * _LEVELS), _LEVELS - 1)
-        keep_share = 1 - threshold / _LEVELS
-        keep = (bits >= threshold).reshape(shape)
-        return np.multiply(
-            keep, np.asarray(1 / keep_share, dtype), out=self.buffer("mask", shape, dtype, like)
-        )
+    @property
+    def threshold(self) -> int:
+        """A unit is dropped where its random number, from 0 to 65535, is below."""
+        return min(round(self.rate * _LEVELS), _LEVELS - 1)
+
+
+@operation
+def drop(
+    x: Array, key: tuple[int, int], first_row: int, step: int, threshold: int, mask: Array, y: Array
+) -> None:
+    """mask = 1 / (1 - rate) where a unit's 16 random bits are at least the threshold, else 0     y = x mask"""
+    rows, units = len(x), math.prod(x.shape[1:])
+    blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks a row, so that any row can be drawn alone
+    philox = np.random.Philox(key=key, counter=(first_row * blocks, step, 0, 0))
+    bits = philox.random_raw(rows * blocks * 4).view(np.uint16).reshape(rows, -1)[:, :units]
+    keep = (bits >= threshold).reshape(x.shape)
+    np.multiply(keep, np.asarray(1 / (1 - threshold / _LEVELS), x.dtype), out=mask)
+    np.multiply(x, mask, out=y)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.backend import device_of, matmul
 from tinynet.layers.windows import Axis, Windows
 from tinynet.types import Array, Memory
 
@@ -50,16 +51,16 @@ class Fourier:
     def forward(self, x: Array, W: Array, memory: Memory) -> tuple[Array, tuple[Array, Array]]:
         """y, and what `backward` needs: x_hat and W_hat."""
         (kh, kw, c_in, c_out), n = W.shape, x.shape[3]
-        A, B, G = transforms(self.windows, x.dtype)
+        A, B, G = map(device_of(x).constant, transforms(self.windows, x.dtype))
         count = len(G)  # of products
         x_hat = memory("x_hat", (count, c_in, n))
         W_hat = memory("W_hat", (count, c_in, c_out))
         y_hat = memory("y_hat", (count, c_out, n))
         y = memory("y", (c_out, *self.windows.output_shape, n))
-        np.matmul(B, x.reshape(c_in, -1, n), out=by_channel(x_hat))
-        np.matmul(G, W.reshape(kh * kw, -1), out=W_hat.reshape(count, -1))
-        np.matmul(W_hat.transpose(0, 2, 1), x_hat, out=y_hat)
-        np.matmul(A, by_channel(y_hat), out=y.reshape(c_out, -1, n))
+        matmul(B, x.reshape(c_in, -1, n), out=by_channel(x_hat))
+        matmul(G, W.reshape(kh * kw, -1), out=W_hat.reshape(count, -1))
+        matmul(W_hat.transpose(0, 2, 1), x_hat, out=y_hat)
+        matmul(A, by_channel(y_hat), out=y.reshape(c_out, -1, n))
         return y, (x_hat, W_hat)
 
     def backward(
@@ -74,19 +75,19 @@ class Fourier:
         """Write dW unless it is None; return dx if it is needed."""
         x_hat, W_hat = kept
         c_out, n = dy.shape[0], dy.shape[3]
-        A, B, G = transforms(self.windows, dy.dtype)
+        A, B, G = map(device_of(dy).constant, transforms(self.windows, dy.dtype))
         dy_hat = memory("y_hat", (len(G), c_out, n))
-        np.matmul(A.T, dy.reshape(c_out, -1, n), out=by_channel(dy_hat))
+        matmul(A.T, dy.reshape(c_out, -1, n), out=by_channel(dy_hat))
         if dW is not None:
             dW_hat = memory("dW_hat", W_hat.shape)
-            np.matmul(x_hat, dy_hat.transpose(0, 2, 1), out=dW_hat)
-            np.matmul(G.T, dW_hat.reshape(len(G), -1), out=dW.reshape(G.shape[1], -1))
+            matmul(x_hat, dy_hat.transpose(0, 2, 1), out=dW_hat)
+            matmul(G.T, dW_hat.reshape(len(G), -1), out=dW.reshape(G.shape[1], -1))
         if not needs_dx:
             return None
         dx_hat = memory("dx_hat", x_hat.shape)
         dx = memory("dx", (x_hat.shape[1], self.windows.down.pixels, self.windows.across.pixels, n))
-        np.matmul(W_hat, dy_hat, out=dx_hat)
-        np.matmul(B.T, by_channel(dx_hat), out=dx.reshape(len(dx), -1, n))
+        matmul(W_hat, dy_hat, out=dx_hat)
+        matmul(B.T, by_channel(dx_hat), out=dx.reshape(len(dx), -1, n))
         return dx
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinynet.backend import operation
 from tinynet.layers.windows import Windows
 from tinynet.types import Array, Memory, Shape
 
@@ -22,27 +23,6 @@ class Patches:
         padded[inside] = x
         return padded
 
-    def view(self, padded: Array) -> Array:
-        """Every window's pixels, (size, size, c, down, across, n), without copying."""
-        down, across = self.windows
-        c, h, w, n = padded.strides
-        return np.lib.stride_tricks.as_strided(
-            padded,
-            (down.size, across.size, padded.shape[0], down.outputs, across.outputs, padded.shape[3]),
-            (h, w, c, h * down.stride, w * across.stride, n),
-            writeable=False,
-        )
-
-    def add(self, patches: Array, padded: Array, rows: slice) -> None:
-        """Add patches (size, size, c, rows, across, n), those of some rows of windows, to where `view` sees them."""
-        down, across = self.windows
-        top, span = rows.start * down.stride, (rows.stop - rows.start - 1) * down.stride + 1
-        width = (across.outputs - 1) * across.stride + 1
-        for i in range(down.size):
-            for j in range(across.size):
-                there = slice(top + i, top + i + span, down.stride), slice(j, j + width, across.stride)
-                padded[:, *there] += patches[i, j]
-
     def cropped(self, padded: Array, memory: Memory) -> Array:
         """Images without the zeros around."""
         down, across = self.windows
@@ -59,3 +39,38 @@ class Patches:
         (down, across), (c, h, w, n) = self.windows, shape
         inside = slice(None), slice(down.before, down.before + h), slice(across.before, across.before + w)
         return inside, (c, h + down.before + down.after, w + across.before + across.after, n)
+
+
+def patches(padded: Array, windows: Windows) -> Array:
+    """Every window's pixels, (size, size, c, down, across, n), without copying."""
+    down, across = windows
+    c, h, w, n = padded.strides
+    return np.lib.stride_tricks.as_strided(
+        padded,
+        (down.size, across.size, padded.shape[0], down.outputs, across.outputs, padded.shape[3]),
+        (h, w, c, h * down.stride, w * across.stride, n),
+        writeable=False,
+    )
+
+
+@operation
+def take_windows(padded: Array, windows: Windows, rows: slice, columns: Array) -> None:
+    """Write the pixels under some rows of windows, a column for each window ("im2col").
+
+    Shapes: padded (c, h, w, n)  columns (kh kw c, rows across n)
+    """
+    pixels = patches(padded, windows)[:, :, :, rows]
+    np.copyto(columns.reshape(pixels.shape), pixels)
+
+
+@operation
+def add_windows(columns: Array, padded: Array, windows: Windows, rows: slice) -> None:
+    """Add columns, laid out as `take_windows` does it, to the pixels that they stand for ("col2im")."""
+    down, across = windows
+    parts = columns.reshape(down.size, across.size, len(padded), -1, across.outputs, padded.shape[3])
+    top, span = rows.start * down.stride, (rows.stop - rows.start - 1) * down.stride + 1
+    width = (across.outputs - 1) * across.stride + 1
+    for i in range(down.size):
+        for j in range(across.size):
+            there = slice(top + i, top + i + span, down.stride), slice(j, j + width, across.stride)
+            padded[:, *there] += parts[i, j]

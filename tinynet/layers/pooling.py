@@ -2,9 +2,11 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from tinynet.backend import device_of, operation
 from tinynet.layers.base import Layer
 from tinynet.layers.windows import Windows, channel_major, check_images, check_padding, check_size, windows
 from tinynet.types import Array, Shape
@@ -57,10 +59,7 @@ class MaxPool2D(_Pool2D):
         images = channel_major(x)  # (c, h, w, n)
         shape = (len(images), *self.windows.output_shape, images.shape[3])
         y = self.memory(x.dtype, training)("y", shape)
-        y.fill(-np.inf)
-        for _, (down, across), (rows, columns) in self.windows.taps():
-            part = y[:, down, across]
-            np.maximum(part, images[:, rows, columns], out=part)
+        max_pool(images, self.windows, y)
         if training:
             self._x, self._y = images, y
         return channel_major(y)
@@ -68,23 +67,40 @@ class MaxPool2D(_Pool2D):
     def backward(self, dy: Array) -> Array:
         x, y, dy = self.cached(self._x), self.cached(self._y), channel_major(dy)
         memory = self.memory(dy.dtype, training=True)
-        wins = self.buffer("wins", y.shape, np.bool_)
-        open_ = self.buffer("open", y.shape, np.bool_)  # windows whose largest pixel is not found yet
-        open_.fill(True)
-        product = memory("product", y.shape)
         dx = memory("dx", x.shape)
-        dx.fill(0)
-        for _, (down, across), (rows, columns) in self.windows.taps():
-            here = (slice(None), down, across)
-            pixels, won = dx[:, rows, columns], wins[here]
-            np.equal(x[:, rows, columns], y[here], out=won)
-            won &= open_[here]
-            open_[here] ^= won
-            if self.windows.overlap:
-                pixels += np.multiply(dy[here], won, out=product[here])
-            else:
-                np.multiply(dy[here], won, out=pixels)
+        max_pool_backward(dy, x, y, self.windows, dx, self.buffer)
         return channel_major(dx)
+
+
+@operation
+def max_pool(images: Array, windows: Windows, y: Array) -> None:
+    """y = max over u, v of the images (c, h, w, n); y (c, down, across, n)."""
+    y.fill(-np.inf)
+    for _, (down, across), (rows, columns) in windows.taps():
+        part = y[:, down, across]
+        np.maximum(part, images[:, rows, columns], out=part)
+
+
+@operation
+def max_pool_backward(
+    dy: Array, x: Array, y: Array, windows: Windows, dx: Array, buffer: Callable[..., Array]
+) -> None:
+    """dx = sum of dy over the windows whose largest pixel, the first of equals, this is."""
+    wins = buffer("wins", y.shape, np.bool_)
+    open_ = buffer("open", y.shape, np.bool_)  # windows whose largest pixel is not found yet
+    open_.fill(True)
+    product = buffer("product", y.shape, dy.dtype)
+    dx.fill(0)
+    for _, (down, across), (rows, columns) in windows.taps():
+        here = (slice(None), down, across)
+        pixels, won = dx[:, rows, columns], wins[here]
+        np.equal(x[:, rows, columns], y[here], out=won)
+        won &= open_[here]
+        open_[here] ^= won
+        if windows.overlap:
+            pixels += np.multiply(dy[here], won, out=product[here])
+        else:
+            np.multiply(dy[here], won, out=pixels)
 
 
 class AveragePool2D(_Pool2D):
@@ -109,7 +125,7 @@ class AveragePool2D(_Pool2D):
         y.fill(0)
         for _, (down, across), (rows, columns) in self.windows.taps():
             y[:, down, across] += images[:, rows, columns]
-        y /= _pixels_in_windows(self.windows)
+        y /= device_of(y).constant(_pixels_in_windows(self.windows))
         return channel_major(y)
 
     def backward(self, dy: Array) -> Array:
@@ -117,7 +133,8 @@ class AveragePool2D(_Pool2D):
         h, w, c = self.input_shape
         memory = self.memory(dy.dtype, training=True)
         shares = memory("shares", (c, *dy.shape[1:3], len(dy)))
-        np.divide(channel_major(dy), _pixels_in_windows(self.windows), out=shares)
+        counts = device_of(dy).constant(_pixels_in_windows(self.windows))
+        np.divide(channel_major(dy), counts, out=shares)
         dx = memory("dx", (c, h, w, len(dy)))
         dx.fill(0)
         for _, (down, across), (rows, columns) in self.windows.taps():

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.checks import batch_shape
 from tinynet.layers.base import Layer
-from tinynet.layers.chain import backward_through
+from tinynet.layers.chain import backward_through, forward_through
 from tinynet.types import Array, Shape
 
 
@@ -58,9 +58,7 @@ class Residual(Layer):
         return shape
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y = x
-        for layer in self.layers:
-            y = layer.forward(y, training)
+        y = forward_through(self.layers, x, training)
         cut = x if self.projection is None else self.projection.forward(x, training)
         return np.add(cut, y, out=self.buffer("y", y.shape, y.dtype, like=y) if training else None)
 

@@ -1,5 +1,7 @@
 """Which part of a batch a layer sees."""
 
+from collections.abc import Sequence
+
 from tinynet.types import Array
 
 
@@ -19,6 +21,10 @@ class Shard:
     def sum(self, array: Array) -> Array:
         """The sum of every part's array."""
         return array
+
+    def sums(self, *arrays: Array) -> Sequence[Array]:
+        """The sum of every part's for each of several arrays of one shape."""
+        return arrays
 
 
 WHOLE_BATCH = Shard()

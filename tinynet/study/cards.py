@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from tinynet.losses import Loss
 from tinynet.study import drawing
 from tinynet.study.comparison import Comparison
 from tinynet.study.equations import Equation, equations
@@ -11,7 +12,7 @@ from tinynet.study.events import backward_notes, forward_notes
 from tinynet.study.gradient_report import ElementCheck
 from tinynet.study.notation import layer_formulas, loss_formulas, update_formulas
 from tinynet.study.records import LayerTrace, ParameterTrace, Step
-from tinynet.study.source import Source, method_source
+from tinynet.study.source import Source, method_sources
 from tinynet.study.statistics import RATIO_GUIDE, Statistics, norm, statistics
 from tinynet.types import Array, Shape
 
@@ -41,7 +42,7 @@ def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
         "forward",
         "Forward",
         layer_formulas(record, "forward"),
-        method_source(owner, "forward"),
+        method_sources(owner, "forward"),
         [shapes.forward] if shapes else [],
         forward_notes(record),
     )
@@ -50,7 +51,7 @@ def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
             "backward",
             "Backward",
             layer_formulas(record, "backward"),
-            method_source(owner, "backward"),
+            method_sources(owner, "backward"),
             shapes.backward if shapes else [],
             backward_notes(record),
         )
@@ -77,8 +78,13 @@ def loss_card(step: Step) -> str:
     loss = step.loss
     owner = type(loss.loss)
     forward, backward = (loss_formulas(loss.loss, direction) for direction in ("forward", "backward"))
-    passes = _pass("forward", "Forward", forward, method_source(owner, "forward"), [], [])
-    passes += _pass("backward", "Backward", backward, method_source(owner, "backward"), [], [])
+    formula = next(
+        name
+        for name in ("_losses", "measure", "forward")
+        if getattr(owner, name, None) not in (None, Loss.measure)
+    )
+    passes = _pass("forward", "Forward", forward, method_sources(owner, formula), [], [])
+    passes += _pass("backward", "Backward", backward, method_sources(owner, "backward"), [], [])
     note = (
         '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the '
         "logits: the "
@@ -103,8 +109,8 @@ def loss_card(step: Step) -> str:
 
 def update_card(step: Step) -> str:
     """The optimizer's formula, and how far each parameter moved for its size."""
-    source = method_source(type(step.optimizer), "update")
-    body = _pass("update", "Update", update_formulas(step.optimizer), source, [], [])
+    sources = method_sources(type(step.optimizer), "update")
+    body = _pass("update", "Update", update_formulas(step.optimizer), sources, [], [])
     rows = "".join(
         _ratio_row(f"{layer.path}.{name}", parameter)
         for layer in step.walk()
@@ -177,7 +183,7 @@ def _pass(
     phase: str,
     title: str,
     formulas: Sequence[str],
-    source: Source | None,
+    sources: Sequence[Source],
     shapes: Iterable[Equation],
     notes: Sequence[str],
 ) -> str:
@@ -189,15 +195,14 @@ def _pass(
         for shape in shapes
     )
     remarks = "".join(f'<p class="note">{html.escape(note)}.</p>' for note in notes)
+    code = "".join(map(_source, sources))
     return (
         f'<section class="pass {phase}" data-phase="{phase}"><h3>{title}</h3>'
-        f"{box}{figures}{_source(source)}{remarks}</section>"
+        f"{box}{figures}{code}{remarks}</section>"
     )
 
 
-def _source(source: Source | None) -> str:
-    if source is None:
-        return ""
+def _source(source: Source) -> str:
     lines = []
     for line in source.text.splitlines():
         code, mark, comment = line.partition("#")

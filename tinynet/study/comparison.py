@@ -115,7 +115,7 @@ def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: str = "torch
 
 def _compared(twin: ModuleType, model: Sequential, x: Array, y: Array, loss: Loss, dtype: str) -> Comparison:
     """The comparison in one dtype."""
-    ours, own_loss = model.copy(dtype), copy.copy(loss)
+    ours, own_loss = model.copy(dtype, device="cpu"), copy.copy(loss)
     x = x.astype(dtype)
     y = y.astype(dtype) if y.dtype.kind == "f" else y
     value = ours.loss_and_gradients(x, y, own_loss)

@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from tinynet.backend import to_host
 from tinynet.layers import Layer, LeakyReLU, MaxPool2D, ReLU
 from tinynet.model import Sequential
 from tinynet.types import Array
@@ -99,12 +100,12 @@ def crossed(one: Sequence[Kinks], other: Sequence[Kinks]) -> bool:
 def _kinks(layer: Layer) -> Kinks | None:
     # Copies, as what layers keep are buffers that the next forward pass fills anew.
     if isinstance(layer, ReLU) and layer._y is not None:
-        y = layer._y.copy()
+        y = np.array(to_host(layer._y))
         return UnitKinks(y > 0, y)
     if isinstance(layer, LeakyReLU) and layer._slope is not None:
-        return UnitKinks(layer._slope.copy())
+        return UnitKinks(np.array(to_host(layer._slope)))
     if isinstance(layer, MaxPool2D) and layer._x is not None and layer._y is not None:
-        return PoolKinks(layer, layer._x.copy(), layer._y.copy())
+        return PoolKinks(layer, *(np.array(to_host(array)) for array in (layer._x, layer._y)))
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet import random
+from tinynet.backend import CPU, device_of, to_host
 from tinynet.checks import batch_shape
 from tinynet.layers import Layer
 from tinynet.losses import Loss
@@ -26,7 +27,8 @@ class Slope(NamedTuple):
 class Objective:
     """f, the loss of a model on a batch, or its outputs times a fixed random cotangent; and its gradient by backward.
 
-    On a float64 copy, in training mode, at one step of dropout; what is handed in stays as it is.
+    On a float64 copy, in training mode, at one step of dropout; what is handed in stays as it is. A model on the GPU is
+    computed there.
 
     Args: as `gradcheck`; rng: draws the cotangent.
     Raises: ValueError, TypeError: for what does not fit together.
@@ -54,8 +56,10 @@ class Objective:
             raise ValueError("give both y and loss, or neither")
         if not isinstance(model_or_layer, (Sequential, Layer)):
             raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
-        self._x = np.array(x, np.float64)
+        self._x = np.array(to_host(x), np.float64)
         self.model = _float64_copy(model_or_layer, self._x, seed)
+        on_cpu = self.model.device is CPU
+        self._host = self.model if on_cpu else self.model.copy(device="cpu")  # the tensors that are changed
         if self._x.shape[1:] != self.model.input_shape:
             raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
         self._of_outputs, self._gradient_of_outputs = _scalar(self._outputs(), y, copy.copy(loss), rng)
@@ -65,14 +69,14 @@ class Objective:
         self._pattern = kink_pattern(self.model)
         dx = _backward(self.model, self._gradient_of_outputs(self._outputs()))
         self.analytic = {
-            name: array.copy()
+            name: np.array(to_host(array))
             for name, array in self.model.named_grads().items()
             if _is_trained(self.model, name)
         }
         self.tensors = {
-            name: array for name, array in self.model.named_params().items() if name in self.analytic
+            name: array for name, array in self._host.named_params().items() if name in self.analytic
         }
-        self.analytic["x"], self.tensors["x"] = dx.copy(), self._x
+        self.analytic["x"], self.tensors["x"] = np.array(to_host(dx)), self._x
 
     def f(self) -> float:
         """The number, with the tensors as they are now."""
@@ -110,11 +114,14 @@ class Objective:
         dy = self._gradient_of_outputs(self._outputs())
         self.model.grads.fill(np.nan)
         self.model.backward(dy)
-        return {name: array for name, array in self.model.named_grads().items() if name in self.analytic}
+        gradients = self.model.named_grads().items()
+        return {name: to_host(array) for name, array in gradients if name in self.analytic}
 
     def _outputs(self) -> Array:
         """Every layer in training mode, at one step of dropout; not the fused head, which has a test of its own."""
-        x = self._x
+        x, device = self._x, self.model.device
+        if self._host is not self.model:
+            x, self.model.params[...] = device.asarray(x), device.asarray(self._host.params)
         for layer in self.model.layers:
             x = layer.forward(x, training=True)
         return x
@@ -149,7 +156,8 @@ def _backward(model: Sequential, dy: Array) -> Array:
     for _, layer in model.walk():
         layer.needs_input_grad = True
     for index, layer in reversed(list(enumerate(model.layers))):
-        dy.flags.writeable = False  # a backward that writes into dy is found out
+        if isinstance(dy, np.ndarray):
+            dy.flags.writeable = False  # a backward that writes into dy is found out
         dx = layer.backward(dy)
         if dx is None:
             raise ValueError(
@@ -165,7 +173,10 @@ def _scalar(
     """The number to differentiate as a function of the outputs, and its gradient with respect to them."""
     if loss is None:
         cotangent = rng.standard_normal(outputs.shape)
-        return lambda out: float(np.vdot(out, cotangent)), lambda out: cotangent.copy()
+        return (
+            lambda out: float(np.vdot(to_host(out), cotangent)),
+            lambda out: device_of(out).asarray(cotangent.copy()),
+        )
 
     def gradient(out: Array) -> Array:
         loss.forward(out, y)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinynet.backend import CPU, to_host
 from tinynet.layers import Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, Layer, Reshape, Residual
 from tinynet.losses import Loss
 from tinynet.parameters import walk
@@ -55,7 +56,8 @@ class Probe:
     """
 
     def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
-        self.twin, self.loss = model.replica(), loss
+        self.loss, self.source = loss, model.params
+        self.twin = model.replica() if model.device is CPU else model.copy(device="cpu")
         self.y = y
         self.followers: list[tuple[Layer, Layer]] = []
         for (_, layer), (_, twin) in zip(model.walk(), self.twin.walk(), strict=True):
@@ -76,8 +78,10 @@ class Probe:
 
     def look(self) -> Look:
         """Run the examples forward and backward, with the parameters as they are now."""
+        if self.twin.params is not self.source:  # the model is on the GPU
+            self.twin.params[...] = to_host(self.source)
         for own, theirs in self.states:
-            own[...] = theirs
+            own[...] = to_host(theirs)
         for layer, twin in self.followers:
             twin.trainable = layer.trainable  # a frozen batch-norm computes something else
         layers, loss = self.twin.fuse(copy.copy(self.loss))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import inputs, parallel
+from tinynet.backend import to_host
 from tinynet.files import PathLike
 from tinynet.layers import BatchNorm, Layer, Residual, Softmax
 from tinynet.layers.chain import plan_gradients
@@ -62,9 +63,14 @@ def trace(
         if not isinstance(value, kind):
             raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
     model.check_head(loss)
+    if model.device.name != "cpu" and not dry_run:
+        raise ValueError(
+            "trace shows a step on the CPU, and the model is on the GPU; give dry_run=True, or model.to('cpu')"
+        )
     x, y = inputs.check_data(x, y, model, loss)
     if dry_run:
-        model, optimizer = model.copy(), copy.deepcopy(optimizer)
+        model, optimizer = model.copy(device="cpu"), copy.deepcopy(optimizer)
+        x = to_host(x)
     optimizer.prepare(model.params)
     given, loss = loss, copy.copy(loss)
     threads = parallel.blas_threads_for(model.multiply_adds(), len(x))

@@ -261,8 +261,10 @@ class _DropoutWithMask(Dropout):
         super().__init__(0.5)
         self.mask = mask
 
-    def draw_mask(self, shape: Shape, dtype: np.dtype[np.generic], like: Array | None = None) -> Array:
-        return self.mask
+    def forward(self, x: Array, training: bool = False) -> Array:
+        self._mask = self.mask
+        y: Array = x * self.mask
+        return y
 
 
 def _drawn_again(t: Trial) -> Array:

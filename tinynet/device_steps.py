@@ -1,0 +1,277 @@
+"""Training steps on the GPU, where the data set lies, and where a step is one CUDA graph, run again and again.
+
+Nothing of a step is read back, so that the processor is always ahead of the GPU. What differs from step to step is
+four numbers, which are sent there before it. The loss is read every hundred steps.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from tinynet import random, settings
+from tinynet.backend import Gpu, to_host
+from tinynet.batches import ArrayBatches, Batches, augmented, take_rows
+from tinynet.callbacks import Callback, ProgressBar
+from tinynet.errors import REMEDY, NonFiniteError
+from tinynet.metrics import record
+from tinynet.run import Meter, Run
+from tinynet.types import Array
+
+LOOK_EVERY = 100
+"""Steps from one look at the loss to the next."""
+
+
+class DeviceSteps:
+    """The steps of a run whose model is on the GPU.
+
+    The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
+    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without.
+
+    Raises: DeviceMemoryError: if the data set does not fit.
+    """
+
+    def __init__(self, run: Run, batches: Batches, callbacks: list[Callback]) -> None:
+        self.run, self.batches = run, batches
+        self.device = cast(Gpu, run.model.device)
+        # Callbacks of this kind may change anything between two steps.
+        self._watched = any(
+            type(callback).on_batch_end is not Callback.on_batch_end and not isinstance(callback, ProgressBar)
+            for callback in callbacks
+        )
+        dtype = run.model.dtype
+        # What differs from step to step: where its batch begins, what dropout counts by, the optimizer's two numbers.
+        self._sent = np.zeros(32, np.uint8)
+        self._numbers = self.device.zeros(32, np.uint8)
+        self._sent_ints, self._sent_floats = self._sent[:16].view(np.int64), self._sent[16:].view(dtype)
+        ints, floats = self._numbers[:16].view(np.int64), self._numbers[16:].view(dtype)
+        self._start, self._dropout_step, self._step_size, self._kept = ints[0], ints[1], floats[0], floats[1]
+
+        self.meter = run.meter = DeviceMeter(self.device)
+        self._good: Snapshot | None = None
+        self._replay: Callable[[], None] | None = None
+        self._captured_with: Any = None
+        self._warm = self._refused = False
+        self._x: Array | None = None
+        self._y: Array | None = None
+        self._data: tuple[Array, Array] | None = None
+        self._order: Array | None = None
+        self._batch_size = 0
+        if isinstance(batches, ArrayBatches):
+            self._batch_size = min(batches.batch_size, len(batches.x))
+            size = batches.x.nbytes + batches.y.nbytes
+            advice = f"the data set takes {size / 1e6:,.0f} MB there: give an iterable of batches instead"
+            with self.device.memory_errors(self.close, lambda: advice):
+                self._data = self.device.asarray(batches.x), self.device.asarray(batches.y)
+
+    def epoch(self, first: int) -> Iterator[int]:
+        """Train on the batches of an epoch from the first; yields each batch's number when its step is on its way.
+
+        Raises: NonFiniteError: naming the batches among which the loss became NaN or infinite; the model is then as it
+            was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
+        """
+        run, optimizer = self.run, self.run.optimizer
+        self._look_from(first)
+        with self.device.memory_errors(self._give_up, self._advice):
+            for batch, size in self._batches(first):
+                run.learning_rate = optimizer.current_learning_rate()
+                self._send(batch)
+                run.model.begin_step(step=self._dropout_step)
+                self._step(size)
+                run.meter.examples += size
+                yield batch
+                if batch + 1 - self._looked >= LOOK_EVERY:
+                    self._look(batch + 1)
+
+    def settle(self) -> None:
+        """Look at the loss and the parameters now; raises NonFiniteError."""
+        self._look(self.run.batch + 1)
+
+    def close(self) -> None:
+        """Give up what the steps hold on the GPU; the model stays as it is."""
+        self._replay = self._x = self._y = self._data = self._order = self._good = None
+        self._warm = False
+        self.run.model.forget()
+
+    def _give_up(self) -> None:
+        if self._good is not None:
+            self._good.put_back()
+        self.close()
+
+    def _advice(self) -> str:
+        size = self._batch_size
+        return f"try batch_size={size // 2}" if size > 1 else "the model is too large for it"
+
+    # -- a step -------------------------------------------------------------------------------------
+
+    def _batches(self, first: int) -> Iterator[tuple[int, int]]:
+        """Number and size of each batch, which is then in ``_x`` and ``_y`` or will be taken from the data set."""
+        model, batches = self.run.model, self.batches
+        if not isinstance(batches, ArrayBatches):
+            for batch, (x, y) in enumerate(batches.epoch(model.epoch, first), first):
+                self._reserve(x, y)
+                assert self._x is not None
+                assert self._y is not None
+                np.copyto(self._x[: len(x)], self.device.asarray(x), casting="unsafe")
+                np.copyto(self._y[: len(y)], self.device.asarray(y))
+                yield batch, len(x)
+            return
+        order = batches.order(model.epoch)
+        if order is not None:  # into the same memory, which the graph reads
+            if self._order is None:
+                self._order = self.device.empty(order.shape, np.int64)
+            self._order.set(order.astype(np.int64, copy=False))  # type: ignore[attr-defined]
+        self._reserve(batches.x[: self._batch_size], batches.y[: self._batch_size])
+        for batch in range(first, batches.steps):
+            start = batch * batches.batch_size
+            yield batch, min(batches.batch_size, len(batches.x) - start)
+
+    def _reserve(self, x: Array, y: Array) -> None:
+        """Memory for batches of this size and smaller ones."""
+        if self._x is None or self._y is None or len(self._x) < len(x):
+            self._x = self.device.empty(x.shape, self.run.model.dtype)
+            self._y = self.device.empty(y.shape, y.dtype)
+            self._replay, self._warm, self._batch_size = None, False, len(x)
+
+    def _send(self, batch: int) -> None:
+        size = getattr(self.batches, "batch_size", 0)
+        self._sent_ints[:] = batch * size, self.run.model.step
+        self._sent_floats[:2] = self.run.optimizer.next_step()
+        self._numbers.set(self._sent)  # type: ignore[attr-defined]
+
+    def _step(self, size: int) -> None:
+        """Make the step with the numbers that were sent: by the graph, or as it is captured, or kernel by kernel."""
+        if self._data is not None and self.batches.augment is not None:
+            self._take_augmented(size)
+        assert self._x is not None
+        if size != len(self._x) or self._refused:
+            self._compute(size)
+            return
+        if self._watched or self._captured_with is None:
+            self._forget_graph_of_other_settings()
+        if not self._warm:
+            self._compute(size)
+            self._warm = True
+            return
+        if self._replay is None:
+            try:
+                self._replay = self.device.capture(lambda: self._compute(size))
+            except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
+                self._refused = True
+                warnings.warn(
+                    f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {error}",
+                    stacklevel=2,
+                )
+                self._compute(size)
+                return
+        self._replay()
+
+    def _compute(self, size: int) -> None:
+        """One step, as kernels: batch, gradients, measures, update."""
+        run, model, optimizer = self.run, self.run.model, self.run.optimizer
+        assert self._x is not None
+        assert self._y is not None
+        x, y = self._x[:size], self._y[:size]
+        if self._data is not None:
+            data_x, data_y = self._data
+            if self.batches.augment is None:
+                take_rows(data_x, self._order, self._start, x)
+            take_rows(data_y, self._order, self._start, y)
+        value = model.gradients(x, y, run.loss)
+        assert model.outputs is not None
+        record(self.meter.array, value, model.outputs, y if run.loss.is_classification else None)
+        optimizer.apply(
+            model.params, model.grads, self._step_size, self._kept, model.decay_size, model.trainable_ranges()
+        )
+
+    def _take_augmented(self, size: int) -> None:
+        """The batch, changed by what the host draws for it."""
+        assert self._data is not None
+        assert self.batches.augment is not None
+        assert self._x is not None
+        run, data = self.run, self._data[0]
+        batch = self.device.empty((size, *data.shape[1:]), data.dtype)
+        take_rows(data, self._order, self._start, batch)
+        counters = run.model.epoch, int(self._sent_ints[0]) // cast(ArrayBatches, self.batches).batch_size
+        generator = random.generator(run.model.seed, random.AUGMENT, *counters)
+        np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
+
+    def _forget_graph_of_other_settings(self) -> None:
+        """Capture anew if a callback has changed what the kernels were launched with: a rate, what is frozen."""
+        now = {
+            name: item.value
+            for name, item in settings.adjustable(self.run).items()
+            if name != "optimizer learning_rate"
+        }
+        if now != self._captured_with:
+            self._captured_with, self._replay = now, None
+
+    # -- looking at the loss ------------------------------------------------------------------------
+
+    def _look_from(self, batch: int) -> None:
+        """Remember the model as it is before a batch."""
+        self._looked = batch
+        if not self._watched:
+            self._captured_with = None  # a callback may have changed something between the epochs
+        if self._good is None:
+            self._good = Snapshot(self.run)
+        self._good.take()
+
+    def _look(self, batch: int) -> None:
+        """Raises NonFiniteError if the steps before this batch have spoilt the loss or a parameter."""
+        run = self.run
+        if not math.isfinite(run.meter.read()[0]):
+            what = "the loss"
+        elif not bool(np.isfinite(run.model.params).all()):
+            what = "a parameter"
+        else:
+            self._look_from(batch)
+            return
+        assert self._good is not None
+        self._good.put_back()
+        raise NonFiniteError(
+            f"epoch {run.epoch + 1}, among batches {self._looked + 1} to {batch}: {what} became NaN or infinite. "
+            f"The model is as it was before batch {self._looked + 1}. {REMEDY}"
+        )
+
+
+class Snapshot:
+    """A run's parameters, state and slots, and how many steps it has made."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.copies = [array.copy() for array in self._arrays()]
+
+    def _arrays(self) -> list[Array]:
+        model = self.run.model
+        return [model.params, *model.named_state().values(), *self.run.optimizer.slots.values()]
+
+    def take(self) -> None:
+        """Remember them as they are."""
+        for copy, array in zip(self.copies, self._arrays(), strict=True):
+            np.copyto(copy, array)
+        self.counts = self.run.model.step, self.run.optimizer.step_count
+
+    def put_back(self) -> None:
+        """Make them what they were."""
+        for copy, array in zip(self.copies, self._arrays(), strict=True):
+            np.copyto(array, copy)
+        self.run.model.step, self.run.optimizer.step_count = self.counts
+
+
+class DeviceMeter(Meter):
+    """A meter on the GPU, whose numbers wait there until somebody asks for them; the examples are counted here."""
+
+    def __init__(self, device: Gpu) -> None:
+        self.array = device.zeros(4, np.float64)  # what `record` writes
+        super().__init__()
+
+    def set(self, loss_sum: float, correct: int, examples: int) -> None:
+        self.array.set(np.array([loss_sum, correct, examples, math.nan]))  # type: ignore[attr-defined]
+        self.examples = examples
+
+    def read(self) -> tuple[float, int, float]:
+        loss_sum, correct, _, batch_loss = to_host(self.array).tolist()
+        return loss_sum, int(correct), batch_loss
