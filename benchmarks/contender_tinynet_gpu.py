@@ -9,7 +9,7 @@ from contender_tinynet import TinynetTrainer
 from trainer_gpu import GpuTrainer
 
 import tinynet as tn
-from tinynet import backend
+from tinynet import backend, cublas
 
 
 class GpuTinynetTrainer(GpuTrainer, TinynetTrainer):
@@ -41,13 +41,13 @@ class GpuTinynetTrainer(GpuTrainer, TinynetTrainer):
         return super().clock() if self.cupy is None else cupy_clock(self.cupy)
 
     def describe(self) -> dict[str, Any]:
-        return {} if self.cupy is not None else super().describe()
+        if self.cupy is None:
+            return super().describe()
+        return {"tf32": f"matrix products {'TF32' if cublas.tf32_allowed() else 'float32'}"}
 
 
 def allow_tf32(allowed: bool) -> Any:
     """tinynet's switch; returns CuPy. Raises DeviceError without CuPy or without a GPU."""
     cupy = backend.get_device("gpu").cupy
-    from tinynet import cublas
-
     cublas.allow_tf32(allowed)
     return cupy

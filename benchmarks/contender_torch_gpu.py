@@ -1,9 +1,9 @@
 """PyTorch on a GPU: eager, compiled, and whole steps as CUDA graphs.
 
-Images and labels are on the device before the first epoch, the images as float32 in 0..1; the order of an epoch is drawn
-there; the loss is never read; the optimizer is fused. Of the two orders of images in memory the faster one is taken,
-after trying both. Options: compile (forward and loss through `torch.compile`), graph (gather, forward, backward and
-optimizer captured once and replayed). On the CPU, where there are no graphs, to rehearse, a graph's step is run as is.
+Images and labels are on the device before the first epoch, the images as float32 in 0..1; the order of an epoch is
+drawn there; the loss is never read; the optimizer is fused. Of the two orders of images in memory the faster one is
+taken, after trying both. Options: compile (forward and loss through `torch.compile`), graph (gather, forward, backward
+and optimizer captured once and replayed). A rehearsal on the CPU, where there are no graphs, runs that step as it is.
 """
 
 import time
@@ -43,7 +43,8 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
         torch.backends.cudnn.allow_tf32 = options["tf32"]
         torch.backends.cudnn.benchmark = True  # shapes are fixed
         self.captures = bool(gpu and options.get("graph"))
-        torch.compiler.reset()  # what an earlier trainer of this process had compiled
+        if options.get("compile"):
+            torch.compiler.reset()  # what an earlier trainer of this process had compiled
         with self.device:
             super().__init__(case, weights, *arguments, options=options, **settings)
         self.schedule = self.rates()
@@ -123,19 +124,25 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
         """The step on the images that ``rows`` names when it is replayed; nothing is trained yet. And its loss."""
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad()
-        with torch.cuda.graph(graph):
-            loss = self._step(x, y, rows)
+        torch.cuda.synchronize()
+        # As torch.cuda.graph, without its garbage collection, which would be most of a hundred captures' time.
+        with torch.cuda.stream(self.side):
+            graph.capture_begin()
+            try:
+                loss = self._step(x, y, rows)
+            finally:
+                graph.capture_end()
         return graph.replay, loss
 
     def _warm_up(self, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> None:
         """Some steps, of which nothing remains: weights and running statistics as before, moments 0."""
         kept = [tensor.clone() for tensor in self.model.state_dict().values()]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self.side = torch.cuda.Stream()
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
             for _ in range(WARM_UP_STEPS):
                 self._step(x, y, rows)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self.side)
         self._restore(kept)
 
     def _restore(self, kept: list[torch.Tensor]) -> None:

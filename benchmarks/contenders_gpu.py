@@ -5,7 +5,9 @@ from typing import Any
 from contenders import REFERENCE, Contender
 
 _GRAPH = "whole steps (gather, forward, backward, optimizer) captured as one CUDA graph and replayed"
-_EAGER = "images preloaded as float32, fused optimizer, cuDNN's fastest algorithms, the faster order of images in memory"
+_EAGER = (
+    "images preloaded as float32, fused optimizer, cuDNN's fastest algorithms, images' faster order in memory"
+)
 _COMPILED = "torch.compile(dynamic=False) of forward and loss"
 
 

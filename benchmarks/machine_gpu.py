@@ -1,43 +1,27 @@
 """What a report has to say of a GPU."""
 
-import platform
 import subprocess
-from typing import Any
+
+from tinynet import backend
+from tinynet.gpu_info import gpu_info
 
 
-def describe(cupy: Any) -> dict[str, Any]:
-    """Name, memory, compute capability, driver and CUDA versions of the current device."""
-    runtime = cupy.cuda.runtime
-    number = runtime.getDevice()
-    properties = runtime.getDeviceProperties(number)
-    name = properties["name"]
-    return {
-        "name": name.decode() if isinstance(name, bytes) else name,
-        "memory_gb": properties["totalGlobalMem"] / 1e9,
-        "compute_capability": f"{properties['major']}.{properties['minor']}",
-        "multiprocessors": properties["multiProcessorCount"],
-        "driver": driver(),
-        "driver_cuda": _version(runtime.driverGetVersion()),
-        "runtime_cuda": _version(runtime.runtimeGetVersion()),
-        "cupy": cupy.__version__,
-    }
+def describe(device: str) -> dict[str, str]:
+    """What tinynet knows of the GPU, and its driver's version; for "cpu", that there is none.
 
-
-def rehearsal() -> dict[str, Any]:
-    """In place of a GPU."""
-    return {"name": f"no GPU: a rehearsal on the CPU ({platform.machine()})"}
+    Raises: DeviceError: without CuPy or without a GPU. CublasError: without cuBLAS.
+    """
+    if device == "cpu":
+        return {"name": "no GPU: a rehearsal on the CPU"}
+    backend.get_device("gpu")
+    return gpu_info() | {"driver": driver()}
 
 
 def driver() -> str:
-    """The version of NVIDIA's driver, from nvidia-smi."""
+    """The version of NVIDIA's driver, as nvidia-smi tells it."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
-        return "unknown (nvidia-smi does not tell)"
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "unknown"
-
-
-def _version(number: int) -> str:
-    """CUDA's 13020 as "13.2"."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+        return "unknown, as nvidia-smi does not tell"
+    return done.stdout.partition("\n")[0].strip()

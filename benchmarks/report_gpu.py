@@ -19,14 +19,15 @@ from summary import Results, Spread
 from summary_gpu import Way
 
 METHOD = """\
-Every figure is of a fresh process, and contenders take turns (A B C A B C). All start from the same weights and train on
-the same images, which are on the device before the first epoch, with the same batch size, loss, optimizer, weight decay
-and label smoothing, and a constant learning rate; in float32. Augmentation is left out, but for the time to an accuracy.
+Every figure is of a fresh process, and contenders take turns (A B C A B C). All start from the same weights and train
+on the same images, which are on the device before the first epoch, with the same batch size, loss, optimizer, weight
+decay and label smoothing, and a constant learning rate; in float32. Augmentation is left out, but for the time to an
+accuracy.
 
 - **ms a step**: the time of an epoch of {steps} whole batches over {steps}, the drawing of its order included; the
   median over the {epochs} epochs but the first of each process, and the range. Between two events on the device;
   where a library has none (†), on the wall clock, from idle device to idle device. tinynet's epochs are `fit`'s: they
-  also measure the training accuracy, and read the loss back at their end. The others never read it.
+  also measure the training accuracy, and look at the loss every 100 steps. The others never read it.
 - **wall**: the same on the wall clock, from idle device to idle device.
 - **kernels**: how long all kernels of a step took together, by PyTorch's profiler, in a process of its own.
 - **launch overhead**: 1 - kernels / wall: the share of a step in which no kernel runs, if none run side by side.
@@ -85,9 +86,8 @@ def _header(results: Results) -> str:
         lines.append("**A rehearsal on the CPU: these figures say nothing about any GPU.**\n")
     else:
         lines.append(
-            f"{gpu['name']}, {gpu['memory_gb']:.0f} GB, compute capability {gpu['compute_capability']}, "
-            f"{gpu['multiprocessors']} multiprocessors; driver {gpu['driver']} (CUDA {gpu['driver_cuda']}), CUDA "
-            f"runtime {gpu['runtime_cuda']}, CuPy {gpu['cupy']}.\n"
+            f"{gpu['name']}, {gpu['memory']}, compute capability {gpu['compute capability']}; driver {gpu['driver']} "
+            f"(for CUDA {gpu['CUDA driver']}), CuPy {gpu['cupy']} with CUDA {gpu['CUDA runtime']}.\n"
         )
     images = "made-up images" if settings["synthetic"] else "Fashion-MNIST"
     lines.append(
@@ -259,9 +259,8 @@ def _graph_gain(results: Results, way: Way) -> str:
         return ""
     share = 1 - graph.median / eager.median
     return (
-        f"\nPyTorch's eager step is {percent(share)} longer than its kernels as a graph, of its own time.\n"
-        if (share > 0)
-        else ""
+        f"\nAs a CUDA graph, PyTorch's step takes {percent(share)} less time than eager: so much of the eager step is "
+        "launching.\n"
     )
 
 

@@ -5,12 +5,12 @@
     python benchmarks/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: the same day's results go on
     python benchmarks/run_gpu.py --device cpu --synthetic --steps 3       # a rehearsal, without a GPU
 
-Needs CuPy; PyTorch and JAX where installed. Parts: "limits", how fast this GPU copies and multiplies; "equivalence", the
-losses of steps 1, 10 and 100 from the same weights on the same batches, dropout off, without TF32: a contender whose
-losses differ from tinynet's is not timed; "time", milliseconds a step, by device events; "kernels", how much of a step
-kernels take, by PyTorch's profiler; "accuracy", seconds until the test images are classified well enough, tinynet and
-the fastest peer. Each measurement in a fresh process, contenders in turn. results.json and results.md are written after
-each case. A rehearsal shows that everything runs: its figures say nothing about any GPU.
+Needs CuPy; PyTorch and JAX where installed. Parts: "limits", how fast this GPU copies and multiplies; "equivalence",
+the losses of steps 1, 10 and 100 from the same weights on the same batches, dropout off, without TF32: a contender
+whose losses differ from tinynet's is not timed; "time", milliseconds a step, by device events; "kernels", how much of
+a step kernels take, by PyTorch's profiler; "accuracy", seconds until the test images are classified well enough, for
+tinynet and the fastest peer. Each measurement is in a fresh process, contenders take turns. results.json and results.md
+are written after each case. A rehearsal shows that everything runs: its figures say nothing about any GPU.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from contenders_gpu import CONTENDERS
 
 from tinynet import backend
 from tinynet.checks import check_positive_int
+from tinynet.cublas import CublasError
 from tinynet.datasets import fashion_mnist
 from tinynet.files import write_bytes
 from tinynet.version import __version__
@@ -105,7 +106,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 class GpuBenchmark:
     """A run: what it measures, and what it has measured so far."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, scratch: Path, gpu: dict[str, Any]) -> None:
+    def __init__(self, options: argparse.Namespace, folder: Path, scratch: Path, gpu: dict[str, str]) -> None:
         self.options, self.folder = options, folder
         self.budget = Budget(options.seconds_limit)
         self.children = Children(
@@ -141,15 +142,19 @@ class GpuBenchmark:
         if not path.exists():
             return
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        for part, keys in (("machine", ("gpu", "python")), ("settings", tuple(self.results["settings"]))):
-            for key in keys:
-                found, expected = earlier[part].get(key), self.results[part][key]
-                if found != expected:
-                    raise SystemExit(
-                        f"{path} was measured with {key}={found!r}, and this run has {expected!r}; "
-                        "give another --output"
-                    )
-        self.results = earlier | {"left_out": {}, "repeats": max(earlier["repeats"], self.options.repeats)}
+
+        def settled(results: dict[str, Any]) -> dict[str, Any]:
+            about = results["machine"]
+            return {"GPU": about["gpu"]["name"], "Python": about["python"], **results["settings"]}
+
+        for key, expected in settled(self.results).items():
+            found = settled(earlier).get(key)
+            if found != expected:
+                raise SystemExit(
+                    f"{path} was measured with {key}={found!r}, and this run has {expected!r}; "
+                    "give another --output"
+                )
+        self.results = earlier | {"repeats": max(earlier["repeats"], self.options.repeats)}
 
     def prepare(self) -> None:
         """Find the contenders, and write images, weights, schedules and batch orders for the processes."""
@@ -159,6 +164,7 @@ class GpuBenchmark:
             lacking = contender.missing()
             if lacking is None:
                 self.contenders.append(contender)
+                self.results["left_out"].pop(name, None)
                 self.results["contenders"][name] = {
                     "title": contender.title,
                     "fast_path": contender.fast_path,
@@ -205,6 +211,7 @@ class GpuBenchmark:
         if "failed" in result and self.budget.over():
             self.leave_out(what, f"the run's {self.budget.limit:g} seconds were over before it ended")
             return None
+        self.results["left_out"].pop(what, None)  # by an earlier run
         state = "FAILED: " + result["failed"].splitlines()[-1] if "failed" in result else "done"
         print(f"{task:<9}{case:<10}{contender.name:<20}{spent():7.1f} s  {state}", flush=True)
         return result
@@ -237,46 +244,35 @@ class GpuBenchmark:
             del self.results["equivalence"][case]
 
     def time(self, case: str) -> None:
-        self.take_turns("times", "time", case, self.options.repeats, epochs=EPOCHS)
+        sizes = {"batch_sizes": self.sizes(self.cases[case]), "steps": self.options.steps}
+        self.take_turns("times", "time", case, self.able(case), self.options.repeats, epochs=EPOCHS, **sizes)
 
     def kernels(self, case: str) -> None:
-        self.take_turns("kernels", "kernels", case, 1)
-
-    def take_turns(self, task: str, part: str, case: str, repeats: int, **settings: Any) -> None:
-        """A B C A B C; who has failed, or has no time left, is not asked again."""
-        able = self.able(case)
-        runs = self.results[part].setdefault(case, {})
-        runs |= {contender.name: [] for contender in able}
-        sizes = self.sizes(self.cases[case])
-        for repeat in range(repeats):
-            for contender in able:
-                done = runs[contender.name]
-                if len(done) < repeat or any("failed" in run for run in done):
-                    continue
-                found = self.child(
-                    contender,
-                    case,
-                    task,
-                    batch_sizes=sizes,
-                    steps=self.options.steps,
-                    seed=repeat,
-                    **settings,
-                )
-                if found is not None:
-                    done.append(found)
+        sizes = {"batch_sizes": self.sizes(self.cases[case]), "steps": self.options.steps}
+        self.take_turns("kernels", "kernels", case, self.able(case), 1, **sizes)
 
     def accuracy(self, case: str) -> None:
         """For tinynet and the fastest peer of this run at the recipe's batch size; without times, of all chosen."""
         way = summary_gpu.Way(case, str(self.cases[case].batch_size), self.options.tf32[0])
         best = summary_gpu.best_peer(self.results, way)
         able = [each for each in self.able(case) if best is None or each.name in (REFERENCE, best)]
-        runs = self.results["accuracy"][case] = {contender.name: [] for contender in able}
-        for seed in range(self.options.repeats):
+        targets = self.results["cases"][case]["targets"]
+        self.take_turns("accuracy", "accuracy", case, able, self.options.repeats, targets=targets)
+
+    def take_turns(
+        self, task: str, part: str, case: str, able: list[Contender], repeats: int, **settings: Any
+    ) -> None:
+        """A B C A B C, in place of an earlier run's; who has failed, or has no time left, is not asked again."""
+        runs: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in able}
+        for repeat in range(repeats):
             for contender in able:
-                targets = self.results["cases"][case]["targets"]
-                found = self.child(contender, case, "accuracy", targets=targets, seed=seed)
+                done = runs[contender.name]
+                if len(done) < repeat or any("failed" in run for run in done):
+                    continue
+                found = self.child(contender, case, task, seed=repeat, **settings)
                 if found is not None:
-                    runs[contender.name].append(found)
+                    done.append(found)
+                    self.results[part].setdefault(case, {})[contender.name] = done
 
     def write(self) -> None:
         """results.json and results.md as far as the run has come, each of them whole."""
@@ -298,7 +294,7 @@ class GpuBenchmark:
                 for part in parts:
                     if part in self.options.parts:
                         getattr(self, part)(case)
-                self.write()
+                        self.write()
 
 
 def versions(contender: Contender) -> dict[str, str]:
@@ -339,21 +335,12 @@ def output_folder(chosen: Path | None) -> Path:
     return folder
 
 
-def find_gpu(device: str) -> dict[str, Any]:
-    """What the device is; raises DeviceError without CuPy or without a GPU."""
-    if device == "cpu":
-        return machine_gpu.rehearsal()
-    found = backend.get_device("gpu")
-    assert isinstance(found, backend.Gpu)
-    return machine_gpu.describe(found.cupy)
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     started = time.monotonic()
     try:
-        gpu = find_gpu(options.device)
-    except backend.DeviceError as error:
+        gpu = machine_gpu.describe(options.device)
+    except (backend.DeviceError, CublasError) as error:
         print(error, file=sys.stderr)
         return 1
     folder = output_folder(options.output)

@@ -1,4 +1,4 @@
-"""What is computed from a GPU run's results.json: milliseconds a step, ratios, launch overhead, shares of the limits."""
+"""What is computed from a GPU run's results.json: times of a step, ratios, launch overhead, shares of the limits."""
 
 from typing import Any, NamedTuple
 
