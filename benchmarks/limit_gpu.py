@@ -3,7 +3,8 @@
 A step's multiply-adds are those of `limit.multiply_adds`: forward, and both products of backward, without dx of the
 first layer with weights. Its least bytes are: the batch's images, once, as bytes; parameters and the optimizer's slots,
 read and written once; and what each layer with weights but the first has as input, written in forward and read in
-backward. A GPU's cache may spare some of that, so that more than 100% of the memory's limit is possible.
+backward. A GPU's cache may spare some of those bytes, and Winograd's convolutions some of those multiply-adds, so that
+more than 100% of a limit is possible.
 """
 
 import math

@@ -36,7 +36,8 @@ accuracy.
   device (bytes read and bytes written), both measured in this run. Multiply-adds are those of forward and of both
   products of backward, without dx of the first layer; least bytes are the images, parameters and the optimizer's slots
   read and written once, and the inputs of the later layers with weights written and read once. What stays in the
-  GPU's cache is not read from memory, so that more than 100% of the memory's limit is possible.
+  GPU's cache is not read from memory, and a convolution may need fewer multiply-adds than that (Winograd's, Fourier's),
+  so that more than 100% is possible.
 - **TF32** off or on, by each library's own switch: `tinynet.cublas.allow_tf32`; `torch.backends.cuda.matmul.allow_tf32`
   and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision` ("highest", "tensorfloat32").
 """
@@ -255,13 +256,10 @@ def _times(results: Results, way: Way) -> str:
 def _graph_gain(results: Results, way: Way) -> str:
     """What eager PyTorch spends on launching: its step against the same kernels replayed as one graph."""
     eager, graph = (summary_gpu.seconds(results, way, name) for name in ("torch", "torch-graph"))
-    if eager is None or graph is None:
+    if eager is None or graph is None or results["settings"]["device"] == "cpu":  # where there are no graphs
         return ""
-    share = 1 - graph.median / eager.median
-    return (
-        f"\nAs a CUDA graph, PyTorch's step takes {percent(share)} less time than eager: so much of the eager step is "
-        "launching.\n"
-    )
+    share = graph.median / eager.median
+    return f"\nPyTorch's step as a CUDA graph takes {percent(share)} of its eager step's time; the rest is launching.\n"
 
 
 def _failures(results: Results) -> str:

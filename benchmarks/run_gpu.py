@@ -202,7 +202,7 @@ class GpuBenchmark:
         """One measurement, with a line of progress; None if it no longer fits into the run's time."""
         what = f"{task} of {case}, {contender.name}"
         if not self.budget.allows(task, case, contender.name):
-            self.leave_out(what, f"the run's {self.budget.limit:g} seconds were over")
+            self.leave_out(what, f"it no longer fits into the run's {self.budget.limit:g} seconds")
             return None
         settings = {"device": self.options.device, "tf32": self.options.tf32} | settings
         children = dataclasses.replace(self.children, timeout=self.budget.at_most(self.options.timeout))

@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,10 +74,16 @@ def measure_kernels(make: Make, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _profiled(trainer: Any, options: argparse.Namespace) -> float:
+    os.environ |= {
+        "TEARDOWN_CUPTI": "0",
+        "DISABLE_CUPTI_LAZY_REINIT": "1",
+    }  # as PyTorch sets them for CUDA graphs
     import torch
     from torch.profiler import ProfilerActivity, profile
 
     activity = ProfilerActivity.CUDA if trainer.on_gpu else ProfilerActivity.CPU
+    with profile(activities=[activity]):
+        pass  # CUPTI sees a graph's kernels if it was there before the graph
     profiler, epochs = profile(activities=[activity]), []
 
     def on_epoch_end() -> bool:
