@@ -61,6 +61,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", type=Path, help="where the four files are, or are to be put")
+    parser.add_argument(
+        "--device", default="cpu", choices=["cpu", "gpu", "auto"], help="auto: the GPU where there is one"
+    )
     parser.add_argument("--output", type=Path, help="default: runs/<recipe>")
     parser.add_argument(
         "--resume",
@@ -81,7 +84,7 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
     )
-    model = recipe.model
+    model = recipe.model.to(options.device)
     (x_train, y_train), validation = (x_all, y_all), None
     if recipe.validation_size:
         (x_train, y_train), validation = train_validation_split(x_all, y_all, recipe.validation_size)

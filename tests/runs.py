@@ -116,7 +116,8 @@ def what_is_left(model, optimizer, history):
     """All that a run ends with, but the time it took."""
     columns = {name: values for name, values in history.history.items() if name != "seconds"}
     numbers = [model.step, model.epoch, optimizer.step_count, repr(optimizer.current_learning_rate())]
-    arrays = [*model.get_weights(), *(optimizer.slots[name] for name in sorted(optimizer.slots))]
+    slots = optimizer.state()["slots"]
+    arrays = [*model.get_weights(), *(slots[name] for name in sorted(slots))]
     return columns, numbers, arrays
 
 

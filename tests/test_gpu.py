@@ -198,8 +198,8 @@ class TestAModel:
     def test_predict_gives_numpy(self, gpu):
         x = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
         cpu, other = self.make("cpu"), self.make("gpu")
-        for given in (x, gpu.asarray(x)):
-            found = other.predict(given, batch_size=3)
+        for images in (x, gpu.asarray(x)):
+            found = other.predict(images, batch_size=3)
             assert isinstance(found, np.ndarray)
             np.testing.assert_allclose(found, cpu.predict(x), rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(other.predict_classes(x), cpu.predict_classes(x))
@@ -212,9 +212,13 @@ class TestAModel:
         x = np.zeros((2, 4), np.float32)
         labels = np.zeros(2, int)
         cpu, other = self.make("cpu"), self.make("gpu")
-        with pytest.raises(TypeError, match=r"x: .*'gpu', got one on 'cpu'; give cupy.asarray\(x\), or .*to\('cpu'\)"):
+        with pytest.raises(
+            TypeError, match=r"x: .*'gpu', got one on 'cpu'; give cupy.asarray\(x\), or .*to\('cpu'\)"
+        ):
             other.forward(x)
-        with pytest.raises(TypeError, match=r"x: .*'cpu', got one on 'gpu'; give x.get\(\), or .*to\('gpu'\)"):
+        with pytest.raises(
+            TypeError, match=r"x: .*'cpu', got one on 'gpu'; give x.get\(\), or .*to\('gpu'\)"
+        ):
             cpu.forward(gpu.asarray(x))
         for use in (
             lambda: cpu.predict(gpu.asarray(x)),
@@ -276,7 +280,9 @@ class TestAModel:
         assert step.loss.value == expected.loss.value
         for now, then in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(now, then)
-        with pytest.raises(ValueError, match="the model is on the GPU; give dry_run=True, or model.to\\('cpu'\\)"):
+        with pytest.raises(
+            ValueError, match="the model is on the GPU; give dry_run=True, or model.to\\('cpu'\\)"
+        ):
             tn.study.trace(model, x, y, tn.CrossEntropy(), tn.Adam())
 
 
@@ -291,3 +297,14 @@ def test_both_devices_drop_the_same_units(gpu):
             mine = cpu.forward(x, training=True)
             np.testing.assert_array_equal(to_host(other.forward(gpu.asarray(x), training=True)), mine)
             assert 0 < (mine == 0).mean() < 1
+
+
+def test_arrays_of_both_devices_in_one_layer_get_an_error_with_the_mend(gpu):
+    on_gpu = tn.Sequential([tn.Dense(3)], (4,), device="gpu").layers[0]
+    on_cpu = tn.Sequential([tn.Dense(3)], (4,)).layers[0]
+    x = np.ones((2, 4), np.float32)
+    for layer, given_x in ((on_gpu, x), (on_cpu, gpu.asarray(x))):
+        with pytest.raises(
+            TypeError, match=r"matmul: expected arrays of one device, .*cupy.asarray\(a\).*a.get\(\)"
+        ):
+            layer.forward(given_x)

@@ -8,14 +8,13 @@ operations of the table below, which are one kernel there instead of a chain of 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from tinynet.types import Array, Shape
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 OPERATIONS: dict[str, str] = {
     # operation, which is also its kernel's name: the module of its NumPy twin
@@ -30,6 +29,7 @@ OPERATIONS: dict[str, str] = {
     "log_softmax": "tinynet.layers.activations",
     "sum_rows": "tinynet.layers.dense",
     "sum_pixels": "tinynet.layers.conv",
+    "channel_products": "tinynet.layers.depthwise",
     "take_windows": "tinynet.layers.patches",
     "add_windows": "tinynet.layers.patches",
     "max_pool": "tinynet.layers.pooling",
@@ -64,21 +64,22 @@ class DeviceMemoryError(MemoryError):
     """The GPU's memory does not suffice, with a batch size to try."""
 
 
-def operation(twin: Callable[P, R]) -> Callable[P, R]:
+def operation(twin: F) -> F:
     """Run the function on NumPy's arrays, and the kernel of its name on the GPU's; the first argument decides."""
     name = twin.__name__
     if OPERATIONS.get(name) != twin.__module__:
         raise LookupError(f"{twin.__module__}.{name}: OPERATIONS in tinynet/backend.py does not list it")
 
     @functools.wraps(twin)
-    def run(*arguments: P.args, **options: P.kwargs) -> R:
+    def run(*arguments: Any, **options: Any) -> Any:
         kernels = _kernels.get(type(arguments[0]))
-        if kernels is None:
-            return twin(*arguments, **options)
-        result: R = getattr(kernels, name)(*arguments, **options)
-        return result
+        try:
+            return (twin if kernels is None else getattr(kernels, name))(*arguments, **options)
+        except TypeError as error:
+            _explain_mixture(name, [*arguments, *options.values()], error)
+            raise
 
-    return run
+    return cast(F, run)
 
 
 @operation
@@ -86,6 +87,16 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """a b, for stacks of matrices too, as np.matmul."""
     result: Array = np.matmul(a, b, out=out)
     return result
+
+
+def _explain_mixture(name: str, arguments: list[Any], error: TypeError) -> None:
+    """Raises TypeError with the mend if arrays of both devices are among the arguments."""
+    on_gpu = [type(value) in _devices for value in arguments]
+    if any(on_gpu) and any(isinstance(value, np.ndarray) for value in arguments):
+        raise TypeError(
+            f"{name}: expected arrays of one device, got NumPy's and CuPy's together; cupy.asarray(a) brings one to "
+            "the GPU, a.get() to the CPU, and model.to(device) a model"
+        ) from error
 
 
 class Device:
@@ -174,6 +185,10 @@ class Gpu(Device):
                 yield
             finally:
                 self._stream.synchronize()
+
+    def synchronize(self) -> None:
+        """Wait for all work; within `running`."""
+        self._stream.synchronize()
 
     def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
         """The kernels that ``work`` launches, as one CUDA graph: a function that runs them again; within `running`.

@@ -52,7 +52,8 @@ class DeviceSteps:
         self.meter = run.meter = DeviceMeter(self.device)
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
-        self._captured_with: Any = None
+        self._captured_with: Any = None  # the settings of layers and optimizer, as the graph has them
+        self._settings_may_differ = True
         self._warm = self._refused = False
         self._x: Array | None = None
         self._y: Array | None = None
@@ -72,11 +73,11 @@ class DeviceSteps:
         Raises: NonFiniteError: naming the batches among which the loss became NaN or infinite; the model is then as it
             was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
         """
-        run, optimizer = self.run, self.run.optimizer
+        run = self.run
         self._look_from(first)
+        self._settings_may_differ = True  # a callback may have changed them between the epochs
         with self.device.memory_errors(self._give_up, self._advice):
             for batch, size in self._batches(first):
-                run.learning_rate = optimizer.current_learning_rate()
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
@@ -91,6 +92,7 @@ class DeviceSteps:
 
     def close(self) -> None:
         """Give up what the steps hold on the GPU; the model stays as it is."""
+        self.device.synchronize()  # a graph that still runs needs its memory
         self._replay = self._x = self._y = self._data = self._order = self._good = None
         self._warm = False
         self.run.model.forget()
@@ -149,7 +151,7 @@ class DeviceSteps:
         if size != len(self._x) or self._refused:
             self._compute(size)
             return
-        if self._watched or self._captured_with is None:
+        if self._watched or self._settings_may_differ:
             self._forget_graph_of_other_settings()
         if not self._warm:
             self._compute(size)
@@ -207,14 +209,13 @@ class DeviceSteps:
         }
         if now != self._captured_with:
             self._captured_with, self._replay = now, None
+        self._settings_may_differ = False
 
     # -- looking at the loss ------------------------------------------------------------------------
 
     def _look_from(self, batch: int) -> None:
         """Remember the model as it is before a batch."""
         self._looked = batch
-        if not self._watched:
-            self._captured_with = None  # a callback may have changed something between the epochs
         if self._good is None:
             self._good = Snapshot(self.run)
         self._good.take()

@@ -359,12 +359,13 @@ class Sequential:
         if (dtype, device) == (self.dtype, self.device):
             return
         # All that can fail for want of memory comes first.
-        state = [
-            (layer, name, device.asarray(getattr(layer, name).astype(dtype)))
-            for _, layer in self.walk()
-            for name in layer.state_names
-        ]
-        self._parameters.move(dtype, device)
+        with device.memory_errors(lambda: None, lambda: "the model stays where it was"):
+            state = [
+                (layer, name, device.asarray(getattr(layer, name).astype(dtype)))
+                for _, layer in self.walk()
+                for name in layer.state_names
+            ]
+            self._parameters.move(dtype, device)
         for layer, name, array in state:
             layer.bind(name, array)
         self.dtype, self.device = dtype, device

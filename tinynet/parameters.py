@@ -49,6 +49,8 @@ class Parameters:
             part = slice(ends[spec.decay], ends[spec.decay] + math.prod(spec.shape))
             ends[spec.decay] = part.stop
             self.places.append(Place(f"{path}.{spec.name}", layer, spec.name, spec.shape, part))
+        self._ranges_for: list[bool] | None = None
+        self._ranges: list[tuple[int, int]] = []
         self.values = np.zeros(ends[False], dtype)
         self.grads = np.zeros(ends[False], dtype)
         self.bind()
@@ -78,6 +80,9 @@ class Parameters:
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
         """The (start, stop) parts of the vectors that train, joined where they touch."""
+        trainable = [place.layer.trainable for place in self.places]
+        if trainable == self._ranges_for:  # asked for in each step
+            return self._ranges
         parts = sorted((place.part.start, place.part.stop) for place in self.places if place.layer.trainable)
         ranges: list[tuple[int, int]] = []
         for start, stop in parts:
@@ -85,6 +90,7 @@ class Parameters:
                 ranges[-1] = (ranges[-1][0], stop)
             else:
                 ranges.append((start, stop))
+        self._ranges_for, self._ranges = trainable, ranges
         return ranges
 
     def move(self, dtype: np.dtype[Any], device: Device) -> None:

@@ -47,7 +47,6 @@ class Run:
     has_validation: bool
     history: History = field(default_factory=History)
     meter: Meter = field(default_factory=Meter)
-    learning_rate: float = math.nan  # of the last update
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False

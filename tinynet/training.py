@@ -248,7 +248,7 @@ def _train_epoch(
     return {
         "loss": run.mean_loss(),
         "accuracy": run.mean_accuracy(),
-        "learning_rate": run.learning_rate,
+        "learning_rate": run.optimizer.last_learning_rate,
         "seconds": seconds,
     }
 

@@ -41,11 +41,11 @@ def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool)
 
 def plan_gradients(layers: Sequence[Layer], needs_input_grad: bool) -> int:
     """Where the backward pass ends; tells each layer whether its dx is needed."""
-    for layer in layers:
-        layer.needs_input_grad = True
-    if needs_input_grad:
-        return 0
-    first = next((index for index, layer in enumerate(layers) if trains(layer)), len(layers))
-    if first < len(layers):
-        layers[first].needs_input_grad = False
+    first = 0
+    if not needs_input_grad:
+        first = next((index for index, layer in enumerate(layers) if trains(layer)), len(layers))
+    for index, layer in enumerate(layers):
+        needed = needs_input_grad or index != first
+        if layer.needs_input_grad is not needed:  # setting an attribute of a layer takes longer than asking
+            layer.needs_input_grad = needed
     return first
