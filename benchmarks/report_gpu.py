@@ -55,7 +55,7 @@ def page(results: Results) -> str:
     if results["time"]:
         parts.append("## Times\n")
         parts += [_times(results, way) for case in results["time"] for way in summary_gpu.ways(results, case)]
-        parts.append(_failures(results))
+    parts.append(_failures(results))
     if results["accuracy"]:
         parts.append(_accuracy(results))
     return "\n".join(parts)
@@ -265,7 +265,7 @@ def _graph_gain(results: Results, way: Way) -> str:
 def _failures(results: Results) -> str:
     """What could not be measured, and why."""
     lines = []
-    for part in ("time", "kernels"):
+    for part in ("time", "kernels", "accuracy"):
         for case, by_name in results[part].items():
             for name in by_name:
                 why = summary_gpu.failure(results, part, case, name)
@@ -273,11 +273,11 @@ def _failures(results: Results) -> str:
                     lines.append(f"- {part} of `{case}`, `{name}`: {one_line(why)}")
     for case, by_name in results["equivalence"].items():
         lines += [
-            f"- `{case}`, `{name}`: its losses differ or could not be compared; not timed"
+            f"- `{case}`, `{name}`: its losses differ or could not be compared, so that it is not timed"
             for name, entry in by_name.items()
             if name != REFERENCE and not entry["agrees"]
         ]
-    return "### Not measured\n\n" + "\n".join(lines) + "\n" if lines else ""
+    return "## Not measured\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _accuracy(results: Results) -> str:
