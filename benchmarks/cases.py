@@ -2,21 +2,25 @@
 
 A case says layers, batch size and optimizer in words and numbers, so that a process that measures another library
 never imports tinynet. The hyper-parameters are the benchmark's own: a constant learning rate and no weight decay,
-which every library can express; batch sizes, layers, dropout and batch-norm's settings are the recipe's.
+which every library can express; batch sizes, layers, dropout and batch-norm's settings are the recipe's. On the GPU
+(`make_as_recipe`) weight decay, label smoothing and, for the time to an accuracy, the schedule are the recipe's too.
 """
 
 import dataclasses
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 CASES = ("mlp_sgd", "mlp_adam", "mlp_bn", "cnn")
+GPU_CASES = (*CASES, "cnn_best")
 WIDTHS = tuple(2**power for power in range(7, 13))  # 128 to 4096
 BATCH_SIZES = tuple(2**power for power in range(4, 11))  # 16 to 1024
 CLASSES = 10
+TRAINING_IMAGES = 60_000
 LOSS_STEPS = (1, 10, 100)  # the steps whose losses are compared
 TOLERANCES = (1e-5, 1e-4, 1e-3)  # relative, for these steps: what float32's rounding may grow to
 
@@ -36,10 +40,16 @@ class Case:
 
     Args:
         layers: a dict each: "kind" (the name of a tinynet layer), its "config", its "path" in the names of weights,
-            and its "input_shape" and "output_shape" without the batch axis.
-        optimizer: "name", "learning_rate" and, for Adam, "beta_1", "beta_2" and "epsilon".
+            its "input_shape" and "output_shape" without the batch axis, and its "children", dicts like it: those of
+            a Residual, whose config is then empty.
+        optimizer: "name", "learning_rate" and, for Adam, "beta_1", "beta_2" and "epsilon"; "weight_decay" where
+            there is one, decoupled, of weights and not of biases, gamma and beta.
         multiply_adds: of one example's forward pass.
         params: how many numbers are trained.
+        label_smoothing: of the loss.
+        average_flips: whether a test image is judged together with its mirror image.
+        epochs: of the recipe's schedule.
+        augment: how training images are changed, as `augmentation.draw` takes it; None: not at all.
     """
 
     name: str
@@ -50,10 +60,14 @@ class Case:
     optimizer: dict[str, Any]
     multiply_adds: int
     params: int
+    label_smoothing: float = 0.0
+    average_flips: bool = False
+    epochs: int = 0
+    augment: dict[str, Any] | None = None
 
     def without_dropout(self) -> "Case":
         """The same case with every dropout rate 0: then all libraries compute the same losses."""
-        layers = [
+        layers = [  # none is inside a Residual
             {**layer, "config": {**layer["config"], "rate": 0.0}} if layer["kind"] == "Dropout" else layer
             for layer in self.layers
         ]
@@ -75,12 +89,20 @@ class Case:
 
     def kinds(self) -> set[str]:
         """The kinds of layer between the first and the last."""
-        return {layer["kind"] for layer in self.hidden_layers()}
+        return {layer["kind"] for layer in walk(self.hidden_layers())}
 
     def describe_training(self) -> str:
         """The hyper-parameters in words: "Adam(learning_rate=0.001, ...), batches of 32"."""
         settings = ", ".join(f"{key}={value:g}" for key, value in self.optimizer.items() if key != "name")
-        return f"{self.optimizer['name']}({settings}), batches of {self.batch_size}"
+        smoothing = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
+        return f"{self.optimizer['name']}({settings}){smoothing}, batches of {self.batch_size}"
+
+
+def walk(layers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every layer, those inside layers right behind the one that holds them."""
+    for layer in layers:
+        yield layer
+        yield from walk(layer.get("children", []))
 
 
 def make(name: str) -> tuple[Case, dict[str, np.ndarray]]:
@@ -109,12 +131,42 @@ def make(name: str) -> tuple[Case, dict[str, np.ndarray]]:
         title, optimizer = recipe.title, SGD if name == "mlp_sgd" else ADAM
     else:
         raise ValueError(f"unknown case {name!r}; known: {', '.join(CASES)}, width_N, batch_N")
+    return _case(name, title, model, batch_size, optimizer)
+
+
+def make_as_recipe(name: str) -> tuple[Case, dict[str, np.ndarray], np.ndarray]:
+    """The case as its recipe regularises it, the initial weights, and the schedule's learning rate of each step.
+
+    The case's own learning rate is constant, as in `make`; the schedule is that of all 60,000 training images.
+    Args: name: one of ``GPU_CASES``.
+    """
+    import tinynet as tn
+
+    recipe = tn.recipes.make(name, seed=0, training_examples=TRAINING_IMAGES)
+    decay = recipe.optimizer.weight_decay
+    optimizer = {**(SGD if name == "mlp_sgd" else ADAM), **({"weight_decay": decay} if decay else {})}
+    case, weights = _case(name, recipe.title, recipe.model, recipe.batch_size, optimizer)
+    case = dataclasses.replace(
+        case,
+        label_smoothing=recipe.loss.config().get("label_smoothing", 0.0),
+        average_flips=recipe.average_flips,
+        epochs=recipe.epochs,
+        augment=None if recipe.augment is None else _describe_augmentation(recipe.augment),
+    )
+    rate = recipe.optimizer.learning_rate
+    steps = range(recipe.epochs * math.ceil(TRAINING_IMAGES / recipe.batch_size))
+    return case, weights, np.array([rate(step) if callable(rate) else rate for step in steps])
+
+
+def _case(
+    name: str, title: str, model: Any, batch_size: int, optimizer: dict[str, Any]
+) -> tuple[Case, dict[str, np.ndarray]]:
+    for rest in (", Adam with", ", augmentation"):  # what follows is the recipe's, not this benchmark's
+        title = title.partition(rest)[0]
     case = Case(
         name=name,
-        title=title.partition(", Adam with")[
-            0
-        ],  # what follows is the recipe's schedule, not this benchmark's
-        layers=_describe(model),
+        title=title,
+        layers=_describe(model.layers, model.input_shape),
         input_shape=model.input_shape,
         batch_size=batch_size,
         optimizer=optimizer,
@@ -124,22 +176,44 @@ def make(name: str) -> tuple[Case, dict[str, np.ndarray]]:
     return case, {path: array.copy() for path, array in model.named_weights().items()}
 
 
-def _describe(model: Any) -> list[dict[str, Any]]:
-    layers, shape = [], model.input_shape
-    for path, layer in model.walk():
-        if layer.children:
-            raise ValueError(f"layer {path}: the benchmark translates plain chains of layers only")
-        layers.append(
+def _describe(layers: Sequence[Any], shape: Sequence[int], prefix: str = "") -> list[dict[str, Any]]:
+    described = []
+    for index, layer in enumerate(layers):
+        path = f"{prefix}{index}"
+        if layer.children and (type(layer).__name__ != "Residual" or layer.projection is not None):
+            raise ValueError(
+                f"layer {path}: the benchmark translates chains and Residual without projection only"
+            )
+        described.append(
             {
                 "kind": type(layer).__name__,
-                "config": layer.config(),
+                "config": {} if layer.children else layer.config(),
                 "path": path,
                 "input_shape": list(shape),
                 "output_shape": list(layer.output_shape),
+                "children": _describe(layer.children, shape, f"{path}."),
             }
         )
         shape = layer.output_shape
-    return layers
+    return described
+
+
+def _describe_augmentation(augment: Any) -> dict[str, Any]:
+    """Flip, shift and erase, in this order, in numbers."""
+    steps = getattr(augment, "steps", ())
+    if [type(step).__name__ for step in steps] != ["RandomFlip", "RandomShift", "RandomErasing"]:
+        raise ValueError(
+            f"{augment!r}: the benchmark translates flip, shift and erasing, in this order, only"
+        )
+    flip, shift, erasing = steps
+    if erasing.low != erasing.high or erasing.fill or shift.fill:
+        raise ValueError(f"{augment!r}: the benchmark translates squares of one size, filled with 0, only")
+    return {
+        "flip": flip.probability,
+        "pixels": shift.pixels,
+        "size": erasing.low,
+        "erase": erasing.probability,
+    }
 
 
 def save(folder: Path, case: Case, weights: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Starting worker.py: a fresh process for every measurement, and what came of it."""
+"""Starting worker.py, or gpu_worker.py: a fresh process for every measurement, and what came of it."""
 
 import json
 import os
@@ -39,20 +39,24 @@ class Children:
         inherit_environment: keep ``OPENBLAS_*`` variables, which otherwise are removed, so that each library picks
             its own kernels.
         timeout: seconds after which a process is ended.
+        worker: the program.
+        cpu_only: hide the GPUs that the machine may have.
     """
 
     folder: Path
     inherit_environment: bool = False
     timeout: float = 900.0
+    worker: Path = WORKER
+    cpu_only: bool = True
 
     def environment(self) -> dict[str, str]:
-        """What the processes find in their environment: the CPU only, whatever else the machine has."""
+        """What the processes find in their environment; by default the CPU only, whatever else the machine has."""
         kept = {
             key: value
             for key, value in os.environ.items()
             if self.inherit_environment or not key.startswith("OPENBLAS_")
         }
-        return {**kept, **CPU_ONLY}
+        return {**kept, **(CPU_ONLY if self.cpu_only else {})}
 
     def settings(self) -> dict[str, str]:
         """The variables among these that steer kernels or threads."""
@@ -67,7 +71,7 @@ class Children:
 
         Args: options: the worker's, with "_" for "-"; None is left out.
         """
-        command = [sys.executable, str(WORKER), "--contender", contender, "--case", case, "--task", task]
+        command = [sys.executable, str(self.worker), "--contender", contender, "--case", case, "--task", task]
         command += ["--folder", str(self.folder), *_as_arguments(options)]
         started = time.monotonic()  # the clock of the whole system: the worker reads the same
         try:

@@ -16,12 +16,13 @@ class TinynetTrainer(Trainer):
 
     def __init__(self, case: Case, weights: dict[str, np.ndarray], *arguments: Any, **settings: Any) -> None:
         super().__init__(case, weights, *arguments, **settings)
-        layers = [getattr(tn, layer["kind"]).from_config(layer["config"]) for layer in case.layers]
+        layers = [_layer(layer) for layer in case.layers]
         self.model = tn.Sequential(layers, case.input_shape, seed=self.seed, dtype=self.dtype)
         self.model.set_weights([weights[path] for path in self.model.named_weights()])
         rates = {key: value for key, value in case.optimizer.items() if key != "name"}
         self.optimizer = getattr(tn, case.optimizer["name"])(**rates)
-        self.loss = tn.CrossEntropy() if isinstance(layers[-1], tn.Softmax) else tn.NegativeLogLikelihood()
+        smoothed = tn.CrossEntropy(case.label_smoothing)
+        self.loss = smoothed if isinstance(layers[-1], tn.Softmax) else tn.NegativeLogLikelihood()
 
     def load_images(self, part: str, count: int | None) -> np.ndarray:
         """Bytes, as its users have them."""
@@ -54,6 +55,12 @@ class TinynetTrainer(Trainer):
     def describe(self) -> dict[str, Any]:
         workers = parallel.workers_for(self.model, self.case.batch_size)
         return {"threads": "1 worker" if workers == 1 else f"{workers} workers"}
+
+
+def _layer(layer: dict[str, Any]) -> tn.Layer:
+    if layer["children"]:
+        return tn.Residual(*map(_layer, layer["children"]))
+    return getattr(tn, layer["kind"]).from_config(layer["config"])
 
 
 class _AtEpochEnd(tn.Callback):

@@ -54,6 +54,10 @@ class TorchTrainer(Trainer):
             return nn.Dropout(config["rate"])
         if kind == "MaxPool2D" and config["padding"] == "valid":
             return nn.MaxPool2d(_as_torch(config["pool_size"]), _as_torch(config["strides"]))
+        if kind == "GlobalMaxPool2D":
+            return nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        if kind == "Residual":
+            return _Residual(*map(self._layer, layer["children"]))
         if kind == "Dense":
             module = nn.Linear(in_shape[0], config["units"], bias=config["use_bias"])
             return _filled(module, weight=values["W"].T, bias=values.get("b"))
@@ -88,7 +92,7 @@ class TorchTrainer(Trainer):
         return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=epsilon, fused=True)
 
     def _batch_loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(self.model(x), y)
+        return nn.functional.cross_entropy(self.model(x), y, label_smoothing=self.case.label_smoothing)
 
     def _train_on(self, x: torch.Tensor, y: torch.Tensor, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         """Train on these rows of x and y, batch by batch; the loss of the last."""
@@ -175,6 +179,13 @@ class _ToImages(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.reshape(len(x), *self.shape).permute(0, 3, 1, 2)
+
+
+class _Residual(nn.Sequential):
+    """x + f(x)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + super().forward(x)
 
 
 class _Flatten(nn.Module):

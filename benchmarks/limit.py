@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from cases import Case
+from cases import Case, walk
 
 Product = tuple[int, int, int]
 """(m, k, n): an (m, k) matrix times a (k, n) matrix."""
@@ -38,7 +38,7 @@ class LayerProducts(NamedTuple):
 def layer_products(case: Case, n: int) -> list[LayerProducts]:
     """The products of one training step of n examples, layer by layer."""
     layers: list[LayerProducts] = []
-    for layer in case.layers:
+    for layer in walk(case.layers):
         config, in_shape, out_shape = layer["config"], layer["input_shape"], layer["output_shape"]
         if layer["kind"] == "Dense":
             inputs, units = in_shape[0], config["units"]

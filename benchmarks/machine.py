@@ -1,5 +1,6 @@
 """What a report has to say of the machine and of what is installed on it."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import importlib.util
@@ -8,9 +9,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tinynet.parallel import cores
 
@@ -44,6 +42,9 @@ def closure(distributions: Iterable[str]) -> dict[str, str]:
 
     Requirements whose markers do not hold here, and those of extras, are left out; what is not installed, too.
     """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     found: dict[str, str] = {}
     waiting = list(distributions)
     while waiting:
@@ -60,6 +61,15 @@ def closure(distributions: Iterable[str]) -> dict[str, str]:
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 waiting.append(requirement.name)
     return dict(sorted(found.items()))
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """The version of each that is installed."""
+    found = {}
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def installed_megabytes(distributions: Iterable[str]) -> float:

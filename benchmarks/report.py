@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import charts
+import report_losses
 import summary
-from cases import LOSS_STEPS, TOLERANCES
+from cells import median, median_and_range, number, one_line, table
 from children import STEERING
 from contenders import CONTENDERS, LIMIT, REFERENCE
 from summary import Results, Spread
@@ -37,15 +38,6 @@ training accuracy on the way, the others compute no metrics. Libraries run on th
   trains from, and 141 MB of the difference.
 """
 
-EQUIVALENCE = """\
-Losses of steps {steps}, from the same weights on the same batches, dropout off. A contender agrees if its losses
-are within {tolerances} (relative) of tinynet's in float64, and in float32 too, but for steps marked \\*. There,
-rounding alone moves float32 losses by more than a tenth of the tolerance away from the same library's in float64 (the
-median over the contenders): networks with ReLU and max-pooling amplify a rounding error whenever it decides a
-comparison, so two correct programs differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in
-the formula, and is given the epsilon that means the same, in what is compared and in what is timed.
-"""
-
 
 def write(results: Results, folder: Path) -> None:
     """results.md and the plots for what has been measured so far."""
@@ -58,7 +50,7 @@ def page(results: Results, pictures: Iterable[str] = ()) -> str:
     pictures = set(pictures)
     parts = [_header(results), _contenders(results), "## How it is measured\n\n" + METHOD, _cases(results)]
     if results["equivalence"]:
-        parts.append(_equivalence(results))
+        parts.append(report_losses.section(results))
     if results["time"]:
         parts.append(_ratios(results))
         parts.append("## Times\n")
@@ -70,32 +62,6 @@ def page(results: Results, pictures: Iterable[str] = ()) -> str:
     if results["scaling"]:
         parts.append(_scaling(results, "scaling.png" in pictures))
     return "\n".join(parts)
-
-
-def table(head: list[str], rows: Iterable[list[str]], align: str = "") -> str:
-    """A Markdown table; ``align`` has "l" or "r" for each column, by default "l" and then "r" for numbers."""
-    align = align or "l".ljust(len(head), "r")
-    lines = [head, ["---" if side == "l" else "---:" for side in align], *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, or whole numbers from 100 on; a dash for None."""
-    if value is None:
-        return "-"
-    if value >= 99.95:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
-
-
-def median(spread: Spread | None) -> str:
-    return number(None if spread is None else spread.median)
-
-
-def median_and_range(spread: Spread | None) -> str:
-    if spread is None:
-        return "-"
-    return f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
 
 
 # -- sections -----------------------------------------------------------------------------------------------
@@ -181,40 +147,6 @@ def _cases(results: Results) -> str:
     )
 
 
-def _equivalence(results: Results) -> str:
-    tolerances = ", ".join(f"{value:.0e}".replace("e-0", "e-") for value in TOLERANCES)
-    lines = [
-        "## The same training\n",
-        EQUIVALENCE.format(steps=", ".join(map(str, LOSS_STEPS)), tolerances=tolerances),
-    ]
-    for case, found in results["equivalence"].items():
-        noise = summary.rounding(results, case)
-        rows = [_losses_row(name, entry) for name, entry in found.items()]
-        if noise is not None:
-            rows.insert(0, ["*median of float32 against own float64*", "", _small(noise), "", ""])
-        head = ["contender", "losses", "differences in float32", "differences in float64", ""]
-        lines += [f"### `{case}`\n", table(head, rows, "lrrrl")]
-    return "\n".join(lines)
-
-
-def _losses_row(name: str, entry: dict[str, Any]) -> list[str]:
-    if "failed" in entry:
-        return [f"`{name}`", "", "", "", f"FAILED: {_one_line(entry['failed'])}"]
-    losses = ", ".join(f"{value:.6f}" for value in entry["float32"])
-    if "differences" not in entry:
-        return [f"`{name}`", losses, "-", "-", "nothing to compare with"]
-    marks = ["\\*" if noisy else "" for noisy in entry["decided_by_float64"]]
-    single, double = _small(entry["differences"]["float32"], marks), _small(entry["differences"]["float64"])
-    verdict = "reference" if name == REFERENCE else "agrees" if entry["agrees"] else "**DIFFERS, not timed**"
-    return [f"`{name}`", losses, single, double, verdict]
-
-
-def _small(values: list[float], marks: Iterable[str] = ("", "", "")) -> str:
-    """Differences as powers of ten, "0, 3e-8, 6e-3*"."""
-    cells = [f"{value:.0e}".replace("e-0", "e-") if value else "0" for value in values]
-    return ", ".join(cell + mark for cell, mark in zip(cells, marks, strict=True))
-
-
 def _times(results: Results, case: str) -> str:
     names = [name for name in results["time"][case] if name != LIMIT]
     for name in results["equivalence"].get(case, {}):  # those whose losses differ have a row that says so
@@ -232,7 +164,7 @@ def _times(results: Results, case: str) -> str:
         first = f"**`{name}`**" if name == REFERENCE else f"`{name}`"
         failed = summary.failure(results, case, name)
         if failed is not None:
-            first += f", FAILED: {_one_line(failed)}"
+            first += f", FAILED: {one_line(failed)}"
         elif not summary.may_be_timed(results, case, name):
             broken = "failed" in results["equivalence"][case].get(name, {})
             first += (
@@ -351,11 +283,6 @@ def _scaling(results: Results, has_picture: bool) -> str:
         if rows:
             lines.append(table([title, *map(str, sizes)], rows))
     return "\n".join(lines)
-
-
-def _one_line(text: str) -> str:
-    """The last line of an error, safe inside a table."""
-    return text.strip().splitlines()[-1].replace("|", "\\|")[:200]
 
 
 def main(arguments: list[str]) -> int:

@@ -78,6 +78,9 @@ class Trainer(ABC):
         predicted = self.predict_classes(self.load_images("test", None))
         return float(np.mean(predicted == self.load_labels("test", None)))
 
+    def wait(self) -> None:  # noqa: B027 (nothing to do is what most need)
+        """Until all work that was handed to a device is done; on the CPU there is none."""
+
     def describe(self) -> dict[str, Any]:
         """What the report should say of this process: number of threads, kernels; asked for at the end of training."""
         return {}

@@ -76,6 +76,7 @@ def measure_time_to_accuracy(trainer: Any, options: argparse.Namespace) -> dict[
     reached: dict[str, dict[str, float]] = {}
 
     def on_epoch_end() -> bool:
+        trainer.wait()
         clock.stop()
         accuracies.append(trainer.accuracy())
         for target in options.targets:

@@ -1,0 +1,27 @@
+"""What a report has to say of a GPU."""
+
+import subprocess
+
+from tinynet import backend
+from tinynet.gpu_info import gpu_info
+
+
+def describe(device: str) -> dict[str, str]:
+    """What tinynet knows of the GPU, and its driver's version; for "cpu", that there is none.
+
+    Raises: DeviceError: without CuPy or without a GPU. CublasError: without cuBLAS.
+    """
+    if device == "cpu":
+        return {"name": "no GPU: a rehearsal on the CPU"}
+    backend.get_device("gpu")
+    return gpu_info() | {"driver": driver()}
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver, as nvidia-smi tells it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown, as nvidia-smi does not tell"
+    return done.stdout.partition("\n")[0].strip()
