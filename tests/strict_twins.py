@@ -47,7 +47,7 @@ class Twins:
 
     def _run(self, name, *arguments, **options):
         strict = self._strict
-        twin = getattr(importlib.import_module(backend.OPERATIONS[name]), name).__wrapped__
+        twin = twin_of(name)
         bound = inspect.signature(twin).bind(*arguments, **options)
         given = bound.arguments
         self._check(name, given)
@@ -66,15 +66,19 @@ class Twins:
             if values.get(indices) is not None:
                 size = len(values[first]) if name == "take_rows" else values[first].shape[-1]
                 values[indices] = wrap_around(values[indices], size)
-            if name == "standardize":  # whose kernel computes this anew
-                np.subtract(values["rows"], values["mean"], out=values["centred"])
-            ordered = signature.bind(**values)
-            result = twin(*ordered.args, **ordered.kwargs)
-            if name in SCRATCH:
-                poison(values[SCRATCH[name]])
-            return result
+            return self._compute(name, signature.bind(**values))
 
         return self._launch(name, call, arrays)
+
+    def _compute(self, name, bound):
+        """The operation, on NumPy's arrays."""
+        values = bound.arguments
+        if name == "standardize":  # whose kernel computes this anew
+            np.subtract(values["rows"], values["mean"], out=values["centred"])
+        result = twin_of(name)(*bound.args, **bound.kwargs)
+        if name in SCRATCH:
+            poison(values[SCRATCH[name]])
+        return result
 
     def _check(self, name, given):
         """Raises TypeError or ValueError for what the kernels are not made for."""
@@ -140,6 +144,11 @@ class Twins:
 
         strict.cuda.launch(work, [*arrays, *(array for *_, array in fresh)])
         return tuple(results) if several else results[0]
+
+
+def twin_of(name):
+    """The NumPy function of an operation."""
+    return getattr(importlib.import_module(backend.OPERATIONS[name]), name).__wrapped__
 
 
 def stand_in_data(data):

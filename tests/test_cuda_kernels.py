@@ -364,6 +364,13 @@ def pick(draw):
 
 
 @case
+def channel_products(draw):
+    c, m, *pixels = draw.shape(5)
+    x, dy = (draw.any_layout(draw.normal((c, k, *pixels))) for k in (1, m))
+    return x, dy, draw.any_layout(np.full((c, m), np.nan, draw.dtype))
+
+
+@case
 def squared_norm(draw):
     return (draw.any_layout(draw.normal(draw.shape(draw(st.integers(1, 4)), 20000))),)
 

@@ -194,7 +194,7 @@ MUTANTS = [
         "np.add.reduce(dy, axis=(2, 3, 4)",
         "np.add.reduce(dy[..., 1:], axis=(2, 3, 4)",
     ),
-    ("DepthwiseConv2D", DEPTHWISE, "self.dW[u, v] = np", "self.dW[v, u] = np"),
+    ("DepthwiseConv2D", DEPTHWISE, "across], self.dW[u, v])", "across], self.dW[v, u])"),
     (
         "DepthwiseConv2D",
         DEPTHWISE,

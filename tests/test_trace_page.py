@@ -15,6 +15,7 @@ from tests.browser import opened
 from tinynet import recipes
 from tinynet.study import cards, notation, page
 from tinynet.study.formulas import FORMULAS, mathml
+from tinynet.study.source import method_sources
 
 NAMES = [f"class {k}" for k in range(10)]
 
@@ -250,6 +251,43 @@ def test_every_layer_loss_and_optimizer_has_formulas():
     assert len(notation.update_formulas(tn.AdamW())) == len(drawn[-1]) + 1
     changed = notation.update_formulas(tn.SGD(weight_decay=0.1, decoupled=False, clip_norm=1.0))
     assert len(changed) == len(drawn[0]) + 2
+
+
+@pytest.mark.parametrize("name", tn.losses.BY_NAME)
+def test_a_loss_shows_its_formula_and_the_lines_that_compute_it(name):
+    loss = tn.losses.BY_NAME[name]()
+    for way in ("forward", "backward"):
+        lines = notation.loss_formulas(loss, way)
+        assert lines
+        assert all(line.startswith("<math") for line in lines)
+    shown = "".join(source.text for source in method_sources(type(loss), notation.formula_method(type(loss))))
+    assert {
+        "SoftmaxCrossEntropy": "np.log(sums",
+        "CrossEntropy": "np.log(outputs)",
+        "NegativeLogLikelihood": "scores[np.arange(len(labels)), labels]",
+        "MeanSquaredError": "np.vdot(x, x)",
+    }[name] in shown
+
+    class Own(tn.losses.BY_NAME[name]):
+        def forward(self, outputs, targets, total=None):
+            return 7.0
+
+    assert notation.formula_method(Own) == "forward"
+    assert not any(line.startswith("<math") for line in notation.loss_formulas(Own(), "forward"))
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "functions"),
+    [
+        (tn.ReLU, "forward", ["forward", "rectify"]),
+        (tn.BatchNorm, "forward", ["forward", "moments", "standardize", "move_averages"]),
+        (tn.Dense, "backward", ["backward", "sum_rows"]),
+        (tn.Adam, "update", ["update", "adam_update"]),
+    ],
+)
+def test_the_operations_of_a_method_stand_below_it(owner, method, functions):
+    found = [re.match(r"def (\w+)", source.text)[1] for source in method_sources(owner, method)]
+    assert found == functions
 
 
 class ReLU(tn.Layer):

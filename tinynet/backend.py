@@ -29,6 +29,7 @@ OPERATIONS: dict[str, str] = {
     "log_softmax": "tinynet.layers.activations",
     "sum_rows": "tinynet.layers.dense",
     "sum_pixels": "tinynet.layers.conv",
+    "channel_products": "tinynet.layers.depthwise",
     "take_windows": "tinynet.layers.patches",
     "add_windows": "tinynet.layers.patches",
     "max_pool": "tinynet.layers.pooling",

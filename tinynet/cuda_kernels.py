@@ -210,6 +210,12 @@ class Kernels:
         dense = self.cp.ascontiguousarray(gradient)
         self._written(self._minus_targets(dense, 1, labels, smoothing, total, dense), gradient)
 
+    def channel_products(self, x: Array, dy: Array, out: Array) -> None:
+        products = self.cp.ascontiguousarray(x * dy).reshape(out.size, -1)
+        sums = self.cp.empty(out.size, out.dtype)
+        self.sum_pixels(products, sums)
+        out[...] = sums.reshape(out.shape)
+
     def squared_norm(self, x: Array) -> Array:
         column = self.cp.ascontiguousarray(x).reshape(-1, 1)
         sums = self.cp.empty((2, 1), x.dtype)  # of x, and of x^2

@@ -75,9 +75,8 @@ class BatchNorm(Layer):
         inv_std = standardize(rows, rows_hat, mean, var, self.epsilon, self.gamma, self.beta, rows_y)
 
         self._x_hat, self._inv_std, self._order = x_hat, inv_std, order
-        if (
-            self.shard.total(len(rows)) > 1 and self.shard.is_first
-        ):  # a single row has no variance to learn from
+        # A single row has no variance to learn from.
+        if self.shard.is_first and self.shard.total(len(rows)) > 1:
             move_averages(self.running_mean, mean, self.running_var, var, self.momentum)
         return y
 

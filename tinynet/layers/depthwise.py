@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinynet.backend import operation
 from tinynet.checks import check_bool, check_positive_int
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer
@@ -90,7 +91,7 @@ class DepthwiseConv2D(Layer):
             np.add.reduce(dy, axis=(2, 3, 4), out=self.db.reshape(dy.shape[:2]))
         if self.trainable:
             for (u, v), (down, across), (rows, columns) in self.windows.taps():
-                self.dW[u, v] = np.einsum("cohwn,cmhwn->cm", x[:, :, rows, columns], dy[:, :, down, across])
+                channel_products(x[:, :, rows, columns], dy[:, :, down, across], self.dW[u, v])
         if not self.needs_input_grad:
             return None
         dx = memory("dx", (len(x), *x.shape[2:]))
@@ -106,3 +107,9 @@ class DepthwiseConv2D(Layer):
     def multiply_adds(self) -> int:
         assert self.output_shape is not None
         return int(self.W.size) * self.output_shape[0] * self.output_shape[1]
+
+
+@operation
+def channel_products(x: Array, dy: Array, out: Array) -> None:
+    """out = sum over pixels and examples of x dy: (c, 1, h, w, n) and (c, m, h, w, n) -> (c, m)."""
+    np.einsum("cohwn,cmhwn->cm", x, dy, out=out)

@@ -4,13 +4,12 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from tinynet.losses import Loss
 from tinynet.study import drawing
 from tinynet.study.comparison import Comparison
 from tinynet.study.equations import Equation, equations
 from tinynet.study.events import backward_notes, forward_notes
 from tinynet.study.gradient_report import ElementCheck
-from tinynet.study.notation import layer_formulas, loss_formulas, update_formulas
+from tinynet.study.notation import formula_method, layer_formulas, loss_formulas, update_formulas
 from tinynet.study.records import LayerTrace, ParameterTrace, Step
 from tinynet.study.source import Source, method_sources
 from tinynet.study.statistics import RATIO_GUIDE, Statistics, norm, statistics
@@ -78,12 +77,7 @@ def loss_card(step: Step) -> str:
     loss = step.loss
     owner = type(loss.loss)
     forward, backward = (loss_formulas(loss.loss, direction) for direction in ("forward", "backward"))
-    formula = next(
-        name
-        for name in ("_losses", "measure", "forward")
-        if getattr(owner, name, None) not in (None, Loss.measure)
-    )
-    passes = _pass("forward", "Forward", forward, method_sources(owner, formula), [], [])
+    passes = _pass("forward", "Forward", forward, method_sources(owner, formula_method(owner)), [], [])
     passes += _pass("backward", "Backward", backward, method_sources(owner, "backward"), [], [])
     note = (
         '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the '
