@@ -416,7 +416,7 @@ EXACT = {
     "max_pool",
 }
 EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
-SUMS = {"moments", "feature_sums", "sum_rows", "sum_pixels", "squared_norm"}
+SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "sum_pixels", "squared_norm"}
 LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
 SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what a twin writes and no kernel needs to
 
