@@ -6,6 +6,7 @@ threads reach, reads and writes outside of arrays, and arguments that are not wh
 take for the same bits.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -355,13 +356,15 @@ def _names(code):
 
 @functools.cache
 def _folder():
-    return tempfile.TemporaryDirectory(prefix="tinynet-kernels-")  # removed at the interpreter's end
+    folder = tempfile.TemporaryDirectory(prefix="tinynet-kernels-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 @functools.cache
 def _library(code, options):
     whole = _HEADER + code + "".join(_ENTRY.replace("NAME", name) for name in _names(code))
-    path = Path(_folder().name) / hashlib.sha256(repr((whole, options)).encode()).hexdigest()[:16]
+    path = _folder() / hashlib.sha256(repr((whole, options)).encode()).hexdigest()[:16]
     path.with_suffix(".cpp").write_text(whole)
     # Denormals, NaN and rounding as written: no -ffast-math, and no contraction to fused multiply-adds.
     flags = ["-O1", "-fPIC", "-shared", "-ffp-contract=off", "-U_FORTIFY_SOURCE", *options]

@@ -334,7 +334,7 @@ def drop(draw):
         )  # rows innermost
     mask, y = (On(x.values, x.order, x.step) if same else draw.any_layout(x.values) for _ in range(2))
     mask.unset = y.unset = True
-    words = st.integers(0, 2**64 - 1)
+    words = st.integers(0, 2**64 - 2**12)  # those above, NumPy may round to 2^64
     key = draw(words), draw(words)
     step = draw.on_device_or_not(draw(st.integers(0, 10) | st.integers(0, 2**62)), np.int64)
     threshold = draw(st.sampled_from([0, 1, 65535]) | st.integers(0, 65535))
@@ -396,7 +396,9 @@ def adam_update(draw):
 def clip(draw):
     size = draw.size()
     scale = draw(st.sampled_from([1e-10, 1, 1e3, 1e20, 1e37] + [1e180, 1e300] * (draw.dtype == "float64")))
-    gradient = draw.normal(size, special=draw(st.integers(0, 9)) == 0) * draw.dtype.type(scale)
+    gradient = draw.normal(size) * draw.dtype.type(scale)
+    if draw(st.integers(0, 9)) == 0:  # not both: hypot(inf, NaN) is inf
+        gradient[draw(st.integers(0, size - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
     edges = sorted({draw(st.integers(0, size)) for _ in range(4)} | {0})
     ranges = [(0, size)] if len(edges) == 1 else list(itertools.pairwise(edges))[::2]
     return On(gradient), ranges, draw(st.sampled_from([1e-3, 1.0, 1e10]))
@@ -414,6 +416,8 @@ EXACT = {
     "max_pool",
 }
 EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
+SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "sum_pixels", "squared_norm"}
+LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
 SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what a twin writes and no kernel needs to
 
 
@@ -449,6 +453,10 @@ def compare(name, given, cuda, dtype):
     for parameter, one, other in zip(parameters, on_device, on_host, strict=True):
         if isinstance(one, cuda.ndarray) and one.ndim and parameter not in SPOILT.get(name, ()):
             pairs.append((parameter, one, other))
+    # What the rounding errors are small beside, where the result may have cancelled.
+    arrays = [one.values for one in given if isinstance(one, On)]
+    scale = max(float(np.nan_to_num(abs(array)).max()) for array in arrays) if name in SUMS else 0.0
+    scale = 1.0 if name in LOGARITHMS else scale
     for what, one, other in pairs:
         other = np.asarray(other)
         assert one.shape == other.shape, what
@@ -457,16 +465,16 @@ def compare(name, given, cuda, dtype):
         if name in EXACT:
             np.testing.assert_array_equal(one, other, what)
         else:
-            near(one, other, dtype, what)
+            near(one, other, dtype, scale, what)
 
 
-def near(found, expected, dtype, what=""):
-    """Equal but for rounding, which the largest number decides where a sum has cancelled."""
+def near(found, expected, dtype, scale, what):
+    """Equal but for rounding of numbers as large as the largest, or ``scale``."""
     if expected.dtype.kind != "f":
         np.testing.assert_array_equal(found, expected, what)
         return
     finite = expected[np.isfinite(expected)]
-    largest = float(abs(finite).max()) if finite.size else 0.0
+    largest = max(scale, float(abs(finite).max()) if finite.size else 0.0)
     precision = 3e-5 if dtype == np.float32 else 1e-12
     np.testing.assert_allclose(
         found, expected, precision, precision * min(largest, 1e30) + 1e-300, err_msg=what
@@ -474,14 +482,14 @@ def near(found, expected, dtype, what=""):
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_kernel_computes_what_its_twin_does(name, data):
     cuda = cuda_emulation.Cuda()
     cuda.order = data.draw(st.sampled_from(cuda_emulation.ORDERS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda_kernels, "_BLOCKS", data.draw(st.sampled_from([1 << 16, 2])))  # threads loop
-        patch.setattr(cuda_kernels, "_PART", data.draw(st.sampled_from([1 << 17, 256])))  # sums in parts
+        patch.setattr(cuda_kernels, "_PART", data.draw(st.sampled_from([1 << 15, 256])))  # sums in parts
         draw = Draw(data)
         given = CASES[name](draw)
         dtypes = {one.values.dtype.name for one in given if isinstance(one, On)}
@@ -549,7 +557,7 @@ def test_dropout_over_several_rounds_of_a_block(threads, shape, channel_major, m
     mask, y = (On(x.values, order, unset=True) for _ in range(2))
     cuda = cuda_emulation.Cuda()
     cuda.order = threads
-    compare("drop", (x, (2**63, 5), 7, 11, 30_000, mask, y), cuda, np.dtype(float))
+    compare("drop", (x, (2**63 + 12345, 5), 7, 11, 30_000, mask, y), cuda, np.dtype(float))
     assert cuda.launches == ["drop"]
 
 
@@ -572,7 +580,7 @@ def test_float32_sums_of_a_long_column_keep_their_digits():
         ("softmax", [On(np.ones((64, 10), np.float32))]),
         ("softmax_cross_entropy", [On(np.ones((64, 10), np.float32)), On(np.zeros(64, np.int64)), 0.1]),
         ("sum_rows", [On(np.ones((512, 300), np.float32)), On(np.zeros(300, np.float32))]),
-        ("moments", [On(np.ones((50_000, 2), np.float32), (1, 0)), None, None]),
+        ("moments", [On(np.ones((30_000, 2), np.float32), (1, 0)), None, None]),
         ("rectify", [On(np.ones((4, 5, 6, 7)), (3, 1, 2, 0)), On(np.ones(7)), None, None]),
         ("rectify_backward", [On(np.ones((4, 5, 6)), order) for order in [(0, 1, 2), (2, 1, 0), (2, 1, 0)]] + [None]),
         ("drop", [On(np.ones((9, 7))), (1, 2), 0, 3, 99, On(np.ones((9, 7))), On(np.ones((9, 7)))]),

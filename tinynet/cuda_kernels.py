@@ -17,9 +17,7 @@ from tinynet.types import Array, Shape
 
 _THREADS = 256  # of a block
 _BLOCKS = 1 << 16  # at most; each thread then takes several elements
-_PART = (
-    1 << 17
-)  # numbers that one block sums; where there are more, they are cut in parts for a second kernel to add
+_PART = 1 << 15  # numbers that one block sums; more are cut in parts, which a second kernel adds
 _SQUARES = 256  # blocks that sum the squares of a gradient
 _WIDE = 1 << 31  # elements that need an index of 64 bits
 
@@ -155,7 +153,7 @@ class Kernels:
             return
         n, units = len(x), math.prod(x.shape[1:])
         by_row, *by_unit = _strides(x)
-        random = *map(np.uint64, key), np.uint64(first_row), *self._scalar(step, np.int64), threshold
+        random = *_philox_key(key), np.uint64(first_row), *self._scalar(step, np.int64), threshold
         scale, sizes = x.dtype.type(1 / (1 - threshold / 65536)), (n, units, by_row)
         arguments = (
             x,
@@ -428,6 +426,12 @@ def _layout(array: Array) -> Array:
 def _windows(windows: Windows) -> Array:
     packed: Array = np.array(tuple(map(tuple, windows)), _WINDOWS)
     return packed
+
+
+@functools.lru_cache(maxsize=1024)
+def _philox_key(key: tuple[int, int]) -> tuple[Any, ...]:
+    """The key's words as NumPy takes them: it makes floats of a tuple with one word below 2^63 and one above."""
+    return tuple(np.random.Philox(key=key).state["state"]["key"])
 
 
 def _steps(rows: Array) -> Array:

@@ -283,8 +283,9 @@ extern "C" __global__ void standardize(const Real* rows, Steps rows_at, const Re
         ROW_AND_FEATURE(i)
         const Real scale = 1 / sqrt(var[j] + epsilon);
         const Real x_hat = (rows[at(rows_at, row, j)] - mean[j]) * scale;
+        const Real scaled = gamma[j] * x_hat + beta[j];  // everything is read before the first write
         hat[at(hat_at, row, j)] = x_hat;
-        y[at(y_at, row, j)] = gamma[j] * x_hat + beta[j];
+        y[at(y_at, row, j)] = scaled;
         if (row == 0) inv_std[j] = scale;
     }
 }
@@ -310,8 +311,8 @@ extern "C" __global__ void move_averages(Real* running_mean, const Real* mean, R
 }
 
 // columns[(i, j, c), (r, a, n)] = padded[c, (first + r) stride + i, a stride + j, n]; blockIdx.z is (i, j)
-extern "C" __global__ void take_windows(const Real* padded, Layout shape, Windows windows, long long first,
-                                        long long rows, Real* columns) {
+extern "C" __global__ void take_windows(const Real* __restrict__ padded, Layout shape, Windows windows,
+                                        long long first, long long rows, Real* __restrict__ columns) {
     const long long channels = shape.n[0], height = shape.n[1], width = shape.n[2], n = shape.n[3];
     const int i = blockIdx.z / windows.across.size, j = blockIdx.z % windows.across.size;
     const long long across = windows.across.outputs, size = rows * across * n;
@@ -320,6 +321,7 @@ extern "C" __global__ void take_windows(const Real* padded, Layout shape, Window
         const long long y = (first + r) * windows.down.stride + i, x = a * windows.across.stride + j;
         const Real* pixel = padded + (y * width + x) * n + place % (Index)n;
         Real* column = columns + blockIdx.z * channels * size + place;
+#pragma unroll 4
         for (long long c = blockIdx.y; c < channels; c += gridDim.y) column[c * size] = pixel[c * height * width * n];
     }
 }
@@ -448,8 +450,9 @@ extern "C" __global__ void drop(const Real* x, unsigned long long key_0, unsigne
 }
 
 // m = beta_1 m + g     v = beta_2 v + g^2     p -= step_size m / (sqrt(v) + epsilon)
-extern "C" __global__ void adam_update(Real* p, const Real* g, Real* m, Real* v, const Real* step_size_at,
-                                       Real step_size, Real beta_1, Real beta_2, Real epsilon, long long size) {
+extern "C" __global__ void adam_update(Real* __restrict__ p, const Real* __restrict__ g, Real* __restrict__ m,
+                                       Real* __restrict__ v, const Real* step_size_at, Real step_size, Real beta_1,
+                                       Real beta_2, Real epsilon, long long size) {
     if (step_size_at) step_size = *step_size_at;
     EACH(i, size) {
         m[i] = beta_1 * m[i] + g[i];
