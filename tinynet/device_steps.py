@@ -28,7 +28,9 @@ class DeviceSteps:
     """The steps of a run whose model is on the GPU.
 
     The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
-    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without.
+    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. So does a run with
+    a layer, a loss or an optimizer that is not the library's, unless it says that it is ``capturable``: a graph repeats
+    what their arrays went through, and nothing else that their code does.
 
     Raises: DeviceMemoryError: if the data set does not fit.
     """
@@ -54,7 +56,9 @@ class DeviceSteps:
         self._replay: Callable[[], None] | None = None
         self._captured_with: Any = None  # the settings of layers and optimizer, as the graph has them
         self._settings_may_differ = True
-        self._warm = self._refused = False
+        self._warm = False
+        parts = (run.loss, run.optimizer, *(layer for _, layer in run.model.walk()))
+        self._refused = not all(map(_is_capturable, parts))
         self._x: Array | None = None
         self._y: Array | None = None
         self._data: tuple[Array, Array] | None = None
@@ -236,6 +240,10 @@ class DeviceSteps:
             f"epoch {run.epoch + 1}, among batches {self._looked + 1} to {batch}: {what} became NaN or infinite. "
             f"The model is as it was before batch {self._looked + 1}. {REMEDY}"
         )
+
+
+def _is_capturable(part: Any) -> bool:
+    return type(part).__module__.startswith("tinynet.") or bool(getattr(part, "capturable", False))
 
 
 class Snapshot:
