@@ -28,9 +28,9 @@ class DeviceSteps:
     """The steps of a run whose model is on the GPU.
 
     The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
-    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. So does a run with
-    a layer, a loss or an optimizer that is not the library's, unless it says that it is ``capturable``: a graph repeats
-    what their arrays went through, and nothing else that their code does.
+    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. So does a run
+    with a layer, a loss or an optimizer that is not the library's, unless it says that it is ``capturable``: a graph
+    repeats what their arrays went through, and nothing else that their code does.
 
     Raises: DeviceMemoryError: if the data set does not fit.
     """
