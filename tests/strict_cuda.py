@@ -23,11 +23,37 @@ class OutOfMemoryError(MemoryError):
     """As cupy.cuda.memory's."""
 
 
+class Raw:
+    """cupy.cuda.memory.Memory: what CUDA itself gives, until nobody holds it."""
+
+    _cuda: "Cuda"
+
+    def __init__(self, size):
+        cuda = self._cuda
+        if cuda.limit is not None and cuda.live_bytes + size > cuda.limit:
+            raise OutOfMemoryError(
+                f"Out of memory allocating {size:,} bytes (allocated so far: {cuda.live_bytes:,} bytes, limit set "
+                f"to: {cuda.limit:,} bytes)."
+            )
+        self.size = size
+        cuda.live_bytes += size
+        weakref.finalize(self, cuda._free, size).atexit = False
+
+
+class MemoryPointer:
+    """cupy.cuda.MemoryPointer."""
+
+    def __init__(self, mem, offset):
+        if offset:
+            raise NotImplementedError("offset")
+        self.mem = mem
+
+
 class Memory:
     """One allocation: lives as long as the arrays that look at it, not as long as graphs that will use it."""
 
-    def __init__(self, pool):
-        self.pool = pool
+    def __init__(self, pool, raw):
+        self.pool, self.raw = pool, raw
 
 
 class Cuda:
@@ -40,9 +66,12 @@ class Cuda:
         self._null._prepare(self, ptr=0)
         self._streams = 0
         self.Stream = type("Stream", (Stream,), {"_cuda": self, "null": self._null})
-        self.MemoryPool = MemoryPool
+        self.MemoryPool = type("MemoryPool", (MemoryPool,), {"_cuda": self})
+        self.MemoryPointer = MemoryPointer
         self.default_pool = DefaultPool(self)
-        self.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, MemoryPool=MemoryPool)
+        self.memory = SimpleNamespace(
+            OutOfMemoryError=OutOfMemoryError, Memory=type("Memory", (Raw,), {"_cuda": self})
+        )
         self.runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: 1,
@@ -89,16 +118,9 @@ class Cuda:
             )
         data = np.empty(shape, dtype, order)
         size = -(-data.nbytes // BLOCK) * BLOCK
-        if self.limit is not None and self.live_bytes + size > self.limit:
-            raise OutOfMemoryError(
-                f"Out of memory allocating {size:,} bytes (allocated so far: {self.live_bytes:,} bytes, limit set "
-                f"to: {self.limit:,} bytes)."
-            )
+        raw = self.memory.Memory(size) if self.pool is None else self.pool.malloc(size).mem
         poison(data)
-        memory = Memory(self.pool)
-        self.live_bytes += size
-        weakref.finalize(memory, self._free, size).atexit = False
-        return data, memory
+        return data, Memory(self.pool, raw)
 
     def _free(self, size):
         self.live_bytes -= size
@@ -192,7 +214,7 @@ class Graph:
         for memory in memories:
             # A pool of the graph's own keeps its memory, also what was let go during the capture.
             own = memory.pool is not None and memory.pool is self._cuda.pool
-            self._used.add(weakref.ref(memory.pool if own else memory))
+            self._used.add(weakref.ref(memory.raw if own else memory))
 
     def launch(self, stream=None):
         self._cuda.refuse_capture("launching a graph")
@@ -206,10 +228,28 @@ class Graph:
 
 
 class MemoryPool:
-    """cupy.cuda.MemoryPool: names where memory comes from."""
+    """cupy.cuda.MemoryPool: keeps what it once got, until it is short of memory.
+
+    Args: allocator: gives a MemoryPointer for a number of bytes; None takes CUDA's own memory.
+    """
+
+    _cuda: Cuda
+
+    def __init__(self, allocator=None):
+        self._allocator = allocator or (lambda size: MemoryPointer(self._cuda.memory.Memory(size), 0))
+        self._kept = []
 
     def malloc(self, size):
-        raise NotImplementedError("only as the argument of using_allocator")
+        try:
+            pointer = self._allocator(size)
+        except OutOfMemoryError:
+            self.free_all_blocks()
+            pointer = self._allocator(size)
+        self._kept.append(pointer.mem)
+        return pointer
+
+    def free_all_blocks(self):
+        self._kept.clear()  # what arrays use, they hold
 
 
 class DefaultPool:

@@ -53,8 +53,10 @@ class Functions:
     # From the host, and to it
 
     def array(self, obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
-        if subok or ndmin or blocking:
-            raise NotImplementedError("subok, ndmin, blocking")
+        if subok or ndmin:
+            raise NotImplementedError("subok, ndmin")
+        if blocking:
+            self.cuda.synchronize("a blocking copy")
         order = order or "K"
         if isinstance(obj, self.ndarray):
             array = obj.astype(obj.dtype if dtype is None else dtype, order=order, copy=bool(copy))

@@ -75,17 +75,8 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
         return np.array(self._data, order=order)
 
     def set(self, array):
-        """Take over a NumPy array of the same dtype and shape."""
-        if not isinstance(array, np.ndarray):
-            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
-        if array.dtype != self.dtype:
-            raise TypeError(f"{array.dtype} array cannot be set to {self.dtype} array")
-        if array.shape != self.shape:
-            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {array.shape}")
-        if not (self.flags.c_contiguous or self.flags.f_contiguous):
-            raise RuntimeError("Cannot set to non-contiguous array")
-        self._strict.cuda.refuse_capture("a copy from the host")
-        self._data[...] = array
+        """Not here: it may read the array after it has returned, when that has been freed or written anew."""
+        raise NotImplementedError("set: use asarray, which copies to memory of its own first")
 
     def item(self):
         return self.get().item()

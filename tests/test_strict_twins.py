@@ -76,6 +76,7 @@ def arguments_of(name):
         "subtract_targets": (x, labels(0, 1, 2, 0), 0.1, 4),
         "squared_norm": (x,),
         "record": (np.ones(4), F(0.5), x, labels(0, 1, 2, 0)),
+        "set_numbers": (np.empty(2, F), np.empty(2, np.int64), 3, 4, 0.5, 0.25),
         "adam_update": (f[0], f[1], f[2], f[3] ** 2, np.empty(3, F), F(0.01), 0.9, 0.999, 1e-7),
         "clip": (floats(12), [(0, 4), (6, 12)], 0.5),
     }[name]

@@ -6,6 +6,7 @@ operations of the table below, which are one kernel there instead of a chain of 
 """
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
@@ -46,6 +47,7 @@ OPERATIONS: dict[str, str] = {
     "subtract_targets": "tinynet.losses",
     "squared_norm": "tinynet.losses",
     "record": "tinynet.metrics",
+    "set_numbers": "tinynet.device_steps",
     "adam_update": "tinynet.optimizers",
     "clip": "tinynet.optimizers",
 }
@@ -154,7 +156,7 @@ class Gpu(Device):
     def __init__(self, cupy: Any, kernels: Any) -> None:
         self.cupy, self.kernels = cupy, kernels
         self._constants: dict[int, tuple[Array, Array]] = {}
-        self._stream: Any = None
+        self._of_thread = threading.local()
 
     def empty(self, shape: Shape | int, dtype: Any) -> Array:
         array: Array = self.cupy.empty(shape, dtype)
@@ -171,20 +173,27 @@ class Gpu(Device):
     def constant(self, array: Array) -> Array:
         # Kept beside the array itself: as long as it lives, no other can have its identity.
         if id(array) not in self._constants:
-            self._constants[id(array)] = array, self.cupy.asarray(array)
+            # All of it is there before another thread's stream, which does not wait for this one, can read it.
+            self._constants[id(array)] = array, self.cupy.asarray(array, blocking=True)
         return self._constants[id(array)][1]
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """One stream for all work, as a graph can't be captured on CUDA's default stream; it has ended at the end."""
+        """One stream for all work of a thread, as a graph can't be captured on CUDA's default stream, and takes in what
+        any thread sends to the stream meanwhile; the work has ended at the end.
+        """
         if self._stream is None:
-            self._stream = self.cupy.cuda.Stream(non_blocking=True)
+            self._of_thread.stream = self.cupy.cuda.Stream(non_blocking=True)
         self.cupy.cuda.get_current_stream().synchronize()
         with self._stream:
             try:
                 yield
             finally:
                 self._stream.synchronize()
+
+    @property
+    def _stream(self) -> Any:
+        return getattr(self._of_thread, "stream", None)
 
     def synchronize(self) -> None:
         """Wait for all work; within `running`."""
@@ -196,8 +205,16 @@ class Gpu(Device):
         Nothing is computed yet. ``work`` must not read anything back. What it allocates comes from a pool of the
         graph's own, so that nobody else gets that memory as long as the graph lives.
         """
-        pool = self.cupy.cuda.MemoryPool()
-        with self.cupy.cuda.using_allocator(pool.malloc):
+        cuda, held = self.cupy.cuda, []
+
+        def allocate(size: int) -> Any:
+            memory = cuda.memory.Memory(size)
+            held.append(memory)  # or a pool that is short of memory gives up what kernels captured before work in
+            return cuda.MemoryPointer(memory, 0)
+
+        self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step took when it ran
+        pool = cuda.MemoryPool(allocate)
+        with cuda.using_allocator(pool.malloc):
             self._stream.begin_capture()
             try:
                 work()
@@ -208,7 +225,7 @@ class Gpu(Device):
             graph = self._stream.end_capture()
 
         def replay() -> None:
-            assert pool is not None  # the graph's memory lives as long as this function
+            assert held is not None  # the graph's memory lives as long as this function
             graph.launch(self._stream)
 
         return replay

@@ -231,6 +231,14 @@ class Kernels:
         arguments = meter, *self._scalar(value, scores.dtype.type), scores, labels, *scores.shape
         self._launch("record", scores, (1,), (lanes, 1024 // lanes), arguments)
 
+    def set_numbers(
+        self, floats: Array, ints: Array, start: int, step: int, step_size: float, kept: float
+    ) -> None:
+        number = floats.dtype.type
+        self._launch(
+            "set_numbers", floats, (1,), (1,), (floats, ints, start, step, number(step_size), number(kept))
+        )
+
     def adam_update(
         self, params: Array, grads: Array, m: Array, v: Array, scratch: Array, step_size: Any, beta_1: float,
         beta_2: float, epsilon: float,
@@ -407,8 +415,8 @@ def _columns(rows: Array) -> tuple[Shape, Shape, int, int]:
     width = _power_of_two(f, 32) if _features_inner(rows) else 1
     blocks = -(-f // width)
     parts = 1 if m * width <= _PART else max(1, min(4 * m * width // _PART, 512 // blocks))
-    chunk = -(-m // parts)
-    parts = -(-m // chunk)
+    chunk = max(1, -(-m // parts))
+    parts = max(1, -(-m // chunk))
     return (blocks, parts), (width, _power_of_two(chunk, 1024 // width)), parts, chunk
 
 

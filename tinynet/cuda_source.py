@@ -449,6 +449,13 @@ extern "C" __global__ void drop(const Real* x, unsigned long long key_0, unsigne
     }
 }
 
+// ints = (start, step)     floats = (step_size, kept). One thread.
+extern "C" __global__ void set_numbers(Real* floats, long long* ints, long long start, long long step, Real step_size,
+                                       Real kept) {
+    ints[0] = start, ints[1] = step;
+    floats[0] = step_size, floats[1] = kept;
+}
+
 // m = beta_1 m + g     v = beta_2 v + g^2     p -= step_size m / (sqrt(v) + epsilon)
 extern "C" __global__ void adam_update(Real* __restrict__ p, const Real* __restrict__ g, Real* __restrict__ m,
                                        Real* __restrict__ v, const Real* step_size_at, Real step_size, Real beta_1,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinynet import random, settings
-from tinynet.backend import Gpu, to_host
+from tinynet.backend import Gpu, device_of, operation, to_host
 from tinynet.batches import ArrayBatches, Batches, augmented, take_rows
 from tinynet.callbacks import Callback, ProgressBar
 from tinynet.errors import REMEDY, NonFiniteError
@@ -45,15 +45,15 @@ class DeviceSteps:
         )
         dtype = run.model.dtype
         # What differs from step to step: where its batch begins, what dropout counts by, the optimizer's two numbers.
-        self._sent = np.zeros(32, np.uint8)
-        self._numbers = self.device.zeros(32, np.uint8)
-        self._sent_ints, self._sent_floats = self._sent[:16].view(np.int64), self._sent[16:].view(dtype)
-        ints, floats = self._numbers[:16].view(np.int64), self._numbers[16:].view(dtype)
-        self._start, self._dropout_step, self._step_size, self._kept = ints[0], ints[1], floats[0], floats[1]
+        self._ints, self._floats = self.device.zeros(2, np.int64), self.device.zeros(2, dtype)
+        self._start, self._dropout_step = self._ints[0], self._ints[1]
+        self._step_size, self._kept = self._floats[0], self._floats[1]
+        self._batch = 0
 
         self.meter = run.meter = DeviceMeter(self.device)
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
+        self._captured_buffers: list[list[Array]] = []
         self._captured_with: Any = None  # the settings of layers and optimizer, as the graph has them
         self._settings_may_differ = True
         self._warm = False
@@ -98,7 +98,7 @@ class DeviceSteps:
         """Give up what the steps hold on the GPU; the model stays as it is."""
         self.device.synchronize()  # a graph that still runs needs its memory
         self._replay = self._x = self._y = self._data = self._order = self._good = None
-        self._warm = False
+        self._warm, self._captured_buffers = False, []
         self.run.model.forget()
 
     def _give_up(self) -> None:
@@ -128,7 +128,7 @@ class DeviceSteps:
         if order is not None:  # into the same memory, which the graph reads
             if self._order is None:
                 self._order = self.device.empty(order.shape, np.int64)
-            self._order.set(order.astype(np.int64, copy=False))  # type: ignore[attr-defined]
+            np.copyto(self._order, self.device.asarray(order.astype(np.int64, copy=False)))
         self._reserve(batches.x[: self._batch_size], batches.y[: self._batch_size])
         for batch in range(first, batches.steps):
             start = batch * batches.batch_size
@@ -138,14 +138,13 @@ class DeviceSteps:
         """Memory for batches of this size and smaller ones."""
         if self._x is None or self._y is None or len(self._x) < len(x):
             self._x = self.device.empty(x.shape, self.run.model.dtype)
-            self._y = self.device.empty(y.shape, y.dtype)
+            self._y = self.device.empty(y.shape, self.run.model.dtype if y.dtype.kind == "f" else y.dtype)
             self._replay, self._warm, self._batch_size = None, False, len(x)
 
     def _send(self, batch: int) -> None:
-        size = getattr(self.batches, "batch_size", 0)
-        self._sent_ints[:] = batch * size, self.run.model.step
-        self._sent_floats[:2] = self.run.optimizer.next_step()
-        self._numbers.set(self._sent)  # type: ignore[attr-defined]
+        self._batch, size = batch, getattr(self.batches, "batch_size", 0)
+        step_size, kept = self.run.optimizer.next_step()
+        set_numbers(self._floats, self._ints, batch * size, self.run.model.step, step_size, kept)
 
     def _step(self, size: int) -> None:
         """Make the step with the numbers that were sent: by the graph, or as it is captured, or kernel by kernel."""
@@ -155,6 +154,7 @@ class DeviceSteps:
         if size != len(self._x) or self._refused:
             self._compute(size)
             return
+        run = self.run
         if self._watched or self._settings_may_differ:
             self._forget_graph_of_other_settings()
         if not self._warm:
@@ -164,6 +164,8 @@ class DeviceSteps:
         if self._replay is None:
             try:
                 self._replay = self.device.capture(lambda: self._compute(size))
+                # A batch of another size may put a larger one in a buffer's place, which this graph goes on to use.
+                self._captured_buffers = [list(layer._buffers.values()) for _, layer in run.model.walk()]
             except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
                 self._refused = True
                 warnings.warn(
@@ -200,8 +202,7 @@ class DeviceSteps:
         run, data = self.run, self._data[0]
         batch = self.device.empty((size, *data.shape[1:]), data.dtype)
         take_rows(data, self._order, self._start, batch)
-        counters = run.model.epoch, int(self._sent_ints[0]) // cast(ArrayBatches, self.batches).batch_size
-        generator = random.generator(run.model.seed, random.AUGMENT, *counters)
+        generator = random.generator(run.model.seed, random.AUGMENT, run.model.epoch, self._batch)
         np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
 
     def _forget_graph_of_other_settings(self) -> None:
@@ -246,6 +247,19 @@ def _is_capturable(part: Any) -> bool:
     return type(part).__module__.startswith("tinynet.") or bool(getattr(part, "capturable", False))
 
 
+@operation
+def set_numbers(
+    floats: Array, ints: Array, start: int, step: int, step_size: float, kept: float
+) -> None:
+    """ints = (start, step)     floats = (step_size, kept)
+
+    As arguments of a kernel they are copied when it is launched; an array on the host would have to stay as it is until
+    the GPU has come to read it.
+    """
+    ints[0], ints[1] = start, step
+    floats[0], floats[1] = step_size, kept
+
+
 class Snapshot:
     """A run's parameters, state and slots, and how many steps it has made."""
 
@@ -278,7 +292,8 @@ class DeviceMeter(Meter):
         super().__init__()
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
-        self.array.set(np.array([loss_sum, correct, examples, math.nan]))  # type: ignore[attr-defined]
+        values = np.array([loss_sum, correct, examples, math.nan])
+        np.copyto(self.array, device_of(self.array).asarray(values))
         self.examples = examples
 
     def read(self) -> tuple[float, int, float]:
