@@ -388,7 +388,14 @@ def record(draw):
 @case
 def set_numbers(draw):
     counts = st.integers(0, 2**62)
-    return draw.outputs(2), On(np.zeros(2, np.int64)), draw(counts), draw(counts), 0.1, draw(st.sampled_from([1.0, 0.999]))
+    return (
+        draw.outputs(2),
+        On(np.zeros(2, np.int64)),
+        draw(counts),
+        draw(counts),
+        0.1,
+        draw(st.sampled_from([1.0, 0.999])),
+    )
 
 
 @case

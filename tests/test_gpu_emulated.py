@@ -60,3 +60,24 @@ def test_and_of_a_network_with_all_other_operations(emulated):
     for mine, other in zip(weights, its_weights, strict=True):
         np.testing.assert_allclose(other, mine, rtol=1e-8, atol=1e-10)
     assert emulated.kernels.launched > {"clip", "softmax", "squared_norm"}
+
+
+def test_and_where_padding_is_all_that_a_tap_sees(emulated):
+    """Of an image of one pixel, eight of nine taps have no pixels to sum."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 1, 1, 2)), rng.integers(0, 3, 6)
+    results = []
+    for device in ("cpu", "gpu"):
+        layers = [
+            tn.DepthwiseConv2D(3, padding="same"),
+            tn.Conv2D(3, 3, padding="same"),
+            tn.Flatten(),
+            tn.Dense(3),
+        ]
+        model = tn.Sequential(layers, (1, 1, 2), seed=1, dtype="float64", device=device)
+        model.fit(
+            x, y, optimizer=tn.SGD(0.1), loss=tn.SoftmaxCrossEntropy(), batch_size=3, epochs=2, verbose=0
+        )
+        results.append(model.get_weights())
+    for mine, other in zip(*results, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-10, atol=1e-12)

@@ -1,6 +1,7 @@
 """Training on a GPU: as on the CPU, from a captured graph, with nothing read back between looks at the loss."""
 
 import copy
+import threading
 import warnings
 
 import numpy as np
@@ -317,8 +318,85 @@ class TestSteps:
         assert len(found[0]) == 100
         np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
+    def test_targets_of_an_iterable_come_in_any_floats(self, gpu):
+        class Batches:
+            def __len__(self):
+                return 3
+
+            def __iter__(self):
+                rng = np.random.default_rng(0)
+                return ((rng.standard_normal((5, 4)), rng.standard_normal((5, 2))) for _ in range(3))
+
+        results = []
+        for device in ("cpu", "gpu"):
+            model = tn.Sequential([tn.Dense(2)], (4,), seed=1, device=device)
+            model.fit(Batches(), optimizer=tn.SGD(0.1), loss=tn.MeanSquaredError(), epochs=2, verbose=0)
+            results.append(model.get_weights())
+        for mine, other in zip(*results, strict=True):
+            np.testing.assert_allclose(other, mine, rtol=1e-5, atol=1e-7)
+
+    def test_a_smaller_batch_may_take_larger_buffers(self, gpu, monkeypatch):
+        """Columns for one row of windows of 8 images, but for two rows of 7: the graph goes on with its own."""
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((23, 6, 6, 2)), rng.integers(0, 3, 23)
+        monkeypatch.setattr(type(gpu), "block_elements", 15 * (3 * 3 * 2 + 4) * 4)
+        results = []
+        for device in ("cpu", "gpu"):
+            layers = [tn.Conv2D(4, 3), tn.Flatten(), tn.Dense(3)]
+            model = tn.Sequential(layers, (6, 6, 2), seed=1, dtype="float64", device=device)
+            model.layers[0].methods = model.layers[0].methods[:1]
+            given = {"optimizer": tn.SGD(0.1), "loss": tn.SoftmaxCrossEntropy(), "shuffle": False}
+            model.fit(x, y, batch_size=8, epochs=4, verbose=0, **given)
+            results.append(model.get_weights())
+        for mine, other in zip(*results, strict=True):
+            np.testing.assert_allclose(other, mine, rtol=1e-9, atol=1e-12)
+
+    def test_two_models_train_in_two_threads(self, gpu):
+        """All of one run falls into the other's capture, which must not take in its kernels."""
+
+        class Meanwhile(tn.Layer):
+            capturable = True
+            calls = 0
+
+            def forward(self, x, training=False):
+                self.calls += 1
+                if training and self.calls == 2:
+                    thread = threading.Thread(target=lambda: others.append(run([])))
+                    thread.start()
+                    thread.join()
+                return x * 1
+
+            def backward(self, dy):
+                return dy
+
+        def run(layer):
+            x, y = runs.vectors(40)
+            model = tn.Sequential([tn.Dense(5), *layer, tn.Dense(3)], (4,), seed=1, device="gpu")
+            given = {"optimizer": tn.SGD(0.1), "loss": tn.SoftmaxCrossEntropy(), "batch_size": 10}
+            model.fit(x, y, epochs=3, verbose=0, **given)
+            return model.get_weights()
+
+        others = []
+        ours = run([Meanwhile()])
+        for mine, other in zip(ours, others[0], strict=True):
+            np.testing.assert_allclose(other, mine, rtol=1e-5, atol=1e-7)
+
 
 class TestWhatGoesWrong:
+    def test_a_capture_that_is_short_of_memory_gives_up_nothing_that_it_needs(self, stand_in):
+        gpu = device_of(x := stand_in.ones(100))
+
+        def work():
+            np.add(x + 1, x, out=x)  # the pool has the sum's memory back
+            stand_in.empty(500)
+
+        with gpu.running(), stand_in.limit_memory(stand_in.cuda.live_bytes + 4500):
+            with pytest.raises(stand_in.cuda.memory.OutOfMemoryError):
+                gpu.capture(work)
+            replay = gpu.capture(lambda: np.add(x + 1, x, out=x))
+        replay()
+        assert x.get().tolist() == [3] * 100
+
     @pytest.mark.parametrize("spoilt", [0, LOOK_EVERY - 1, LOOK_EVERY, LOOK_EVERY + 30])
     def test_a_loss_that_is_not_finite_is_named_by_its_interval(self, gpu, spoilt):
         """A step throws the weights far away, the next one's loss overflows; the model is as before the interval."""

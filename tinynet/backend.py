@@ -209,7 +209,9 @@ class Gpu(Device):
 
         def allocate(size: int) -> Any:
             memory = cuda.memory.Memory(size)
-            held.append(memory)  # or a pool that is short of memory gives up what kernels captured before work in
+            held.append(
+                memory
+            )  # or a pool that is short of memory gives up what kernels captured before work in
             return cuda.MemoryPointer(memory, 0)
 
         self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step took when it ran

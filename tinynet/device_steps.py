@@ -248,9 +248,7 @@ def _is_capturable(part: Any) -> bool:
 
 
 @operation
-def set_numbers(
-    floats: Array, ints: Array, start: int, step: int, step_size: float, kept: float
-) -> None:
+def set_numbers(floats: Array, ints: Array, start: int, step: int, step_size: float, kept: float) -> None:
     """ints = (start, step)     floats = (step_size, kept)
 
     As arguments of a kernel they are copied when it is launched; an array on the host would have to stay as it is until
