@@ -337,8 +337,8 @@ MUTANTS = [
     (
         "SGD",
         "optimizers",
-        "np.multiply(grads, -step_size, out=scratch)",
         "np.multiply(grads, step_size, out=scratch)",
+        "np.multiply(grads, -step_size, out=scratch)",
     ),
     (
         "SGD",
@@ -347,7 +347,7 @@ MUTANTS = [
         "learning_rate = 2 * self.current_learning_rate()",
     ),
     ("SGD, momentum", "optimizers", "velocity *= self.momentum", "velocity *= 1"),
-    ("SGD, momentum", "optimizers", "velocity += scratch", "velocity += (1 - self.momentum) * scratch"),
+    ("SGD, momentum", "optimizers", "velocity -= scratch", "velocity -= (1 - self.momentum) * scratch"),
     (
         "SGD, Nesterov",
         "optimizers",

@@ -275,16 +275,16 @@ class SGD(Optimizer):
         velocity: Array | None = None,
         **_: Array,
     ) -> None:
-        np.multiply(grads, -step_size, out=scratch)
+        np.multiply(grads, step_size, out=scratch)
         if velocity is None:
-            params += scratch
+            params -= scratch
             return
         velocity *= self.momentum
-        velocity += scratch
+        velocity -= scratch
         if not self.nesterov:
             params += velocity
             return
-        params += scratch
+        params -= scratch
         params += np.multiply(velocity, self.momentum, out=scratch)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinynet.backend import operation
+from tinynet.backend import contiguous, operation
 from tinynet.checks import check_number
 from tinynet.layers.base import Layer, memory_order
 from tinynet.layers.shard import WHOLE_BATCH, Shard
@@ -68,7 +68,7 @@ class BatchNorm(Layer):
 
         order = rows_order(x)
         if order is None:  # also where the features lie between other axes, and there is no view in rows
-            x = np.copy(x, order="C")
+            x = contiguous(x)
         x_hat, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("x_hat", "y"))
         rows, rows_hat, rows_y = (feature_rows(array, order) for array in (x, x_hat, y))  # (n, features)
         mean, var = moments(rows, rows_hat, self.shard)

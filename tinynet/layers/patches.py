@@ -19,7 +19,8 @@ class Patches:
         if shape == x.shape and x.flags.c_contiguous:
             return x
         padded = memory("x padded", shape)
-        padded.fill(0)
+        if shape != x.shape:
+            padded.fill(0)
         padded[inside] = x
         return padded
 
