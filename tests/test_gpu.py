@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 import tinynet as tn
 from tests.strategies import layer_cases, seeds
+from tinynet import backend
 from tinynet.backend import device_of, to_host
 from tinynet.study import gradcheck
 
@@ -284,6 +285,20 @@ class TestAModel:
             ValueError, match="the model is on the GPU; give dry_run=True, or model.to\\('cpu'\\)"
         ):
             tn.study.trace(model, x, y, tn.CrossEntropy(), tn.Adam())
+
+
+def test_a_large_array_comes_to_the_gpu_in_pieces(gpu, monkeypatch):
+    copied, asarray = [], gpu.cupy.asarray
+    monkeypatch.setattr(
+        gpu.cupy, "asarray", lambda a, **options: (copied.append(a.nbytes), asarray(a, **options))[1]
+    )
+    monkeypatch.setattr(backend, "_PIECE", 1000)
+    rng = np.random.default_rng(0)
+    for shape in ((125,), (126,), (1000, 3), (7, 200), (333, 2, 2)):
+        array = rng.standard_normal(shape)
+        np.testing.assert_array_equal(gpu.asarray(array[::-1]).get(), array[::-1])
+    assert max(copied) == 1600  # a row of 200 numbers
+    assert copied[:3] == [1000, 1000, 8]
 
 
 def test_both_devices_drop_the_same_units(gpu):

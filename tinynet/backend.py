@@ -53,6 +53,8 @@ OPERATIONS: dict[str, str] = {
 }
 """What is one kernel on the GPU, `tinynet.cuda_kernels`, and where the same is written in NumPy."""
 
+_PIECE = 1 << 26  # bytes of a large array that are copied to the GPU at a time
+
 _kernels: dict[type, Any] = {}  # by type of array: whose methods are the operations there
 _devices: dict[type, "Device"] = {}
 _gpu: "Gpu | None" = None
@@ -167,7 +169,15 @@ class Gpu(Device):
         return array
 
     def asarray(self, array: Any) -> Array:
-        moved: Array = self.cupy.asarray(array)
+        moved: Array
+        if not isinstance(array, np.ndarray) or array.nbytes <= _PIECE:
+            moved = self.cupy.asarray(array)
+            return moved
+        # On its way to the GPU, CuPy copies an array to memory that it locks and keeps: the size of a piece, so.
+        moved = self.empty(array.shape, array.dtype)
+        rows = max(1, _PIECE * len(array) // array.nbytes)
+        for start in range(0, len(array), rows):
+            moved[start : start + rows] = self.cupy.asarray(array[start : start + rows], blocking=True)
         return moved
 
     def constant(self, array: Array) -> Array:
