@@ -383,6 +383,30 @@ class TestSteps:
 
 
 class TestWhatGoesWrong:
+    def test_memory_that_ends_anywhere_is_told_with_a_mend(self, stand_in):
+        """Whatever the memory suffices for: data, slots, a copy of the parameters, some kernels of a step, a graph."""
+        seen = set()
+        x, y = runs.vectors(64)
+        for limit in range(2048, 80_000, 3000):
+            model = tn.Sequential(
+                [tn.Dense(40), tn.Tanh(), tn.Dense(40), tn.Dense(3)], (4,), seed=1, device="gpu"
+            )
+            given = {"optimizer": tn.Adam(), "loss": tn.SoftmaxCrossEntropy(), "batch_size": 16, "verbose": 0}
+            with stand_in.limit_memory(stand_in.cuda.live_bytes + limit), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a step that can't be captured is computed kernel by kernel
+                try:
+                    model.fit(x, y, epochs=2, **given)
+                    seen.add("trained")
+                except DeviceMemoryError as error:
+                    seen.add(str(error).rpartition("; ")[2])
+            assert np.isfinite(model.predict(x)).all()
+        assert seen == {
+            "the data set takes 0 MB there: give an iterable of batches instead",
+            "the optimizer's vectors are too large for it",
+            "try batch_size=8",
+            "trained",
+        }
+
     def test_a_capture_that_is_short_of_memory_gives_up_nothing_that_it_needs(self, stand_in):
         gpu = device_of(x := stand_in.ones(100))
 

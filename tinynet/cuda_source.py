@@ -4,6 +4,8 @@ A comment over each kernel tells its formula, in the letters of its NumPy twin (
 that is). Neighbouring threads take neighbouring numbers in memory, as a GPU fetches 32 at a time. Sums have a fixed
 order: the same numbers give the same bits in each run.
 
+CuPy compiles all kernels, these and its own, with -ftz=true: in float32 what is below 2^-126 counts as 0.
+
 ``Real`` is the model's dtype; what only moves numbers has ``Source`` and ``Target``, any two dtypes.
 """
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinynet import random, settings
-from tinynet.backend import Gpu, device_of, operation, to_host
+from tinynet.backend import Gpu, operation, to_host
 from tinynet.batches import ArrayBatches, Batches, augmented, take_rows
 from tinynet.callbacks import Callback, ProgressBar
 from tinynet.errors import REMEDY, NonFiniteError
@@ -78,9 +78,9 @@ class DeviceSteps:
             was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
         """
         run = self.run
-        self._look_from(first)
         self._settings_may_differ = True  # a callback may have changed them between the epochs
         with self.device.memory_errors(self._give_up, self._advice):
+            self._look_from(first)
             for batch, size in self._batches(first):
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
@@ -92,7 +92,8 @@ class DeviceSteps:
 
     def settle(self) -> None:
         """Look at the loss and the parameters now; raises NonFiniteError."""
-        self._look(self.run.batch + 1)
+        with self.device.memory_errors(self._give_up, self._advice):
+            self._look(self.run.batch + 1)
 
     def close(self) -> None:
         """Give up what the steps hold on the GPU; the model stays as it is."""
@@ -162,14 +163,19 @@ class DeviceSteps:
             self._warm = True
             return
         if self._replay is None:
+            refused = ""
             try:
                 self._replay = self.device.capture(lambda: self._compute(size))
                 # A batch of another size may put a larger one in a buffer's place, which this graph goes on to use.
                 self._captured_buffers = [list(layer._buffers.values()) for _, layer in run.model.walk()]
             except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
+                refused = str(error) or type(error).__name__
+            if (
+                self._replay is None
+            ):  # out here, as the error and its traceback hold on to the memory it had taken
                 self._refused = True
                 warnings.warn(
-                    f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {error}",
+                    f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {refused}",
                     stacklevel=2,
                 )
                 self._compute(size)
@@ -221,9 +227,9 @@ class DeviceSteps:
     def _look_from(self, batch: int) -> None:
         """Remember the model as it is before a batch."""
         self._looked = batch
-        if self._good is None:
-            self._good = Snapshot(self.run)
-        self._good.take()
+        good = self._good or Snapshot(self.run)
+        good.take()
+        self._good = good
 
     def _look(self, batch: int) -> None:
         """Raises NonFiniteError if the steps before this batch have spoilt the loss or a parameter."""
@@ -290,8 +296,8 @@ class DeviceMeter(Meter):
         super().__init__()
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
-        values = np.array([loss_sum, correct, examples, math.nan])
-        np.copyto(self.array, device_of(self.array).asarray(values))
+        for i, value in enumerate((loss_sum, correct, examples, math.nan)):
+            self.array[i] = value
         self.examples = examples
 
     def read(self) -> tuple[float, int, float]:

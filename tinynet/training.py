@@ -117,7 +117,10 @@ def fit(
             for callback in active:
                 begun.append(callback)
                 callback.on_train_begin(run)
-            optimizer.prepare(model.params)
+            with model.device.memory_errors(
+                stepper.close, lambda: "the optimizer's vectors are too large for it"
+            ):
+                optimizer.prepare(model.params)
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
             for run.epoch in range(first, last):
                 values = _train_epoch(run, stepper, active, interrupt, saving)
