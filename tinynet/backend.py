@@ -6,6 +6,7 @@ operations of the table below, which are one kernel there instead of a chain of 
 """
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
@@ -154,7 +155,13 @@ class Gpu(Device):
     def __init__(self, cupy: Any, kernels: Any) -> None:
         self.cupy, self.kernels = cupy, kernels
         self._constants: dict[int, tuple[Array, Array]] = {}
-        self._stream: Any = None
+        self._threads = threading.local()  # a stream for each: what one captures, another must not launch
+
+    @property
+    def _stream(self) -> Any:
+        if not hasattr(self._threads, "stream"):
+            self._threads.stream = self.cupy.cuda.Stream(non_blocking=True)
+        return self._threads.stream
 
     def empty(self, shape: Shape | int, dtype: Any) -> Array:
         array: Array = self.cupy.empty(shape, dtype)
@@ -176,9 +183,7 @@ class Gpu(Device):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """One stream for all work, as a graph can't be captured on CUDA's default stream; it has ended at the end."""
-        if self._stream is None:
-            self._stream = self.cupy.cuda.Stream(non_blocking=True)
+        """One stream for all work of the thread, as CUDA's default stream can't capture; it has ended at the end."""
         self.cupy.cuda.get_current_stream().synchronize()
         with self._stream:
             try:

@@ -5,30 +5,36 @@ four numbers, which are sent there before it. The loss is read every hundred ste
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 
-from tinynet import random, settings
+from tinynet import random
 from tinynet.backend import Gpu, to_host
 from tinynet.batches import ArrayBatches, Batches, augmented, take_rows
 from tinynet.callbacks import Callback, ProgressBar
 from tinynet.errors import REMEDY, NonFiniteError
 from tinynet.metrics import record
+from tinynet.optimizers import Optimizer
 from tinynet.run import Meter, Run
 from tinynet.types import Array
 
 LOOK_EVERY = 100
 """Steps from one look at the loss to the next."""
 
+_PLAIN = (bool, int, float, str, np.generic, type(None))
+Attributes = dict[tuple[int, str], Any]
+
 
 class DeviceSteps:
     """The steps of a run whose model is on the GPU.
 
     The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
-    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without.
+    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. The steps of an
+    optimizer of the user's own are not captured, as its formula may ask for the step count.
 
     Raises: DeviceMemoryError: if the data set does not fit.
     """
@@ -52,7 +58,14 @@ class DeviceSteps:
         self.meter = run.meter = DeviceMeter(self.device)
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
-        self._captured_with: Any = None  # the settings of layers and optimizer, as the graph has them
+        self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
+        self._first: Attributes = {}  # after the first full batch
+        self._captured_arrays: list[Array] = []  # what the graph reads and writes outside of its own memory
+        kind = type(run.optimizer)
+        self._captures_update = all(
+            getattr(kind, name).__module__ == Optimizer.__module__
+            for name in ("step", "next_step", "apply", "update")
+        )
         self._settings_may_differ = True
         self._warm = self._refused = False
         self._x: Array | None = None
@@ -74,13 +87,17 @@ class DeviceSteps:
             was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
         """
         run = self.run
-        self._look_from(first)
         self._settings_may_differ = True  # a callback may have changed them between the epochs
         with self.device.memory_errors(self._give_up, self._advice):
+            self._look_from(first)
             for batch, size in self._batches(first):
+                run.learning_rate = run.optimizer.current_learning_rate()
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
+                if not self._captures_update:
+                    model = run.model
+                    run.optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
                 run.meter.examples += size
                 yield batch
                 if batch + 1 - self._looked >= LOOK_EVERY:
@@ -94,6 +111,7 @@ class DeviceSteps:
         """Give up what the steps hold on the GPU; the model stays as it is."""
         self.device.synchronize()  # a graph that still runs needs its memory
         self._replay = self._x = self._y = self._data = self._order = self._good = None
+        self._captured_arrays = []
         self._warm = False
         self.run.model.forget()
 
@@ -140,7 +158,8 @@ class DeviceSteps:
     def _send(self, batch: int) -> None:
         size = getattr(self.batches, "batch_size", 0)
         self._sent_ints[:] = batch * size, self.run.model.step
-        self._sent_floats[:2] = self.run.optimizer.next_step()
+        if self._captures_update:
+            self._sent_floats[:2] = self.run.optimizer.next_step()
         self._numbers.set(self._sent)  # type: ignore[attr-defined]
 
     def _step(self, size: int) -> None:
@@ -152,23 +171,46 @@ class DeviceSteps:
             self._compute(size)
             return
         if self._watched or self._settings_may_differ:
-            self._forget_graph_of_other_settings()
+            self._forget_graph_of_another_step()
         if not self._warm:
             self._compute(size)
-            self._warm = True
+            self._warm, self._first = True, _plain_attributes(self.run, private=True)
             return
         if self._replay is None:
-            try:
-                self._replay = self.device.capture(lambda: self._compute(size))
-            except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
-                self._refused = True
-                warnings.warn(
-                    f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {error}",
-                    stacklevel=2,
-                )
-                self._compute(size)
+            self._capture(size)
+        if self._replay is None:
+            self._compute(size)
+        else:
+            self._replay()
+
+    def _capture(self, size: int) -> None:
+        """Capture the step's kernels, or say why that can't be."""
+        before = _plain_attributes(self.run, private=True)
+        try:
+            replay = self.device.capture(lambda: self._compute(size))
+        except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
+            reason = str(error)
+        else:
+            after = _plain_attributes(self.run, private=True)
+            # What only follows a batch's size is as the first full batch has left it.
+            changed = [
+                key for key in after if _differs(key, after, before) and _differs(key, after, self._first)
+            ]
+            if not changed:
+                self._replay, self._captured_arrays = replay, self._arrays()
+                self._captured_with = _plain_attributes(self.run)
                 return
-        self._replay()
+            # A graph would repeat what the attribute was when it was captured.
+            owners = _owners(self.run)
+            for index, name in changed:
+                setattr(owners[index], name, before.get((index, name)))
+            names = ", ".join(f"{type(owners[index]).__name__}.{name}" for index, name in changed)
+            reason = f"it changes {names}, which a graph would not"
+        self._refused = True
+        warnings.warn(
+            f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {reason}",
+            stacklevel=2,
+        )
 
     def _compute(self, size: int) -> None:
         """One step, as kernels: batch, gradients, measures, update."""
@@ -184,9 +226,9 @@ class DeviceSteps:
         value = model.gradients(x, y, run.loss)
         assert model.outputs is not None
         record(self.meter.array, value, model.outputs, y if run.loss.is_classification else None)
-        optimizer.apply(
-            model.params, model.grads, self._step_size, self._kept, model.decay_size, model.trainable_ranges()
-        )
+        if self._captures_update:
+            numbers = self._step_size, self._kept
+            optimizer.apply(model.params, model.grads, *numbers, model.decay_size, model.trainable_ranges())
 
     def _take_augmented(self, size: int) -> None:
         """The batch, changed by what the host draws for it."""
@@ -200,16 +242,24 @@ class DeviceSteps:
         generator = random.generator(run.model.seed, random.AUGMENT, *counters)
         np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
 
-    def _forget_graph_of_other_settings(self) -> None:
-        """Capture anew if a callback has changed what the kernels were launched with: a rate, what is frozen."""
-        now = {
-            name: item.value
-            for name, item in settings.adjustable(self.run).items()
-            if name != "optimizer learning_rate"
-        }
-        if now != self._captured_with:
-            self._captured_with, self._replay = now, None
+    def _forget_graph_of_another_step(self) -> None:
+        """Capture anew if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
         self._settings_may_differ = False
+        self.run.optimizer.prepare(self.run.model.params)  # whose slots may be those of a state
+        if self._replay is None:
+            return
+        now, then = self._arrays(), self._captured_arrays
+        same = len(now) == len(then) and all(map(operator.is_, now, then))
+        if not same or _plain_attributes(self.run) != self._captured_with:
+            self._replay, self._captured_arrays, self._warm = None, [], False
+
+    def _arrays(self) -> list[Array]:
+        """The memory of model and optimizer; a graph is good as long as it is the same, and is not given up."""
+        model, optimizer = self.run.model, self.run.optimizer
+        buffers = [array for _, layer in model.walk() for array in layer._buffers.values()]
+        own = [model.params, model.grads, *model.named_state().values(), *buffers, *optimizer.slots.values()]
+        work = optimizer._scratch, optimizer._gradient
+        return [*own, *(array for array in work if array is not None)]
 
     # -- looking at the loss ------------------------------------------------------------------------
 
@@ -244,9 +294,11 @@ class Snapshot:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.copies = [array.copy() for array in self._arrays()]
+        self.counts = run.model.step, run.optimizer.step_count
 
     def _arrays(self) -> list[Array]:
         model = self.run.model
+        self.run.optimizer.prepare(model.params)  # a callback may have given it a state's slots
         return [model.params, *model.named_state().values(), *self.run.optimizer.slots.values()]
 
     def take(self) -> None:
@@ -260,6 +312,29 @@ class Snapshot:
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(array, copy)
         self.run.model.step, self.run.optimizer.step_count = self.counts
+
+
+def _owners(run: Run) -> list[Any]:
+    return [run.loss, run.optimizer, *(layer for _, layer in run.model.walk())]
+
+
+def _plain_attributes(run: Run, private: bool = False) -> Attributes:
+    """The numbers and words that `_owners` hold, by index and name: what Python decides by, and no array.
+
+    Args: private: those whose names begin with an underscore too.
+    """
+    return {
+        (index, name): value
+        for index, owner in enumerate(_owners(run))
+        for name, value in ({"trainable": getattr(owner, "trainable", None)} | vars(owner)).items()
+        if name != "step_count" and (private or name[0] != "_")
+        if isinstance(value, _PLAIN)
+        or (isinstance(value, tuple) and all(isinstance(item, _PLAIN) for item in value))
+    }
+
+
+def _differs(key: tuple[int, str], one: Attributes, other: Attributes) -> bool:
+    return {key: one[key]} != {key: other.get(key)}  # dicts find a NaN equal to itself
 
 
 class DeviceMeter(Meter):

@@ -105,6 +105,9 @@ def fit(
         parallel.blas_threads(threads),
         quiet,
         parallel.Team(model, workers) as team,
+        model.device.memory_errors(
+            model.forget, lambda: "there is no room for the model's optimizer and data; make them smaller"
+        ),
         model.device.running(),
         ExitStack() as stack,
     ):
@@ -156,6 +159,11 @@ def _alone(used: Model | Optimizer) -> Iterator[None]:
     finally:
         if _in_training.get(key) is claim:
             del _in_training[key]
+
+
+def is_in_training(used: object) -> bool:
+    """Whether a `fit` is at work with the object."""
+    return (os.getpid(), id(used)) in _in_training
 
 
 def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: Any, augment: Any) -> None:
@@ -248,7 +256,7 @@ def _train_epoch(
     return {
         "loss": run.mean_loss(),
         "accuracy": run.mean_accuracy(),
-        "learning_rate": run.optimizer.last_learning_rate,
+        "learning_rate": run.learning_rate,
         "seconds": seconds,
     }
 

@@ -47,6 +47,8 @@ class Layer:
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
     - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
       valid until its next call.
+    - On the GPU both run a few times, and then what they have launched is repeated: what Python decides in them stays
+      as it was, until a callback sets a public attribute.
     """
 
     children: tuple["Layer", ...] = ()
@@ -206,6 +208,7 @@ class Layer:
             layer.unbuild()
         self._views, self.param_specs, self.state_specs = frozenset(), {}, {}
         self.input_shape = self.output_shape = None
+        self.__dict__.pop("device", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Parameters are views into the model's vectors, which the optimizer updates: assigning
