@@ -1,5 +1,6 @@
 """Training on a GPU: as on the CPU, from a captured graph, with nothing read back between looks at the loss."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -198,12 +199,15 @@ class TestSteps:
         trained("mlp_adam", "gpu", "float64", callbacks=[theirs])
         np.testing.assert_allclose(theirs.found, ours.found, rtol=1e-7)
 
-    def test_a_layer_that_reads_back_trains_without_a_graph_and_says_so(self, gpu):
+    @pytest.mark.parametrize("reads_back", [True, False])
+    def test_a_capturable_layer_that_reads_back_trains_without_a_graph_and_says_so(self, gpu, reads_back):
         class Clipped(tn.Layer):
+            capturable = True
             _scale = None
 
             def forward(self, x, training=False):
-                scale = min(1.0, 1 / float(np.max(np.abs(x))))  # waits for the GPU
+                largest = np.max(np.abs(x))
+                scale = min(1.0, 1 / float(largest)) if reads_back else 1 / np.maximum(1, largest)
                 if training:
                     self._scale = scale
                 return x * scale
@@ -219,19 +223,62 @@ class TestSteps:
                 warnings.simplefilter("always")
                 model.fit(x, y, optimizer=tn.SGD(0.1), loss=tn.SoftmaxCrossEntropy(), epochs=2, verbose=0)
             said = [str(warning.message) for warning in caught if "CUDA graph" in str(warning.message)]
-            assert len(said) == (device == "gpu")
+            assert len(said) == (device == "gpu" and reads_back)
             results.append(model.get_weights())
         for mine, other in zip(*results, strict=True):
             np.testing.assert_allclose(other, mine, rtol=1e-4, atol=1e-6)
 
+    def test_code_of_the_users_own_runs_in_every_step(self, gpu):
+        """A graph would repeat what the first step of a layer, a loss or an optimizer drew."""
+
+        class Noise(tn.Layer):
+            def __init__(self):
+                super().__init__()
+                self.generator = np.random.default_rng(0)
+
+            def forward(self, x, training=False):
+                return x + self.generator.standard_normal() if training else x
+
+            def backward(self, dy):
+                return dy
+
+        class Counted(tn.SoftmaxCrossEntropy):
+            calls = 0
+
+            def backward(self):
+                Counted.calls += 1
+                return super().backward() * (0.0 if Counted.calls == 5 else 1.0)
+
+        class Slower(tn.SGD):
+            def update(self, params, grads, learning_rate, scratch, **slots):
+                super().update(params, grads * (1.0 / self.step_count), learning_rate, scratch, **slots)
+
+        for layer, loss, optimizer in (
+            ([Noise()], tn.SoftmaxCrossEntropy(), tn.SGD(0.1)),
+            ([], Counted(), tn.SGD(0.1)),
+            ([], tn.SoftmaxCrossEntropy(), Slower(0.1)),
+        ):
+            results = []
+            for device in ("cpu", "gpu"):
+                x, y = runs.vectors(80)
+                Counted.calls = 0
+                layers = copy.deepcopy([tn.Dense(5), *layer, tn.Dense(3)])
+                model = tn.Sequential(layers, (4,), seed=1, dtype="float64", device=device)
+                given = {"optimizer": copy.copy(optimizer), "loss": loss, "batch_size": 8, "epochs": 2}
+                model.fit(x, y, **given, verbose=0)
+                results.append(model.get_weights())
+            for mine, other in zip(*results, strict=True):
+                np.testing.assert_allclose(other, mine, rtol=1e-7, atol=1e-9)
+
     def test_a_layer_of_the_users_own_needs_nothing_but_numpy(self, gpu):
         class Softplus(tn.Layer):
+            capturable = True
             _x = None
 
             def forward(self, x, training=False):
                 if training:
                     self._x = x
-                return np.log1p(np.exp(x))
+                return np.logaddexp(0, x)
 
             def backward(self, dy):
                 return dy / (1 + np.exp(-self._x))
@@ -244,6 +291,31 @@ class TestSteps:
             results.append(model.get_weights())
         for mine, other in zip(*results, strict=True):
             np.testing.assert_allclose(other, mine, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("name", "dtype"),
+        [("mlp_sgd", "float32"), ("mlp_adam", "float32"), ("mlp_bn", "float64"), ("cnn", "float64")],
+    )
+    def test_a_hundred_steps_have_the_losses_of_the_cpu(self, gpu, name, dtype):
+        """In float64 where batch-norm or max-pooling amplify roundings, and any two programs part in float32."""
+
+        class Read(tn.Callback):
+            def __init__(self):
+                self.losses = []
+
+            def on_batch_end(self, run):
+                self.losses.append(run.batch_loss)
+
+        found = []
+        for device in ("cpu", "gpu"):
+            made = recipes.make(name, seed=0, epochs=1, batch_size=8, training_examples=800)
+            x, y = pictures(800)
+            made.model.copy(dtype, device=device).fit(
+                x, y, **made.fit_arguments(), verbose=0, workers=1, callbacks=[read := Read()]
+            )
+            found.append(read.losses)
+        assert len(found[0]) == 100
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
 class TestWhatGoesWrong:

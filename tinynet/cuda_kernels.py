@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from tinynet import cuda_source
-from tinynet.layers.windows import Windows
 from tinynet.types import Array, Shape
 
 _THREADS = 256  # of a block
@@ -38,6 +37,9 @@ _C_NAMES = {
 _LAYOUT = np.dtype([("n", np.int64, 4), ("s", np.int64, 4)])
 _STEPS = np.dtype([("row", np.int64), ("feature", np.int64)])
 _WINDOWS = np.dtype([("down", np.int32, 6), ("across", np.int32, 6)])
+
+Windows = Sequence[Sequence[int]]
+"""A `tinynet.layers.windows.Windows`: pixels, size, stride, before, after and outputs, down and across."""
 
 
 class Kernels:
@@ -88,7 +90,7 @@ class Kernels:
         self._sum_features(pixels.T, None, out, None)
 
     def take_windows(self, padded: Array, windows: Windows, rows: slice, columns: Array) -> None:
-        channels, taps = len(padded), windows.area
+        channels, taps = len(padded), len(columns) // len(padded)
         blocks = _blocks(columns.size // (channels * taps))
         # A thread makes the same column of several channels, as long as enough threads are busy.
         at_once = min(channels, -(-4096 // (blocks * taps)))

@@ -33,8 +33,9 @@ class DeviceSteps:
     """The steps of a run whose model is on the GPU.
 
     The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
-    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. The steps of an
-    optimizer of the user's own are not captured, as its formula may ask for the step count.
+    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. So does a run
+    with a layer, a loss or an optimizer that is not the library's, unless it says that it is ``capturable``: a graph
+    repeats what their arrays went through, and nothing else that their code does.
 
     Raises: DeviceMemoryError: if the data set does not fit.
     """
@@ -59,15 +60,13 @@ class DeviceSteps:
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
         self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
-        self._first: Attributes = {}  # after the first full batch
         self._captured_arrays: list[Array] = []  # what the graph reads and writes outside of its own memory
-        kind = type(run.optimizer)
-        self._captures_update = all(
-            getattr(kind, name).__module__ == Optimizer.__module__
-            for name in ("step", "next_step", "apply", "update")
-        )
         self._settings_may_differ = True
-        self._warm = self._refused = False
+        self._warm = False
+        self._refused = not all(map(_is_capturable, _parts(run)))
+        # Its formula may ask for the step count, or its step may not be the library's at all.
+        self._own_step = not _is_capturable(run.optimizer) or type(run.optimizer).step is not Optimizer.step
+        self._refused |= self._own_step
         self._x: Array | None = None
         self._y: Array | None = None
         self._data: tuple[Array, Array] | None = None
@@ -95,9 +94,6 @@ class DeviceSteps:
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
-                if not self._captures_update:
-                    model = run.model
-                    run.optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
                 run.meter.examples += size
                 yield batch
                 if batch + 1 - self._looked >= LOOK_EVERY:
@@ -158,7 +154,7 @@ class DeviceSteps:
     def _send(self, batch: int) -> None:
         size = getattr(self.batches, "batch_size", 0)
         self._sent_ints[:] = batch * size, self.run.model.step
-        if self._captures_update:
+        if not self._own_step:
             self._sent_floats[:2] = self.run.optimizer.next_step()
         self._numbers.set(self._sent)  # type: ignore[attr-defined]
 
@@ -174,7 +170,7 @@ class DeviceSteps:
             self._forget_graph_of_another_step()
         if not self._warm:
             self._compute(size)
-            self._warm, self._first = True, _plain_attributes(self.run, private=True)
+            self._warm = True
             return
         if self._replay is None:
             self._capture(size)
@@ -185,32 +181,16 @@ class DeviceSteps:
 
     def _capture(self, size: int) -> None:
         """Capture the step's kernels, or say why that can't be."""
-        before = _plain_attributes(self.run, private=True)
         try:
-            replay = self.device.capture(lambda: self._compute(size))
+            self._replay = self.device.capture(lambda: self._compute(size))
         except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
-            reason = str(error)
-        else:
-            after = _plain_attributes(self.run, private=True)
-            # What only follows a batch's size is as the first full batch has left it.
-            changed = [
-                key for key in after if _differs(key, after, before) and _differs(key, after, self._first)
-            ]
-            if not changed:
-                self._replay, self._captured_arrays = replay, self._arrays()
-                self._captured_with = _plain_attributes(self.run)
-                return
-            # A graph would repeat what the attribute was when it was captured.
-            owners = _owners(self.run)
-            for index, name in changed:
-                setattr(owners[index], name, before.get((index, name)))
-            names = ", ".join(f"{type(owners[index]).__name__}.{name}" for index, name in changed)
-            reason = f"it changes {names}, which a graph would not"
-        self._refused = True
-        warnings.warn(
-            f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {reason}",
-            stacklevel=2,
-        )
+            self._refused = True
+            warnings.warn(
+                f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {error}",
+                stacklevel=2,
+            )
+            return
+        self._captured_with, self._captured_arrays = _plain_attributes(self.run), self._arrays()
 
     def _compute(self, size: int) -> None:
         """One step, as kernels: batch, gradients, measures, update."""
@@ -226,9 +206,11 @@ class DeviceSteps:
         value = model.gradients(x, y, run.loss)
         assert model.outputs is not None
         record(self.meter.array, value, model.outputs, y if run.loss.is_classification else None)
-        if self._captures_update:
-            numbers = self._step_size, self._kept
-            optimizer.apply(model.params, model.grads, *numbers, model.decay_size, model.trainable_ranges())
+        vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())
+        if self._own_step:
+            optimizer.step(*vectors, *parts)
+        else:
+            optimizer.apply(*vectors, self._step_size, self._kept, *parts)
 
     def _take_augmented(self, size: int) -> None:
         """The batch, changed by what the host draws for it."""
@@ -288,6 +270,15 @@ class DeviceSteps:
         )
 
 
+def _parts(run: Run) -> list[Any]:
+    """What a step is made of."""
+    return [run.loss, run.optimizer, *(layer for _, layer in run.model.walk())]
+
+
+def _is_capturable(part: Any) -> bool:
+    return type(part).__module__.startswith("tinynet.") or bool(getattr(part, "capturable", False))
+
+
 class Snapshot:
     """A run's parameters, state and slots, and how many steps it has made."""
 
@@ -314,27 +305,16 @@ class Snapshot:
         self.run.model.step, self.run.optimizer.step_count = self.counts
 
 
-def _owners(run: Run) -> list[Any]:
-    return [run.loss, run.optimizer, *(layer for _, layer in run.model.walk())]
-
-
-def _plain_attributes(run: Run, private: bool = False) -> Attributes:
-    """The numbers and words that `_owners` hold, by index and name: what Python decides by, and no array.
-
-    Args: private: those whose names begin with an underscore too.
-    """
+def _plain_attributes(run: Run) -> Attributes:
+    """The numbers and words that loss, optimizer and layers hold: what Python decides by, and no array."""
     return {
         (index, name): value
-        for index, owner in enumerate(_owners(run))
-        for name, value in ({"trainable": getattr(owner, "trainable", None)} | vars(owner)).items()
-        if name != "step_count" and (private or name[0] != "_")
+        for index, part in enumerate(_parts(run))
+        for name, value in ({"trainable": getattr(part, "trainable", None)} | vars(part)).items()
+        if name != "step_count" and name[0] != "_"
         if isinstance(value, _PLAIN)
         or (isinstance(value, tuple) and all(isinstance(item, _PLAIN) for item in value))
     }
-
-
-def _differs(key: tuple[int, str], one: Attributes, other: Attributes) -> bool:
-    return {key: one[key]} != {key: other.get(key)}  # dicts find a NaN equal to itself
 
 
 class DeviceMeter(Meter):

@@ -35,6 +35,4 @@ def generator(seed: int, purpose: int, *counters: int) -> np.random.Generator:
 def dropout_key(seed: int, layer: int) -> tuple[int, int]:
     """The 128-bit Philox key of a dropout layer."""
     words = np.random.SeedSequence(seed, spawn_key=(DROPOUT, layer)).generate_state(2, np.uint64)
-    # NumPy's Philox takes two ints of which one is above 2^63 as floats: rounded here, the key is that on any device.
-    first, second = np.asarray(words.tolist()).astype(np.uint64).tolist()
-    return first, second
+    return int(words[0]), int(words[1])

@@ -47,12 +47,13 @@ class Layer:
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
     - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
       valid until its next call.
-    - On the GPU both run a few times, and then what they have launched is repeated: what Python decides in them stays
-      as it was, until a callback sets a public attribute.
+    - On a GPU, x and dy are CuPy's arrays, and NumPy's functions take them. ``capturable = True`` says that both
+      methods do the same with their arrays in each step, and nothing else: then a step is captured and replayed.
     """
 
     children: tuple["Layer", ...] = ()
     state_names: tuple[str, ...] = ()  # arrays that are saved but not trained
+    capturable = False  # asked of layers that are not the library's
     trainable = True
     needs_input_grad = True
 
