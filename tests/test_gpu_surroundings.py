@@ -212,6 +212,30 @@ def test_nan_on_the_gpu_is_named_by_its_place(gpu):
         )
 
 
+def test_validation_data_and_masks_are_moved_once(stand_in, monkeypatch):
+    moved = []
+    asarray = stand_in.asarray
+
+    def count(array, *arguments, **options):
+        if isinstance(array, np.ndarray):
+            moved.append(array.shape)
+        return asarray(array, *arguments, **options)
+
+    monkeypatch.setattr(stand_in, "asarray", count, raising=False)
+    model, (x, y) = network("gpu"), runs.vectors(50)
+    fit(model, tn.MagnitudePruning(0.5), validation_data=(x, y), epochs=4)
+    assert moved.count((50, 4)) == 1
+    assert moved.count((4, 6)) < 5  # a mask, at the beginning and the end
+
+
+def test_without_room_for_it_validation_data_is_moved_in_parts(stand_in):
+    model, (x, y) = network("gpu"), runs.vectors(20_000)
+    with stand_in.limit_memory(stand_in.get_default_memory_pool().used_bytes() + x.nbytes):
+        history = fit(model, validation_data=(x, y), epochs=1)
+    expected = fit(network("cpu"), validation_data=(x, y), epochs=1)
+    assert history.history["val_loss"] == pytest.approx(expected.history["val_loss"], rel=1e-7)
+
+
 class TestMemory:
     @pytest.mark.filterwarnings("ignore:the step can't be captured")  # for want of memory for the graph
     def test_wherever_it_is_used_up_the_error_is_tinynets_and_all_goes_on(self, stand_in):

@@ -6,12 +6,13 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from tinynet import inputs, parallel
+from tinynet.backend import Device, DeviceMemoryError
 from tinynet.batches import ArrayBatches, Augment, Batches, IterableBatches
 from tinynet.callbacks import Callback, EpochTable, ProgressBar
 from tinynet.checkpoint import Checkpoint
@@ -114,6 +115,8 @@ def fit(
         stepper = DeviceSteps(run, batches, active) if on_gpu else HostSteps(run, batches, team)
         stack.callback(stepper.close)
         first, run.first_batch = saving.begin(run, callbacks, batches, validation, workers)
+        if on_gpu:
+            validation = _moved(validation, model.device)
         last = first if run.stop_training else epochs  # a run that a callback has stopped is done
         run.epoch = min(first, epochs - 1)
         try:
@@ -215,6 +218,15 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
     return validation_data, None
+
+
+def _moved(validation: tuple[Any, Any] | None, device: Device) -> tuple[Any, Any] | None:
+    """Arrays to validate with, on the device; as they were, to be moved batch by batch, if there is no room."""
+    if validation is None or validation[1] is None:
+        return validation
+    with suppress(DeviceMemoryError), device.memory_errors(lambda: None, lambda: ""):
+        return device.asarray(validation[0]), validation[1]
+    return validation
 
 
 def _train_epoch(
