@@ -70,6 +70,14 @@ def other_scale(run):
     run.model.layers[3].scale *= 0.5
 
 
+def other_optimizer(run):
+    run.optimizer = CountingAdam(0.01) if run.epoch else tn.SGD(0.1, momentum=0.9)
+
+
+def other_loss(run):
+    run.loss = tn.CrossEntropy(0.2)
+
+
 class Scaled(tn.Layer):
     """With a setting that is no argument."""
 
@@ -87,7 +95,9 @@ class Scaled(tn.Layer):
 
 
 @pytest.mark.parametrize("kind", [At, AtBatch])
-@pytest.mark.parametrize("work", [larger_batch, forget, other_slots, other_smoothing, other_scale])
+@pytest.mark.parametrize(
+    "work", [larger_batch, forget, other_slots, other_smoothing, other_scale, other_optimizer, other_loss]
+)
 def test_a_callback_may_do_what_it_may_on_the_cpu(gpu, kind, work):
     """A graph knows memory by its address, and numbers as they were: neither may be another's, or stale."""
     results = []

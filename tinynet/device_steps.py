@@ -19,6 +19,7 @@ from tinynet.callbacks import Callback, ProgressBar
 from tinynet.errors import REMEDY, NonFiniteError
 from tinynet.metrics import record
 from tinynet.optimizers import Optimizer
+from tinynet.protocols import Model
 from tinynet.run import Meter, Run
 from tinynet.types import Array
 
@@ -62,11 +63,8 @@ class DeviceSteps:
         self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
         self._captured_arrays: list[Array] = []  # what the graph reads and writes outside of its own memory
         self._settings_may_differ = True
-        self._warm = False
-        self._refused = not all(map(_is_capturable, _parts(run)))
-        # Its formula may ask for the step count, or its step may not be the library's at all.
-        self._own_step = not _is_capturable(run.optimizer) or type(run.optimizer).step is not Optimizer.step
-        self._refused |= self._own_step
+        self._warm = self._refused = False
+        self._take_parts()
         self._x: Array | None = None
         self._y: Array | None = None
         self._data: tuple[Array, Array] | None = None
@@ -87,10 +85,12 @@ class DeviceSteps:
         """
         run = self.run
         self._settings_may_differ = True  # a callback may have changed them between the epochs
+        if (run.loss, run.optimizer) != (self._loss, self._optimizer):
+            self._take_parts()
         with self.device.memory_errors(self._give_up, self._advice):
             self._look_from(first)
             for batch, size in self._batches(first):
-                run.learning_rate = run.optimizer.current_learning_rate()
+                run.learning_rate = self._optimizer.current_learning_rate()
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
@@ -98,6 +98,19 @@ class DeviceSteps:
                 yield batch
                 if batch + 1 - self._looked >= LOOK_EVERY:
                     self._look(batch + 1)
+
+    def _take_parts(self) -> None:
+        """Begin with the run's loss and optimizer, which a callback may have put in place of others."""
+        run = self.run
+        self._loss, self._optimizer = run.loss, run.optimizer
+        self._replay, self._warm, self._good = None, False, None
+        # Its formula may ask for the step count, or its step may not be the library's at all.
+        self._own_step = not _is_capturable(run.optimizer) or type(run.optimizer).step is not Optimizer.step
+        self._refused |= self._own_step or not all(map(_is_capturable, self._parts()))
+
+    def _parts(self) -> list[Any]:
+        """What a step is made of."""
+        return [self._loss, self._optimizer, *(layer for _, layer in self.run.model.walk())]
 
     def settle(self) -> None:
         """Look at the loss and the parameters now; raises NonFiniteError."""
@@ -155,7 +168,7 @@ class DeviceSteps:
         size = getattr(self.batches, "batch_size", 0)
         self._sent_ints[:] = batch * size, self.run.model.step
         if not self._own_step:
-            self._sent_floats[:2] = self.run.optimizer.next_step()
+            self._sent_floats[:2] = self._optimizer.next_step()
         self._numbers.set(self._sent)  # type: ignore[attr-defined]
 
     def _step(self, size: int) -> None:
@@ -190,11 +203,11 @@ class DeviceSteps:
                 stacklevel=2,
             )
             return
-        self._captured_with, self._captured_arrays = _plain_attributes(self.run), self._arrays()
+        self._captured_with, self._captured_arrays = _plain_attributes(self._parts()), self._arrays()
 
     def _compute(self, size: int) -> None:
         """One step, as kernels: batch, gradients, measures, update."""
-        run, model, optimizer = self.run, self.run.model, self.run.optimizer
+        model, loss, optimizer = self.run.model, self._loss, self._optimizer
         assert self._x is not None
         assert self._y is not None
         x, y = self._x[:size], self._y[:size]
@@ -203,9 +216,9 @@ class DeviceSteps:
             if self.batches.augment is None:
                 take_rows(data_x, self._order, self._start, x)
             take_rows(data_y, self._order, self._start, y)
-        value = model.gradients(x, y, run.loss)
+        value = model.gradients(x, y, loss)
         assert model.outputs is not None
-        record(self.meter.array, value, model.outputs, y if run.loss.is_classification else None)
+        record(self.meter.array, value, model.outputs, y if loss.is_classification else None)
         vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())
         if self._own_step:
             optimizer.step(*vectors, *parts)
@@ -227,17 +240,17 @@ class DeviceSteps:
     def _forget_graph_of_another_step(self) -> None:
         """Capture anew if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
         self._settings_may_differ = False
-        self.run.optimizer.prepare(self.run.model.params)  # whose slots may be those of a state
+        self._optimizer.prepare(self.run.model.params)  # whose slots may be those of a state
         if self._replay is None:
             return
         now, then = self._arrays(), self._captured_arrays
         same = len(now) == len(then) and all(map(operator.is_, now, then))
-        if not same or _plain_attributes(self.run) != self._captured_with:
+        if not same or _plain_attributes(self._parts()) != self._captured_with:
             self._replay, self._captured_arrays, self._warm = None, [], False
 
     def _arrays(self) -> list[Array]:
         """The memory of model and optimizer; a graph is good as long as it is the same, and is not given up."""
-        model, optimizer = self.run.model, self.run.optimizer
+        model, optimizer = self.run.model, self._optimizer
         buffers = [array for _, layer in model.walk() for array in layer._buffers.values()]
         own = [model.params, model.grads, *model.named_state().values(), *buffers, *optimizer.slots.values()]
         work = optimizer._scratch, optimizer._gradient
@@ -249,7 +262,7 @@ class DeviceSteps:
         """Remember the model as it is before a batch."""
         self._looked = batch
         if self._good is None:
-            self._good = Snapshot(self.run)
+            self._good = Snapshot(self.run.model, self._optimizer)
         self._good.take()
 
     def _look(self, batch: int) -> None:
@@ -270,46 +283,40 @@ class DeviceSteps:
         )
 
 
-def _parts(run: Run) -> list[Any]:
-    """What a step is made of."""
-    return [run.loss, run.optimizer, *(layer for _, layer in run.model.walk())]
-
-
 def _is_capturable(part: Any) -> bool:
     return type(part).__module__.startswith("tinynet.") or bool(getattr(part, "capturable", False))
 
 
 class Snapshot:
-    """A run's parameters, state and slots, and how many steps it has made."""
+    """Parameters, state and slots, and how many steps were made."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
         self.copies = [array.copy() for array in self._arrays()]
-        self.counts = run.model.step, run.optimizer.step_count
+        self.counts = model.step, optimizer.step_count
 
     def _arrays(self) -> list[Array]:
-        model = self.run.model
-        self.run.optimizer.prepare(model.params)  # a callback may have given it a state's slots
-        return [model.params, *model.named_state().values(), *self.run.optimizer.slots.values()]
+        self.optimizer.prepare(self.model.params)  # a callback may have given it a state's slots
+        return [self.model.params, *self.model.named_state().values(), *self.optimizer.slots.values()]
 
     def take(self) -> None:
         """Remember them as they are."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(copy, array)
-        self.counts = self.run.model.step, self.run.optimizer.step_count
+        self.counts = self.model.step, self.optimizer.step_count
 
     def put_back(self) -> None:
         """Make them what they were."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(array, copy)
-        self.run.model.step, self.run.optimizer.step_count = self.counts
+        self.model.step, self.optimizer.step_count = self.counts
 
 
-def _plain_attributes(run: Run) -> Attributes:
+def _plain_attributes(parts: list[Any]) -> Attributes:
     """The numbers and words that loss, optimizer and layers hold: what Python decides by, and no array."""
     return {
         (index, name): value
-        for index, part in enumerate(_parts(run))
+        for index, part in enumerate(parts)
         for name, value in ({"trainable": getattr(part, "trainable", None)} | vars(part)).items()
         if name != "step_count" and name[0] != "_"
         if isinstance(value, _PLAIN)

@@ -210,7 +210,7 @@ class Sequential:
 
         Args:
             x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
-                iterable of (x, y) batches that can be iterated once per epoch.
+                iterable of (x, y) batches that can be iterated once per epoch. NumPy's, or on the model's device.
             optimizer: it owns its state, so a second fit with it goes on where the first ended.
             loss: kept as ``model.loss``, for `evaluate`.
             epochs: how many in all, those before a ``resume`` included.
@@ -233,7 +233,9 @@ class Sequential:
             ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
                 that refuses the run, when a ``resume`` is put back already.
             RuntimeError: if another thread trains this model or with this optimizer.
-            NonFiniteError: if the loss became NaN or infinite, before that step's update.
+            NonFiniteError: if the loss became NaN or infinite, before that step's update; on the GPU up to a hundred
+                steps later, and the model is put back to where those began.
+            DeviceMemoryError: if the GPU's memory does not suffice, with what to try; the model stays usable.
         """
         return training.fit(
             self,
