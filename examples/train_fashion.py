@@ -186,7 +186,8 @@ def table(results: list[Result]) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (OSError, ValueError, tn.NonFiniteError) as error:  # which say what was wrong and what to do
+    except (OSError, ValueError, tn.NonFiniteError, tn.DeviceError, tn.DeviceMemoryError) as error:
+        # They say what was wrong and what to do.
         sys.exit(f"train_fashion.py: {error}")
     except KeyboardInterrupt:
         print("\nstopped; --resume goes on from the last checkpoint, if one was written", file=sys.stderr)

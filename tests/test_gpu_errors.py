@@ -88,7 +88,7 @@ def message_of(tmp_path, before="", package=None):
 
 def test_without_cupy_the_message_tells_how_to_install_it(tmp_path):
     assert message_of(tmp_path, ABSENT) == (
-        "device 'gpu': CuPy is not installed; python -m pip install 'tinynet[gpu]' gets it for CUDA 12, and "
+        "device 'gpu': CuPy is not installed; python -m pip install cupy-cuda12x gets it for CUDA 12, and "
         "cupy-cuda13x is the package for CUDA 13; or give device='cpu'"
     )
 

@@ -137,6 +137,13 @@ class TestMainJob:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
 
+    def test_a_gpu_that_is_not_there_is_explained(self, fashion_mnist, tmp_path):
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        done = run("--recipe", "mlp_adam", "--device", "gpu", "--output", tmp_path, env=environment)
+        assert done.returncode == 1
+        assert done.stderr.startswith("train_fashion.py: device 'gpu': CuPy ")
+        assert "Traceback" not in done.stderr
+
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole console groups")
     def test_ctrl_c_ends_at_a_batch_and_keeps_the_model(self, fashion_mnist, tmp_path):
         process = subprocess.Popen(

@@ -25,6 +25,7 @@ from tinynet import (
     slimming,
     study,
 )
+from tinynet.backend import DeviceError, DeviceMemoryError
 from tinynet.callbacks import (
     Callback,
     CSVLogger,
@@ -79,6 +80,8 @@ __all__ = [
     "CrossEntropy",
     "Dense",
     "DepthwiseConv2D",
+    "DeviceError",
+    "DeviceMemoryError",
     "Dropout",
     "EarlyStopping",
     "EpochTable",

@@ -286,7 +286,7 @@ def find_cupy() -> Any:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             raise DeviceError(
-                "device 'gpu': CuPy is not installed; python -m pip install 'tinynet[gpu]' gets it for CUDA 12, and "
+                "device 'gpu': CuPy is not installed; python -m pip install cupy-cuda12x gets it for CUDA 12, and "
                 "cupy-cuda13x is the package for CUDA 13; or give device='cpu'"
             ) from None
         raise DeviceError(

@@ -179,6 +179,8 @@ class IterableBatches:
         try:
             x = check_inputs(pair[0], model.input_shape, model.dtype, device=model.device)
             y = self.loss.check_targets(pair[1], model.output_shape)
+            if y.dtype.kind == "f":
+                y = y.astype(model.dtype, copy=False)
             check_pair(x, y)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None

@@ -5,23 +5,29 @@ four numbers, which are sent there before it. The loss is read every hundred ste
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 
-from tinynet import random, settings
+from tinynet import random
 from tinynet.backend import Gpu, operation, to_host
 from tinynet.batches import ArrayBatches, Batches, augmented, take_rows
 from tinynet.callbacks import Callback, ProgressBar
 from tinynet.errors import REMEDY, NonFiniteError
 from tinynet.metrics import record
+from tinynet.optimizers import Optimizer
+from tinynet.protocols import Model
 from tinynet.run import Meter, Run
 from tinynet.types import Array
 
 LOOK_EVERY = 100
 """Steps from one look at the loss to the next."""
+
+_PLAIN = (bool, int, float, str, np.generic, type(None))
+Attributes = dict[tuple[int, str], Any]
 
 
 class DeviceSteps:
@@ -53,12 +59,11 @@ class DeviceSteps:
         self.meter = run.meter = DeviceMeter(self.device)
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
-        self._captured_buffers: list[list[Array]] = []
-        self._captured_with: Any = None  # the settings of layers and optimizer, as the graph has them
+        self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
+        self._captured_arrays: list[Array] = []  # what the graph reads and writes outside of its own memory
         self._settings_may_differ = True
-        self._warm = False
-        parts = (run.loss, run.optimizer, *(layer for _, layer in run.model.walk()))
-        self._refused = not all(map(_is_capturable, parts))
+        self._warm = self._refused = False
+        self._take_parts()
         self._x: Array | None = None
         self._y: Array | None = None
         self._data: tuple[Array, Array] | None = None
@@ -79,9 +84,12 @@ class DeviceSteps:
         """
         run = self.run
         self._settings_may_differ = True  # a callback may have changed them between the epochs
+        if (run.loss, run.optimizer) != (self._loss, self._optimizer):
+            self._take_parts()
         with self.device.memory_errors(self._give_up, self._advice):
             self._look_from(first)
             for batch, size in self._batches(first):
+                run.learning_rate = self._optimizer.current_learning_rate()
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
@@ -89,6 +97,19 @@ class DeviceSteps:
                 yield batch
                 if batch + 1 - self._looked >= LOOK_EVERY:
                     self._look(batch + 1)
+
+    def _take_parts(self) -> None:
+        """Begin with the run's loss and optimizer, which a callback may have put in place of others."""
+        run = self.run
+        self._loss, self._optimizer = run.loss, run.optimizer
+        self._replay, self._warm, self._good = None, False, None
+        # Its formula may ask for the step count, or its step may not be the library's at all.
+        self._own_step = not _is_capturable(run.optimizer) or type(run.optimizer).step is not Optimizer.step
+        self._refused |= self._own_step or not all(map(_is_capturable, self._parts()))
+
+    def _parts(self) -> list[Any]:
+        """What a step is made of."""
+        return [self._loss, self._optimizer, *(layer for _, layer in self.run.model.walk())]
 
     def settle(self) -> None:
         """Look at the loss and the parameters now; raises NonFiniteError."""
@@ -99,7 +120,8 @@ class DeviceSteps:
         """Give up what the steps hold on the GPU; the model stays as it is."""
         self.device.synchronize()  # a graph that still runs needs its memory
         self._replay = self._x = self._y = self._data = self._order = self._good = None
-        self._warm, self._captured_buffers = False, []
+        self._captured_arrays = []
+        self._warm = False
         self.run.model.forget()
 
     def _give_up(self) -> None:
@@ -144,7 +166,8 @@ class DeviceSteps:
 
     def _send(self, batch: int) -> None:
         self._batch, size = batch, getattr(self.batches, "batch_size", 0)
-        step_size, kept = self.run.optimizer.next_step()
+        # An optimizer's own step counts and takes its numbers by itself.
+        step_size, kept = (0.0, 1.0) if self._own_step else self._optimizer.next_step()
         set_numbers(self._floats, self._ints, batch * size, self.run.model.step, step_size, kept)
 
     def _step(self, size: int) -> None:
@@ -155,36 +178,39 @@ class DeviceSteps:
         if size != len(self._x) or self._refused:
             self._compute(size)
             return
-        run = self.run
         if self._watched or self._settings_may_differ:
-            self._forget_graph_of_other_settings()
+            self._forget_graph_of_another_step()
         if not self._warm:
             self._compute(size)
             self._warm = True
             return
         if self._replay is None:
-            refused = ""
-            try:
-                self._replay = self.device.capture(lambda: self._compute(size))
-                # A batch of another size may put a larger one in a buffer's place, which this graph goes on to use.
-                self._captured_buffers = [list(layer._buffers.values()) for _, layer in run.model.walk()]
-            except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
-                refused = str(error) or type(error).__name__
-            if (
-                self._replay is None
-            ):  # out here, as the error and its traceback hold on to the memory it had taken
-                self._refused = True
-                warnings.warn(
-                    f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {refused}",
-                    stacklevel=2,
-                )
-                self._compute(size)
-                return
-        self._replay()
+            self._capture(size)
+        if self._replay is None:
+            self._compute(size)
+        else:
+            self._replay()
+
+    def _capture(self, size: int) -> None:
+        """Capture the step's kernels, or say why that can't be."""
+        refused = ""
+        try:
+            self._replay = self.device.capture(lambda: self._compute(size))
+        except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
+            refused = str(error) or type(error).__name__
+        # Out here, as the error and its traceback hold on to the memory that it had taken.
+        if self._replay is None:
+            self._refused = True
+            warnings.warn(
+                f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {refused}",
+                stacklevel=2,
+            )
+            return
+        self._captured_with, self._captured_arrays = _plain_attributes(self._parts()), self._arrays()
 
     def _compute(self, size: int) -> None:
         """One step, as kernels: batch, gradients, measures, update."""
-        run, model, optimizer = self.run, self.run.model, self.run.optimizer
+        model, loss, optimizer = self.run.model, self._loss, self._optimizer
         assert self._x is not None
         assert self._y is not None
         x, y = self._x[:size], self._y[:size]
@@ -193,12 +219,14 @@ class DeviceSteps:
             if self.batches.augment is None:
                 take_rows(data_x, self._order, self._start, x)
             take_rows(data_y, self._order, self._start, y)
-        value = model.gradients(x, y, run.loss)
+        value = model.gradients(x, y, loss)
         assert model.outputs is not None
-        record(self.meter.array, value, model.outputs, y if run.loss.is_classification else None)
-        optimizer.apply(
-            model.params, model.grads, self._step_size, self._kept, model.decay_size, model.trainable_ranges()
-        )
+        record(self.meter.array, value, model.outputs, y if loss.is_classification else None)
+        vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())
+        if self._own_step:
+            optimizer.step(*vectors, *parts)
+        else:
+            optimizer.apply(*vectors, self._step_size, self._kept, *parts)
 
     def _take_augmented(self, size: int) -> None:
         """The batch, changed by what the host draws for it."""
@@ -211,23 +239,31 @@ class DeviceSteps:
         generator = random.generator(run.model.seed, random.AUGMENT, run.model.epoch, self._batch)
         np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
 
-    def _forget_graph_of_other_settings(self) -> None:
-        """Capture anew if a callback has changed what the kernels were launched with: a rate, what is frozen."""
-        now = {
-            name: item.value
-            for name, item in settings.adjustable(self.run).items()
-            if name != "optimizer learning_rate"
-        }
-        if now != self._captured_with:
-            self._captured_with, self._replay = now, None
+    def _forget_graph_of_another_step(self) -> None:
+        """Capture anew if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
         self._settings_may_differ = False
+        self._optimizer.prepare(self.run.model.params)  # whose slots may be those of a state
+        if self._replay is None:
+            return
+        now, then = self._arrays(), self._captured_arrays
+        same = len(now) == len(then) and all(map(operator.is_, now, then))
+        if not same or _plain_attributes(self._parts()) != self._captured_with:
+            self._replay, self._captured_arrays, self._warm = None, [], False
+
+    def _arrays(self) -> list[Array]:
+        """The memory of model and optimizer; a graph is good as long as it is the same, and is not given up."""
+        model, optimizer = self.run.model, self._optimizer
+        buffers = [array for _, layer in model.walk() for array in layer._buffers.values()]
+        own = [model.params, model.grads, *model.named_state().values(), *buffers, *optimizer.slots.values()]
+        work = optimizer._scratch, optimizer._gradient
+        return [*own, *(array for array in work if array is not None)]
 
     # -- looking at the loss ------------------------------------------------------------------------
 
     def _look_from(self, batch: int) -> None:
         """Remember the model as it is before a batch."""
         self._looked = batch
-        good = self._good or Snapshot(self.run)
+        good = self._good or Snapshot(self.run.model, self._optimizer)
         good.take()
         self._good = good
 
@@ -265,27 +301,40 @@ def set_numbers(floats: Array, ints: Array, start: int, step: int, step_size: fl
 
 
 class Snapshot:
-    """A run's parameters, state and slots, and how many steps it has made."""
+    """Parameters, state and slots, and how many steps were made."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
         self.copies = [array.copy() for array in self._arrays()]
+        self.counts = model.step, optimizer.step_count
 
     def _arrays(self) -> list[Array]:
-        model = self.run.model
-        return [model.params, *model.named_state().values(), *self.run.optimizer.slots.values()]
+        self.optimizer.prepare(self.model.params)  # a callback may have given it a state's slots
+        return [self.model.params, *self.model.named_state().values(), *self.optimizer.slots.values()]
 
     def take(self) -> None:
         """Remember them as they are."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(copy, array)
-        self.counts = self.run.model.step, self.run.optimizer.step_count
+        self.counts = self.model.step, self.optimizer.step_count
 
     def put_back(self) -> None:
         """Make them what they were."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(array, copy)
-        self.run.model.step, self.run.optimizer.step_count = self.counts
+        self.model.step, self.optimizer.step_count = self.counts
+
+
+def _plain_attributes(parts: list[Any]) -> Attributes:
+    """The numbers and words that loss, optimizer and layers hold: what Python decides by, and no array."""
+    return {
+        (index, name): value
+        for index, part in enumerate(parts)
+        for name, value in ({"trainable": getattr(part, "trainable", None)} | vars(part)).items()
+        if name != "step_count" and name[0] != "_"
+        if isinstance(value, _PLAIN)
+        or (isinstance(value, tuple) and all(isinstance(item, _PLAIN) for item in value))
+    }
 
 
 class DeviceMeter(Meter):

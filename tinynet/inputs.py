@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import CPU, Device, check_device, contiguous, device_of
+from tinynet.backend import CPU, Device, check_device, contiguous, device_of, to_host
 from tinynet.checks import batch_shape
 from tinynet.losses import Loss
 from tinynet.protocols import Model
@@ -71,10 +71,10 @@ def _check_finite(x: Array, name: str) -> None:
     for start in range(0, len(x), rows):
         finite = np.isfinite(x[start : start + rows])
         if not finite.all():
-            first = np.argwhere(~finite)[0]
+            first = np.argwhere(~to_host(finite))[0]
             index = (start + int(first[0]), *map(int, first[1:]))
             raise ValueError(
-                f"{name}: expected finite {x.dtype} numbers, got {x[index]} at index {index}; "
+                f"{name}: expected finite {x.dtype} numbers, got {to_host(x[index])} at index {index}; "
                 "leave such examples out or repair them"
             )
 

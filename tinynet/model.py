@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import architecture, heads, inference, random, storage, summary, training
-from tinynet.backend import CPU, Device, DeviceError, check_device, get_device, to_host
+from tinynet.backend import CPU, Device, check_device, get_device, to_host
 from tinynet.batches import Augment
 from tinynet.callbacks import Callback
 from tinynet.checks import batch_shape, check_dtype, check_shape
@@ -210,7 +210,7 @@ class Sequential:
 
         Args:
             x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
-                iterable of (x, y) batches that can be iterated once per epoch.
+                iterable of (x, y) batches that can be iterated once per epoch. NumPy's, or on the model's device.
             optimizer: it owns its state, so a second fit with it goes on where the first ended.
             loss: kept as ``model.loss``, for `evaluate`.
             epochs: how many in all, those before a ``resume`` included.
@@ -233,7 +233,9 @@ class Sequential:
             ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
                 that refuses the run, when a ``resume`` is put back already.
             RuntimeError: if another thread trains this model or with this optimizer.
-            NonFiniteError: if the loss became NaN or infinite, before that step's update.
+            NonFiniteError: if the loss became NaN or infinite, before that step's update; on the GPU up to a hundred
+                steps later, and the model is put back to where those began.
+            DeviceMemoryError: if the GPU's memory does not suffice, with what to try; the model stays usable.
         """
         return training.fit(
             self,
@@ -331,7 +333,8 @@ class Sequential:
     def copy(self, dtype: Any = None, device: str | None = None) -> "Sequential":
         """A model of its own with the same values, in another dtype or on another device if one is given."""
         target = self.device if device is None else get_device(device)
-        clone = copy.deepcopy(self)
+        with self.device.memory_errors(lambda: None, lambda: "no copy was made"):
+            clone = copy.deepcopy(self)
         clone._move(self.dtype if dtype is None else check_dtype(dtype), target)
         return clone
 
@@ -339,9 +342,15 @@ class Sequential:
         """Move the model, in place, and return it: parameters, gradients and state. An optimizer follows in `fit`.
 
         Args: device: "cpu", "gpu" or "auto".
-        Raises: DeviceError: if there is no GPU, and nothing has changed.
+        Raises: DeviceError: if there is no GPU, and nothing has changed. RuntimeError: while `fit` trains it.
         """
-        self._move(self.dtype, get_device(device))
+        target = get_device(device)
+        if target is not self.device and training.is_in_training(self):
+            raise RuntimeError(
+                f"fit trains this model on {self.device.name!r}, and it has to stay there until fit ends; give a copy "
+                f"another device, model.copy(device={device!r})"
+            )
+        self._move(self.dtype, target)
         return self
 
     def replica(self) -> "Sequential":
@@ -431,17 +440,16 @@ def load_model(
     anything of their size is allocated.
 
     Raises: ModelFileError: if the file is damaged, is no model file, can't be read, or holds a layer that is not
-        known; FileNotFoundError: if there is none.
+        known; FileNotFoundError: if there is none; DeviceError, DeviceMemoryError: if the GPU can't have it.
     """
+    target = get_device(device)
     description, arrays = storage.load(path)
     try:
         layers = architecture.make_layers(description, arrays, custom_layers or {})
         model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
         architecture.restore(model, description)
         architecture.assign(model.named_weights(), arrays)
-        return model.to(device)
-    except DeviceError:
-        raise
     except architecture.ERRORS as error:
         cause = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise storage.ModelFileError(f"{os.fspath(path)}: the model can't be made: {cause}") from error
+    return model.to(target.name)

@@ -49,7 +49,6 @@ class Optimizer:
         self.decoupled = bool(decoupled)
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, 1e-30, math.inf)
         self.step_count = 0
-        self._last_learning_rate = math.nan
         self.slots: dict[str, Array] = {}
         self._scratch: Array | None = None
         self._gradient: Array | None = (
@@ -65,11 +64,6 @@ class Optimizer:
     def learning_rate(self, value: float | Schedule) -> None:
         self._learning_rate = value if callable(value) else check_number("learning_rate", value, 0, math.inf)
 
-    @property
-    def last_learning_rate(self) -> float:
-        """The learning rate of the last step; NaN before the first."""
-        return self._last_learning_rate
-
     def current_learning_rate(self) -> float:
         """The learning rate of the next step."""
         if not callable(self._learning_rate):
@@ -83,7 +77,11 @@ class Optimizer:
         return learning_rate
 
     def update(self, params: Array, grads: Array, step_size: float, scratch: Array, **slots: Array) -> None:
-        """The formula, in place on one range of the vectors; element by element, as large ranges are cut in two."""
+        """The formula, in place on one range of the vectors; element by element, as large ranges are cut in two.
+
+        Args: step_size: what `step_size` made of the learning rate: with Adam, its corrections for the first steps are
+            in it.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no update(params, grads, ...)")
 
     def step(
@@ -109,7 +107,7 @@ class Optimizer:
 
     def next_step(self) -> tuple[float, float]:
         """Count a step. Returns: what `apply` takes: the step's size, and the factor of decay, which is 1 without."""
-        learning_rate = self._last_learning_rate = self.current_learning_rate()
+        learning_rate = self.current_learning_rate()
         self.step_count += 1
         decays = self.weight_decay and self.decoupled
         return self.step_size(learning_rate), 1 - learning_rate * self.weight_decay if decays else 1.0
@@ -149,11 +147,12 @@ class Optimizer:
         Slots go where the parameters are.
         """
         if self._scratch is None or type(self._scratch) is not type(params):
-            self._scratch, self._gradient = np.empty_like(params), None
-            device = device_of(params)
+            device, slots = device_of(params), dict(self.slots)
             for name in self.slot_names:
-                slot = self.slots.get(name)
-                self.slots[name] = np.zeros_like(params) if slot is None else device.asarray(slot)
+                slot = slots.get(name)
+                slots[name] = np.zeros_like(params) if slot is None else device.asarray(slot)
+            # All of it, or nothing where the memory does not suffice.
+            self._scratch, self._gradient, self.slots = np.empty_like(params), None, slots
         for own in (self._scratch, *self.slots.values()):
             if own.shape != params.shape or own.dtype != params.dtype:
                 raise ValueError(

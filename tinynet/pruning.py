@@ -123,6 +123,7 @@ class MagnitudePruning(Callback):
         self.initial = 0.0
         self.step = 0
         self.masks: dict[str, Array] = {}  # False: pruned
+        self._moved: tuple[Any, ...] = ()  # these, the device they were moved to, and they there
 
     def on_train_begin(self, run: Run) -> None:
         if not run.resumed:
@@ -146,11 +147,16 @@ class MagnitudePruning(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         self.step += 1
-        _apply(run.model, self.masks)
+        device = run.model.device
+        if not self._moved or self._moved[0] is not self.masks or self._moved[1] is not device:
+            there = {name: device.asarray(mask) for name, mask in self.masks.items()}
+            self._moved = self.masks, device, there
+        _apply(run.model, self._moved[2])
         if self.step <= self.ramp_steps and (self.step % self.every == 0 or self.step == self.ramp_steps):
             self._prune(run.model)
 
     def on_train_end(self, run: Run) -> None:
+        self._moved = ()
         _apply(run.model, self.masks)
 
     def current_sparsity(self) -> float:

@@ -52,6 +52,7 @@ class Run:
     stop_training: bool = False
     resumed: bool = False  # from a checkpoint
     first_batch: int = 0  # of its first epoch, if that had begun already
+    learning_rate: float = math.nan  # of the last step
     _seconds: float = 0.0
 
     @property

@@ -36,6 +36,7 @@ class HostSteps:
                     f"epoch {run.epoch + 1}, batch {batch + 1}: the loss is {value}; the first bad array is {culprit}. "
                     f"No update was made with this batch. {REMEDY}"
                 )
+            run.learning_rate = optimizer.current_learning_rate()
             optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
             correct = 0
             if loss.is_classification:

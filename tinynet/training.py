@@ -6,12 +6,13 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from tinynet import inputs, parallel
+from tinynet.backend import Device, DeviceMemoryError
 from tinynet.batches import ArrayBatches, Augment, Batches, IterableBatches
 from tinynet.callbacks import Callback, EpochTable, ProgressBar
 from tinynet.checkpoint import Checkpoint
@@ -105,12 +106,17 @@ def fit(
         parallel.blas_threads(threads),
         quiet,
         parallel.Team(model, workers) as team,
+        model.device.memory_errors(
+            model.forget, lambda: "there is no room for the model's optimizer and data; make them smaller"
+        ),
         model.device.running(),
         ExitStack() as stack,
     ):
         stepper = DeviceSteps(run, batches, active) if on_gpu else HostSteps(run, batches, team)
         stack.callback(stepper.close)
         first, run.first_batch = saving.begin(run, callbacks, batches, validation, workers)
+        if on_gpu:
+            validation = _moved(validation, model.device)
         last = first if run.stop_training else epochs  # a run that a callback has stopped is done
         run.epoch = min(first, epochs - 1)
         try:
@@ -159,6 +165,11 @@ def _alone(used: Model | Optimizer) -> Iterator[None]:
     finally:
         if _in_training.get(key) is claim:
             del _in_training[key]
+
+
+def is_in_training(used: object) -> bool:
+    """Whether a `fit` is at work with the object."""
+    return (os.getpid(), id(used)) in _in_training
 
 
 def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: Any, augment: Any) -> None:
@@ -212,6 +223,15 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
     return validation_data, None
 
 
+def _moved(validation: tuple[Any, Any] | None, device: Device) -> tuple[Any, Any] | None:
+    """Arrays to validate with, on the device; as they were, to be moved batch by batch, if there is no room."""
+    if validation is None or validation[1] is None:
+        return validation
+    with suppress(DeviceMemoryError), device.memory_errors(lambda: None, lambda: ""):
+        return device.asarray(validation[0]), validation[1]
+    return validation
+
+
 def _train_epoch(
     run: Run,
     stepper: Steps,
@@ -251,7 +271,7 @@ def _train_epoch(
     return {
         "loss": run.mean_loss(),
         "accuracy": run.mean_accuracy(),
-        "learning_rate": run.optimizer.last_learning_rate,
+        "learning_rate": run.learning_rate,
         "seconds": seconds,
     }
 

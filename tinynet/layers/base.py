@@ -209,6 +209,7 @@ class Layer:
             layer.unbuild()
         self._views, self.param_specs, self.state_specs = frozenset(), {}, {}
         self.input_shape = self.output_shape = None
+        self.__dict__.pop("device", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Parameters are views into the model's vectors, which the optimizer updates: assigning

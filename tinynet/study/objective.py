@@ -132,11 +132,12 @@ def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Se
         return model_or_layer.copy("float64")
     layer = copy.deepcopy(model_or_layer)
     values = {
-        f"{path}.{name}": getattr(inner, name)
+        f"{path}.{name}": to_host(getattr(inner, name))
         for path, inner in (walk([layer]) if layer.output_shape is not None else ())
         for name in (*inner.param_specs, *inner.state_names)
     }
     layer.unbuild()
+    device = model_or_layer.device.name
     model = Sequential([layer], input_shape=x.shape[1:], seed=0, dtype="float64")
     for name, value in values.items():
         model.named_weights()[name][...] = value
@@ -145,7 +146,7 @@ def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Se
         rng = random.generator(seed, random.GRADIENT_CHECK, 1)
         for array in model.named_weights().values():
             array += rng.uniform(0.1, 0.6, array.shape)
-    return model
+    return model.to(device)
 
 
 def _is_trained(model: Sequential, path: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import inputs
+from tinynet.backend import to_host
 from tinynet.callbacks import Callback
 from tinynet.checks import check_positive_int
 from tinynet.files import PathLike, write_bytes
@@ -140,7 +141,7 @@ class TrainingMonitor(Callback):
         sources = {"y": look.outputs, "dy": look.gradients}
         counts, rms = self._arrays.count(
             [
-                sources[name][path] if name in sources else self._weights[f"{path}.{name[1:]}"][1]
+                sources[name][path] if name in sources else to_host(self._weights[f"{path}.{name[1:]}"][1])
                 for path, name in record.places
             ]
         )

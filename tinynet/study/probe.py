@@ -73,7 +73,7 @@ class Probe:
         self.states = list(zip(self.twin.named_state().values(), model.named_state().values(), strict=True))
         self.first = next((i for i, layer in enumerate(model.layers) if _changes(layer)), 0)
         self.input = _forward(
-            self.twin.layers[: self.first], x.astype(model.dtype), "", {}
+            self.twin.layers[: self.first], to_host(x).astype(model.dtype), "", {}
         )  # always the same
 
     def look(self) -> Look:
