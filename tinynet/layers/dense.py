@@ -56,18 +56,18 @@ class Dense(Layer):
             self.add_param("b", (self.units,), self.bias_initializer, decay=False)
         return (self.units,)
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        y = self.product(x, training)
-        if self.use_bias:
-            y += self.b
-        return y
-
     def product(self, x: Array, training: bool) -> Array:
         """x W, to which `forward`, or a ReLU behind the layer, adds b."""
         out = self.buffer("y", (len(x), self.units), x.dtype) if training else None
         if training:
             self._x = x
         return matmul(x, self.W, out=out)  # (n, in) (in, out) -> (n, out)
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        y = self.product(x, training)
+        if self.use_bias:
+            y += self.b
+        return y
 
     def backward(self, dy: Array) -> Array | None:
         x = self.cached(self._x)
