@@ -19,7 +19,7 @@ def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
     pairs = itertools.zip_longest(layers, layers[1:])
     for layer, following in pairs:
         if type(layer) is Dense and type(following) is ReLU and layer.use_bias:
-            x = following.forward(layer.product(x, training), training, layer.b)
+            x = following.forward(layer.forward(x, training, add_bias=False), training, layer.b)
             next(pairs)
         else:
             x = layer.forward(x, training)

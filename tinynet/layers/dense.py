@@ -56,17 +56,14 @@ class Dense(Layer):
             self.add_param("b", (self.units,), self.bias_initializer, decay=False)
         return (self.units,)
 
-    def product(self, x: Array, training: bool) -> Array:
-        """x W, to which `forward`, or a ReLU behind the layer, adds b."""
+    def forward(self, x: Array, training: bool = False, add_bias: bool = True) -> Array:
+        """y = x W + b; a ReLU behind the layer may add b instead, in its own pass over the numbers."""
         out = self.buffer("y", (len(x), self.units), x.dtype) if training else None
+        y = matmul(x, self.W, out=out)  # (n, in) (in, out) -> (n, out)
+        if self.use_bias and add_bias:
+            y += self.b
         if training:
             self._x = x
-        return matmul(x, self.W, out=out)  # (n, in) (in, out) -> (n, out)
-
-    def forward(self, x: Array, training: bool = False) -> Array:
-        y = self.product(x, training)
-        if self.use_bias:
-            y += self.b
         return y
 
     def backward(self, dy: Array) -> Array | None:
