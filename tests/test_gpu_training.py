@@ -123,13 +123,14 @@ class TestAugmentation:
             assert device_of(found) is gpu
             np.testing.assert_array_equal(found.get(), expected)
 
-    def test_numpys_arrays_in_an_augmentation_are_refused_with_the_mend(self, gpu):
+    @pytest.mark.parametrize("changed", [runs.noise, lambda x, generator: x.get()])
+    def test_numpys_arrays_in_an_augmentation_are_refused_with_the_mend(self, gpu, changed):
         model = tn.Sequential([tn.Dense(3)], (4,), device="gpu")
         x, y = runs.vectors(20)
         with pytest.raises(
             TypeError, match="augment: the model is on the GPU, and so is the batch .*cupy.asarray"
         ):
-            model.fit(x, y, optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), augment=runs.noise, verbose=0)
+            model.fit(x, y, optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), augment=changed, verbose=0)
 
 
 class TestSteps:

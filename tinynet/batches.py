@@ -90,9 +90,14 @@ def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array
 
 
 def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
-    """A changed copy of the batch; raises ValueError if ``augment`` returns no batch of its shape."""
+    """A changed copy of the batch.
+
+    Raises: ValueError: if ``augment`` returns no batch of its shape; TypeError: if it takes the GPU's for NumPy's.
+    """
     try:
         result = augment(x.copy(), rng)
+        if isinstance(result, np.ndarray) and device_of(x) is not CPU:
+            raise TypeError("it returned an array of NumPy's")
     except TypeError as error:
         if device_of(x) is CPU:
             raise
