@@ -127,9 +127,12 @@ def test_the_table_names_every_recipe():
 def test_the_benchmarks_figures_are_those_of_the_results():
     """The rows of the section's tables stand word by word in a report that is committed."""
     section = README.partition("## How fast")[2].partition("\n## ")[0]
-    (report,) = re.findall(r"\]\((benchmarks/results/[^)]+\.md)\)", section)
-    text = (ROOT / report).read_text(encoding="utf-8")
+    reports = re.findall(r"\]\((benchmarks/results/[^)]+\.md)\)", section)
+    text, avx2 = ((ROOT / report).read_text(encoding="utf-8") for report in reports)
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert len(rows) >= 6
     for row in rows:
         assert row in text, row
+    stated = re.search(r"the ratios were ([\d.]+), ([\d.]+), ([\d.]+) and ([\d.]+)", section).groups()
+    for case, ratio in zip(("mlp_sgd", "mlp_adam", "mlp_bn", "cnn"), stated, strict=True):
+        assert f"| `{case}` | {ratio} (" in avx2, case
