@@ -30,6 +30,13 @@ def trained(name, device, dtype="float32", n=300, **settings):
     return model, history
 
 
+def assert_same_weights(train, rtol, atol):
+    """That training on the GPU ends with the weights of the CPU. Args: train: device -> trained model."""
+    ours, theirs = (train(device).get_weights() for device in ("cpu", "gpu"))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=rtol, atol=atol)
+
+
 class TestARun:
     @pytest.mark.parametrize("name", recipes.RECIPES)
     def test_of_every_recipe_is_that_of_the_cpu(self, gpu, name):
@@ -170,8 +177,7 @@ class TestSteps:
                     run.model.layers[0].trainable = run.epoch % 2 == 1
                     run.optimizer.beta_1 = 0.8
 
-        results = []
-        for device in ("cpu", "gpu"):
+        def train(device):
             model, arguments = runs.dense()
             model = model.copy("float64", device=device)
             model.fit(
@@ -184,9 +190,9 @@ class TestSteps:
                 verbose=0,
                 callbacks=[Change(), ChangeWithin()],
             )
-            results.append(model.get_weights())
-        for mine, other in zip(*results, strict=True):
-            np.testing.assert_allclose(other, mine, rtol=1e-7, atol=1e-10)
+            return model
+
+        assert_same_weights(train, rtol=1e-7, atol=1e-10)
 
     def test_callbacks_read_the_loss_when_they_ask(self, gpu):
         class Read(tn.Callback):
@@ -217,8 +223,7 @@ class TestSteps:
             def backward(self, dy):
                 return dy * self._scale
 
-        results = []
-        for device in ("cpu", "gpu"):
+        def train(device):
             x, y = runs.vectors(40)
             model = tn.Sequential([tn.Dense(5), Clipped(), tn.Dense(3)], (4,), seed=1, device=device)
             with warnings.catch_warnings(record=True) as caught:
@@ -226,9 +231,9 @@ class TestSteps:
                 model.fit(x, y, optimizer=tn.SGD(0.1), loss=tn.SoftmaxCrossEntropy(), epochs=2, verbose=0)
             said = [str(warning.message) for warning in caught if "CUDA graph" in str(warning.message)]
             assert len(said) == (device == "gpu" and reads_back)
-            results.append(model.get_weights())
-        for mine, other in zip(*results, strict=True):
-            np.testing.assert_allclose(other, mine, rtol=1e-4, atol=1e-6)
+            return model
+
+        assert_same_weights(train, rtol=1e-4, atol=1e-6)
 
     def test_code_of_the_users_own_runs_in_every_step(self, gpu):
         """A graph would repeat what the first step of a layer, a loss or an optimizer drew."""
@@ -260,17 +265,17 @@ class TestSteps:
             ([], Counted(), tn.SGD(0.1)),
             ([], tn.SoftmaxCrossEntropy(), Slower(0.1)),
         ):
-            results = []
-            for device in ("cpu", "gpu"):
+
+            def train(device, layer=layer, loss=loss, optimizer=optimizer):
                 x, y = runs.vectors(80)
                 Counted.calls = 0
                 layers = copy.deepcopy([tn.Dense(5), *layer, tn.Dense(3)])
                 model = tn.Sequential(layers, (4,), seed=1, dtype="float64", device=device)
                 given = {"optimizer": copy.copy(optimizer), "loss": loss, "batch_size": 8, "epochs": 2}
                 model.fit(x, y, **given, verbose=0)
-                results.append(model.get_weights())
-            for mine, other in zip(*results, strict=True):
-                np.testing.assert_allclose(other, mine, rtol=1e-7, atol=1e-9)
+                return model
+
+            assert_same_weights(train, rtol=1e-7, atol=1e-9)
 
     def test_a_layer_of_the_users_own_needs_nothing_but_numpy(self, gpu):
         class Softplus(tn.Layer):
@@ -285,14 +290,13 @@ class TestSteps:
             def backward(self, dy):
                 return dy / (1 + np.exp(-self._x))
 
-        results = []
-        for device in ("cpu", "gpu"):
+        def train(device):
             x, y = runs.vectors(40)
             model = tn.Sequential([tn.Dense(5), Softplus(), tn.Dense(3)], (4,), seed=1, device=device)
             model.fit(x, y, optimizer=tn.Adam(), loss=tn.SoftmaxCrossEntropy(), epochs=2, verbose=0)
-            results.append(model.get_weights())
-        for mine, other in zip(*results, strict=True):
-            np.testing.assert_allclose(other, mine, rtol=1e-4, atol=1e-6)
+            return model
+
+        assert_same_weights(train, rtol=1e-4, atol=1e-6)
 
     @pytest.mark.parametrize(
         ("name", "dtype"),
@@ -328,29 +332,28 @@ class TestSteps:
                 rng = np.random.default_rng(0)
                 return ((rng.standard_normal((5, 4)), rng.standard_normal((5, 2))) for _ in range(3))
 
-        results = []
-        for device in ("cpu", "gpu"):
+        def train(device):
             model = tn.Sequential([tn.Dense(2)], (4,), seed=1, device=device)
             model.fit(Batches(), optimizer=tn.SGD(0.1), loss=tn.MeanSquaredError(), epochs=2, verbose=0)
-            results.append(model.get_weights())
-        for mine, other in zip(*results, strict=True):
-            np.testing.assert_allclose(other, mine, rtol=1e-5, atol=1e-7)
+            return model
+
+        assert_same_weights(train, rtol=1e-5, atol=1e-7)
 
     def test_a_smaller_batch_may_take_larger_buffers(self, gpu, monkeypatch):
         """Columns for one row of windows of 8 images, but for two rows of 7: the graph goes on with its own."""
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((23, 6, 6, 2)), rng.integers(0, 3, 23)
         monkeypatch.setattr(type(gpu), "block_elements", 15 * (3 * 3 * 2 + 4) * 4)
-        results = []
-        for device in ("cpu", "gpu"):
+
+        def train(device):
             layers = [tn.Conv2D(4, 3), tn.Flatten(), tn.Dense(3)]
             model = tn.Sequential(layers, (6, 6, 2), seed=1, dtype="float64", device=device)
             model.layers[0].methods = model.layers[0].methods[:1]
             given = {"optimizer": tn.SGD(0.1), "loss": tn.SoftmaxCrossEntropy(), "shuffle": False}
             model.fit(x, y, batch_size=8, epochs=4, verbose=0, **given)
-            results.append(model.get_weights())
-        for mine, other in zip(*results, strict=True):
-            np.testing.assert_allclose(other, mine, rtol=1e-9, atol=1e-12)
+            return model
+
+        assert_same_weights(train, rtol=1e-9, atol=1e-12)
 
     def test_two_models_train_in_two_threads(self, gpu):
         """All of one run falls into the other's capture, which must not take in its kernels."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from tinynet.backend import device_of, matmul
-from tinynet.layers.patches import Patches, add_windows, take_windows
+from tinynet.layers.patches import add_windows, crop, pad, take_windows
 from tinynet.layers.windows import Windows
 from tinynet.types import Array, Memory
 
@@ -18,7 +18,7 @@ class Columns:
     """
 
     def __init__(self, windows: Windows) -> None:
-        self.windows, self.patches = windows, Patches(windows)
+        self.windows = windows
 
     def cost(self, c_in: int, c_out: int, n: int) -> float:
         """Multiply-adds of a forward pass for n images; making columns takes about a fifth more."""
@@ -26,7 +26,7 @@ class Columns:
 
     def forward(self, x: Array, W: Array, memory: Memory) -> tuple[Array, Array]:
         """y, and what `backward` needs: x with its padding."""
-        x, c_out = self.patches.padded(x, memory), W.shape[3]
+        x, c_out = pad(x, self.windows, memory), W.shape[3]
         y = memory("y", (c_out, *self.windows.output_shape, x.shape[3]))
         W_T = W.reshape(-1, c_out).T  # (c_out, kh kw c_in)
         for rows, columns in self._blocks(x, c_out, memory):
@@ -53,7 +53,7 @@ class Columns:
             if dx is not None:
                 matmul(W_rows, dy_rows, out=columns)
                 add_windows(columns, dx, self.windows, rows)
-        return None if dx is None else self.patches.cropped(dx, memory)
+        return None if dx is None else crop(dx, self.windows, memory)
 
     def _blocks(
         self, x: Array, c_out: int, memory: Memory, gather: bool = True

@@ -7,39 +7,35 @@ from tinynet.layers.windows import Windows
 from tinynet.types import Array, Memory, Shape
 
 
-class Patches:
-    """What windows see of channel-major images (c, h, w, n)."""
+def pad(x: Array, windows: Windows, memory: Memory) -> Array:
+    """Images (c, h, w, n) with zeros around, as far as the windows reach."""
+    inside, shape = _inside(x.shape, windows)
+    if shape == x.shape and x.flags.c_contiguous:
+        return x
+    padded = memory("x padded", shape)
+    if shape != x.shape:
+        padded.fill(0)
+    padded[inside] = x
+    return padded
 
-    def __init__(self, windows: Windows) -> None:
-        self.windows = windows
 
-    def padded(self, x: Array, memory: Memory) -> Array:
-        """Images with zeros around, as far as the windows reach."""
-        inside, shape = self._inside(x.shape)
-        if shape == x.shape and x.flags.c_contiguous:
-            return x
-        padded = memory("x padded", shape)
-        if shape != x.shape:
-            padded.fill(0)
-        padded[inside] = x
+def crop(padded: Array, windows: Windows, memory: Memory) -> Array:
+    """Images without the zeros around."""
+    down, across = windows
+    shape = (padded.shape[0], down.pixels, across.pixels, padded.shape[3])
+    inside, _ = _inside(shape, windows)
+    if shape == padded.shape:
         return padded
+    images = memory("dx", shape)
+    np.copyto(images, padded[inside])
+    return images
 
-    def cropped(self, padded: Array, memory: Memory) -> Array:
-        """Images without the zeros around."""
-        down, across = self.windows
-        shape = (padded.shape[0], down.pixels, across.pixels, padded.shape[3])
-        inside, _ = self._inside(shape)
-        if shape == padded.shape:
-            return padded
-        images = memory("dx", shape)
-        np.copyto(images, padded[inside])
-        return images
 
-    def _inside(self, shape: Shape) -> tuple[tuple[slice, ...], Shape]:
-        """Where in the padded images the images are, and the padded images' shape."""
-        (down, across), (c, h, w, n) = self.windows, shape
-        inside = slice(None), slice(down.before, down.before + h), slice(across.before, across.before + w)
-        return inside, (c, h + down.before + down.after, w + across.before + across.after, n)
+def _inside(shape: Shape, windows: Windows) -> tuple[tuple[slice, ...], Shape]:
+    """Where in the padded images the images are, and the padded images' shape."""
+    (down, across), (c, h, w, n) = windows, shape
+    inside = slice(None), slice(down.before, down.before + h), slice(across.before, across.before + w)
+    return inside, (c, h + down.before + down.after, w + across.before + across.after, n)
 
 
 def patches(padded: Array, windows: Windows) -> Array:
