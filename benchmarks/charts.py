@@ -8,7 +8,7 @@ from contenders import CONTENDERS, LIMIT, REFERENCE
 from matplotlib.ticker import LogLocator, NullLocator
 from summary import Results, Spread
 
-from tinynet.pictures import style
+from tinynet.plots import style
 
 # A colour for each library, tinynet's alone in being strong; variants of a library share it.
 COLOURS = {

@@ -7,8 +7,8 @@ from cases import Case
 from trainer import EpochEnd, Trainer, losses_through_fit
 
 import tinynet as tn
-from tinynet import parallel
-from tinynet.run import Run
+from tinynet.training.run import Run
+from tinynet.training.team import workers_for
 
 
 class TinynetTrainer(Trainer):
@@ -53,7 +53,7 @@ class TinynetTrainer(Trainer):
         return self.model.predict_classes(x)
 
     def describe(self) -> dict[str, Any]:
-        workers = parallel.workers_for(self.model, self.case.batch_size)
+        workers = workers_for(self.model, self.case.batch_size)
         return {"threads": "1 worker" if workers == 1 else f"{workers} workers"}
 
 

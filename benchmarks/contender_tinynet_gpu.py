@@ -9,7 +9,8 @@ from contender_tinynet import TinynetTrainer
 from trainer_gpu import GpuTrainer
 
 import tinynet as tn
-from tinynet import backend, cublas
+from tinynet.engines import devices
+from tinynet.engines.gpu import cublas
 
 
 class GpuTinynetTrainer(GpuTrainer, TinynetTrainer):
@@ -48,6 +49,6 @@ class GpuTinynetTrainer(GpuTrainer, TinynetTrainer):
 
 def allow_tf32(allowed: bool) -> Any:
     """tinynet's switch; returns CuPy. Raises DeviceError without CuPy or without a GPU."""
-    cupy = backend.get_device("gpu").cupy
+    cupy = devices.get_device("gpu").cupy
     cublas.allow_tf32(allowed)
     return cupy

@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 import tinynet as tn
-from tinynet import parallel
+from tinynet.engines import cpu
 
 # (size, c_in, c_out) under padding="same", as they occur in the recipes
 USUAL = [(28, 1, 32), (14, 32, 64), (7, 64, 128), (7, 128, 128), (3, 128, 128)]
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.images} images, kernel {options.kernel} x {options.kernel}; milliseconds")
     print(f"{'size':>4}{'in':>5}{'out':>5}   {'columns':^20}{'Fourier':^20}")
     print(f"{'':>14}   {'forward':>9}{'backward':>10} {'forward':>9}{'backward':>10}")
-    with parallel.blas_threads(1):
+    with cpu.blas_threads(1):
         for size, c_in, c_out in sizes:
             print(line(size, c_in, c_out, options), flush=True)
     return 0

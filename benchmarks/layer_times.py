@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet import parallel, recipes
+from tinynet import recipes
+from tinynet.engines import cpu
 
 
 def microseconds(call: Callable[[], object], repeats: int = 30, rounds: int = 7) -> float:
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (batch_size, *model.input_shape), dtype=np.uint8)
     y = rng.integers(0, 10, batch_size)
-    threads = options.threads or parallel.blas_threads_for(model.multiply_adds(), batch_size)
+    threads = options.threads or cpu.blas_threads_for(model.multiply_adds(), batch_size)
 
     def gradients() -> None:
         model.loss_and_gradients(x, y, recipe.loss)
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         gradients()
         update()
 
-    with parallel.blas_threads(threads):
+    with cpu.blas_threads(threads):
         print(f"{recipe.name}, batches of {batch_size}, {threads or 'all'} BLAS threads; microseconds")
         print(f"{'whole step':<24}{microseconds(step):>9.1f}")
         print(f"{'loss_and_gradients':<24}{microseconds(gradients):>9.1f}")

@@ -17,7 +17,8 @@ import numpy as np
 from cases import Case, walk
 from clocks import WallClock, cupy_clock
 
-from tinynet import backend
+from tinynet.engines import devices
+from tinynet.engines.operation import matmul
 
 COPIED_BYTES = {"gpu": 2 << 30, "cpu": 32 << 20}
 MATRIX_SIZE = {"gpu": 8192, "cpu": 512}
@@ -67,7 +68,7 @@ def measure(name: str) -> dict[str, Any]:
 
     The matrix products are tinynet's own, by cuBLAS; without a GPU, by NumPy, and TF32 means nothing.
     """
-    device = backend.get_device(name)
+    device = devices.get_device(name)
     rng = np.random.default_rng(0)
     size = MATRIX_SIZE[name]
     a, b = (device.asarray(rng.standard_normal((size, size), np.float32)) for _ in range(2))
@@ -83,7 +84,7 @@ def measure(name: str) -> dict[str, Any]:
                 from contender_tinynet_gpu import allow_tf32
 
                 allow_tf32(tf32 == "on")
-            products[tf32] = _seconds(clock, lambda: backend.matmul(a, b, out=out))
+            products[tf32] = _seconds(clock, lambda: matmul(a, b, out=out))
     return {
         "bytes_per_second": [2 * source.nbytes / seconds for seconds in copies],
         "multiply_adds_per_second": {

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tinynet.parallel import cores
+from tinynet.engines.cpu import cores
 
 
 def describe() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import subprocess
 
-from tinynet import backend
-from tinynet.gpu_info import gpu_info
+from tinynet.engines import devices
+from tinynet.engines.gpu.info import gpu_info
 
 
 def describe(device: str) -> dict[str, str]:
@@ -13,7 +13,7 @@ def describe(device: str) -> dict[str, str]:
     """
     if device == "cpu":
         return {"name": "no GPU: a rehearsal on the CPU"}
-    backend.get_device("gpu")
+    devices.get_device("gpu")
     return gpu_info() | {"driver": driver()}
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tinynet import recipes
 from tinynet.datasets import fashion_mnist
-from tinynet.run import Run
 from tinynet.study import TrainingMonitor
-from tinynet.types import Array
+from tinynet.support.types import Array
+from tinynet.training.run import Run
 
 
 class Timed(TrainingMonitor):

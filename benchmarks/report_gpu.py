@@ -38,7 +38,7 @@ accuracy.
   read and written once, and the inputs of the later layers with weights written and read once. What stays in the
   GPU's cache is not read from memory, and a convolution may need fewer multiply-adds than that (Winograd's, Fourier's),
   so that more than 100% is possible.
-- **TF32** off or on, by each library's own switch: `tinynet.cublas.allow_tf32`; `torch.backends.cuda.matmul.allow_tf32`
+- **TF32** off or on, by each library's own switch: `tinynet.engines.gpu.cublas.allow_tf32`; `torch.backends.cuda.matmul.allow_tf32`
   and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision` ("highest", "tensorfloat32").
 """
 

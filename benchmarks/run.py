@@ -31,8 +31,8 @@ import summary
 from children import Children
 from contenders import CONTENDERS, LIMIT, REFERENCE, Contender
 
-from tinynet.checks import check_positive_int
 from tinynet.datasets import fashion_mnist
+from tinynet.support.checks import check_positive_int
 
 PARTS = ("equivalence", "time", "accuracy", "scaling")
 RESULTS = Path(__file__).with_name("results")

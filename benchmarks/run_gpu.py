@@ -37,11 +37,11 @@ from children import Children
 from contenders import REFERENCE, Contender
 from contenders_gpu import CONTENDERS
 
-from tinynet import backend
-from tinynet.checks import check_positive_int
-from tinynet.cublas import CublasError
 from tinynet.datasets import fashion_mnist
-from tinynet.files import write_bytes
+from tinynet.engines.gpu.cublas import CublasError
+from tinynet.files.atomic import write_bytes
+from tinynet.support.checks import check_positive_int
+from tinynet.support.errors import DeviceError
 from tinynet.version import __version__
 
 PARTS = ("limits", "equivalence", "time", "kernels", "accuracy")
@@ -340,7 +340,7 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         gpu = machine_gpu.describe(options.device)
-    except (backend.DeviceError, CublasError) as error:
+    except (DeviceError, CublasError) as error:
         print(error, file=sys.stderr)
         return 1
     folder = output_folder(options.output)

@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 import tinynet as tn
-from tinynet import parallel, schedules
+from tinynet import schedules
 from tinynet.datasets import fashion_mnist
-from tinynet.pictures import comparison, style
+from tinynet.engines import cpu
+from tinynet.plots import comparison, style
 
 UNPRUNED, WEIGHTS, UNITS = "unpruned", "single weights zeroed", "whole units removed"
 BATCH_SIZE = 64
@@ -143,7 +144,7 @@ def fit(
 
 def measure(results: list[Result], images, times: int) -> None:
     """Time predictions on one core, a round of all networks after the other: what disturbs one disturbs all."""
-    with parallel.blas_threads(1):
+    with cpu.blas_threads(1):
         for result in results:
             result.model.predict(images)  # not timed: the first is slower
         for _ in range(times):

@@ -19,7 +19,7 @@ import numpy as np
 import tinynet as tn
 from tinynet import schedules
 from tinynet.datasets import fashion_mnist
-from tinynet.pictures import comparison, style
+from tinynet.plots import comparison, style
 
 OLD, NEW = range(5), range(5, 10)  # the classes
 INPUT, BLOCK, BLOCKS = 2, 4, 3  # layers before the convolutions, layers of a block, blocks

@@ -9,9 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.browser import chromium  # noqa: F401  (a fixture)
-from tests.gpus import gpu  # noqa: F401  (a fixture)
-from tests.strict_arrays import stand_in  # noqa: F401  (a fixture)
+from tests.support.browser import chromium  # noqa: F401  (a fixture)
+from tests.support.gpus import gpu  # noqa: F401  (a fixture)
+from tests.support.strict_arrays import stand_in  # noqa: F401  (a fixture)
 
 hypothesis.settings.register_profile("tinynet", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tinynet")

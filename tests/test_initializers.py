@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 import tinynet as tn
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 from tinynet import initializers
 
 SHAPE = (60, 90)  # fan_in, fan_out

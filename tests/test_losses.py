@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 import tinynet as tn
-from tests.strategies import seeds, sizes
+from tests.support.strategies import seeds, sizes
 from tinynet.losses import BY_NAME
 
 smoothings = st.sampled_from([0.0, 0.1, 0.5, 0.9])

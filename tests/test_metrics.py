@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 from tinynet import metrics
 
 # Of class 0: two right, one taken for 1. Of class 1: one right, one taken for 2. Class 2 never comes.

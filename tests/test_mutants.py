@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests.strategies import ColumnsConv2D, FourierConv2D, away_from_zero
+from tests.support.strategies import ColumnsConv2D, FourierConv2D, away_from_zero
 from tests.test_optimizers import PAIRS, gradients
-from tinynet import backend
-from tinynet.layers import fourier, pooling
+from tinynet.engines import devices
+from tinynet.layers import pooling
+from tinynet.layers.windows import fourier
 from tinynet.study import gradcheck
 
 RNG = np.random.default_rng(0)
@@ -59,11 +60,11 @@ def optimizer(kind, rate=0.05, **settings):
 
 def in_blocks():
     """A convolution whose columns are made for one row of windows at a time."""
-    block, backend.CPU.block_elements = backend.CPU.block_elements, 1
+    block, devices.CPU.block_elements = devices.CPU.block_elements, 1
     try:
         gradcheck(ColumnsConv2D(2, 3, padding="same"), IMAGES).check()
     finally:
-        backend.CPU.block_elements = block
+        devices.CPU.block_elements = block
 
 
 def frozen_batchnorm():
@@ -120,8 +121,8 @@ CHECKS = {
     "AdamW": optimizer(tn.AdamW, weight_decay=0.1, **ADAM),
 }
 
-DENSE, CONV, COLUMNS, PATCHES = "layers.dense", "layers.conv", "layers.columns", "layers.patches"
-FOURIER, DEPTHWISE, POOLING = "layers.fourier", "layers.depthwise", "layers.pooling"
+DENSE, CONV, COLUMNS, PATCHES = "layers.dense", "layers.conv", "layers.windows.columns", "layers.patches"
+FOURIER, DEPTHWISE, POOLING = "layers.windows.fourier", "layers.depthwise", "layers.pooling"
 BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "layers.flatten"
 
 # (the check that must fail, the module, what stands there, what is put in its place)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 import tinynet as tn
-from tests.strategies import seeds
+from tests.support.strategies import seeds
 from tinynet.optimizers import gradient_norm
 
 STEPS = 30

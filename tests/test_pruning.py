@@ -9,7 +9,7 @@ from hypothesis import given
 
 import tinynet as tn
 from tinynet import pruning
-from tinynet.run import Run
+from tinynet.training.run import Run
 
 
 def network(seed=0, dtype="float32"):

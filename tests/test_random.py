@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.strategies import seeds
-from tinynet import random
+from tests.support.strategies import seeds
+from tinynet.support import random
 
 PURPOSES = [random.INITIAL_VALUES, random.SHUFFLE, random.AUGMENT, random.DROPOUT, random.GRADIENT_CHECK]
 

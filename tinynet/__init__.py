@@ -25,18 +25,6 @@ from tinynet import (
     slimming,
     study,
 )
-from tinynet.backend import DeviceError, DeviceMemoryError
-from tinynet.callbacks import (
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    EpochTable,
-    ModelCheckpoint,
-    ProgressBar,
-    ReduceLROnPlateau,
-)
-from tinynet.errors import NonFiniteError
-from tinynet.history import History
 from tinynet.layers import (
     AveragePool2D,
     BatchNorm,
@@ -60,11 +48,21 @@ from tinynet.layers import (
     Tanh,
 )
 from tinynet.losses import CrossEntropy, Loss, MeanSquaredError, NegativeLogLikelihood, SoftmaxCrossEntropy
-from tinynet.model import Sequential, load_model
+from tinynet.model.sequential import Sequential, load_model
 from tinynet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from tinynet.pruning import MagnitudePruning, prune_weights
 from tinynet.slimming import prune_units
-from tinynet.storage import ModelFileError
+from tinynet.support.errors import DeviceError, DeviceMemoryError, ModelFileError, NonFiniteError
+from tinynet.training.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    EpochTable,
+    ModelCheckpoint,
+    ProgressBar,
+    ReduceLROnPlateau,
+)
+from tinynet.training.run import History
 from tinynet.transfer import transfer_weights
 from tinynet.version import __version__
 

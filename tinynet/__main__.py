@@ -45,15 +45,15 @@ def _info(options: argparse.Namespace) -> int:
     import numpy as np
 
     import tinynet
-    from tinynet import parallel
-    from tinynet.gpu_info import describe, gpu_info
+    from tinynet.engines import cpu
+    from tinynet.engines.gpu.info import describe, gpu_info
 
     print(f"tinynet  {tinynet.__version__}")
     print(
         f"python   {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     )
     print(f"numpy    {np.__version__}")
-    for pool in parallel.blas_info():
+    for pool in cpu.blas_info():
         print(
             f"blas     {pool['internal_api']} {pool['version']}, {pool.get('architecture', 'unknown')} kernels, "
             f"{pool['num_threads']} threads"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.types import Array, Shape
+from tinynet.support.types import Array, Shape
 
 Initializer = Callable[[Shape, np.random.Generator], Array]
 

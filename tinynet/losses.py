@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import device_of, number, operation, to_host
-from tinynet.checks import batch_shape, check_number
-from tinynet.types import Array, Shape
+from tinynet.engines.devices import device_of, number, to_host
+from tinynet.engines.operation import operation
+from tinynet.support.checks import batch_shape, check_number
+from tinynet.support.types import Array, Shape
 
 
 class Loss:

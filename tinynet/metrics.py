@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.backend import operation
-from tinynet.checks import check_positive_int
-from tinynet.types import Array
+from tinynet.engines.operation import operation
+from tinynet.support.checks import check_positive_int
+from tinynet.support.types import Array
 
 
 def accuracy(labels: Any, predicted: Any) -> float:

@@ -11,12 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinynet import parallel
-from tinynet.backend import device_of, operation, to_host
-from tinynet.checks import check_number
-from tinynet.types import Array
-
-Schedule = Callable[[int], float]
+from tinynet.engines import cpu
+from tinynet.engines.devices import device_of, to_host
+from tinynet.engines.operation import operation
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array, Schedule
 
 _FLUSH_EVERY = 256  # steps
 _FLUSH_BLOCK = 1 << 15  # elements
@@ -137,7 +136,7 @@ class Optimizer:
             slots = {name: slot[start:stop] for name, slot in self.slots.items()}
             self.update(params[start:stop], grads[start:stop], step_size, scratch[start:stop], **slots)
 
-        divide = parallel.in_halves if isinstance(params, np.ndarray) else _whole
+        divide = cpu.in_halves if isinstance(params, np.ndarray) else _whole
         for start, stop in ranges:
             divide(work, start, stop)
 

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinynet.backend import Device
+from tinynet.engines.devices import Device
 from tinynet.layers import Layer
 from tinynet.losses import Loss
-from tinynet.types import Array, Shape
+from tinynet.support.types import Array, Shape
 
 
 class Model(Protocol):

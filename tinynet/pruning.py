@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import device_of, to_host
-from tinynet.callbacks import Callback, state_entry
-from tinynet.checks import check_number, check_positive_int
+from tinynet.engines.devices import device_of, to_host
 from tinynet.protocols import Model
-from tinynet.run import Run
-from tinynet.types import Array
+from tinynet.support.checks import check_number, check_positive_int
+from tinynet.support.types import Array
+from tinynet.training.callbacks import Callback, state_entry
+from tinynet.training.run import Run
 
 SCOPES = ("global", "layer")
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinynet import schedules
-from tinynet.batches import Augment
-from tinynet.callbacks import Callback, EarlyStopping
-from tinynet.checks import check_positive_int
 from tinynet.datasets.augment import Compose, RandomErasing, RandomFlip, RandomShift
 from tinynet.layers import (
     BatchNorm,
@@ -30,8 +27,11 @@ from tinynet.layers import (
     Softmax,
 )
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood
-from tinynet.model import Sequential
+from tinynet.model.sequential import Sequential
 from tinynet.optimizers import SGD, Adam, AdamW, Optimizer
+from tinynet.support.checks import check_positive_int
+from tinynet.training.batches import Augment
+from tinynet.training.callbacks import Callback, EarlyStopping
 
 # Of the 60,000 the first 5,000 validate. Schedules need to know the number of steps.
 TRAINING_EXAMPLES = 55_000

@@ -7,8 +7,8 @@ batches, not epochs: a run has ``epochs * ceil(examples / batch_size)`` of them.
 
 import math
 
-from tinynet.checks import check_number, check_positive_int
-from tinynet.optimizers import Schedule
+from tinynet.support.checks import check_number, check_positive_int
+from tinynet.support.types import Schedule
 
 
 def step_decay(learning_rate: float, every: int, factor: float = 0.1) -> Schedule:

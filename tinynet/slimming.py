@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet import layers as library
-from tinynet.backend import to_host
-from tinynet.checks import check_number
+from tinynet.engines.devices import to_host
 from tinynet.layers import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, Layer, Residual
-from tinynet.model import Sequential
-from tinynet.parameters import walk
-from tinynet.types import Array
+from tinynet.layers.chain import walk
+from tinynet.model.sequential import Sequential
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array
 
 Removal = float | int | Sequence[int]
 

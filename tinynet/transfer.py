@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tinynet import storage
-from tinynet.backend import device_of, to_host
-from tinynet.model import Sequential
-from tinynet.types import Array
+from tinynet.engines.devices import device_of, to_host
+from tinynet.files import storage
+from tinynet.model.sequential import Sequential
+from tinynet.support.types import Array
 
 Source = Sequential | Mapping[str, Any] | str | os.PathLike[str]
 Name = str | int

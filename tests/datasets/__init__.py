@@ -1,1 +1,1 @@
-"""Tests of tinynet.datasets and tinynet.files."""
+"""Tests of tinynet.datasets and tinynet.files.atomic."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.datasets.loopback import MadeUp, Server
+from tests.support.loopback import MadeUp, Server
 from tinynet.datasets import fashion_mnist
 
 

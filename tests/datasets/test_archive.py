@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets.loopback import LOAD, MadeUp, child_environment, python, until
+from tests.support.loopback import LOAD, MadeUp, child_environment, python, until
 from tinynet.datasets import DownloadError, archive, fashion_mnist
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="apt-get is a program of Debian's descendants")

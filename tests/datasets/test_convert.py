@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
 from tinynet.datasets import convert, from_image_file
-from tinynet.types import Array
+from tinynet.support.types import Array
 
 SMOOTH, SHARP = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.datasets.loopback import (
+from tests.support.faults import full_disk, read_only
+from tests.support.loopback import (
     FAST,
     LOAD,
     SHORT,
@@ -41,9 +42,8 @@ from tests.datasets.loopback import (
     status,
     until,
 )
-from tests.faults import full_disk, read_only
 from tinynet.datasets.download import BadFileError, DownloadError, fetch, unpack
-from tinynet.datasets.transfer import Limits, TransferError, next_address
+from tinynet.datasets.http import Limits, TransferError, next_address
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals, terminals or permissions")
 FIRST = "train-images-idx3-ubyte.gz"

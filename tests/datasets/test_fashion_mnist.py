@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.datasets.loopback import MadeUp, Server, send
+from tests.support.loopback import MadeUp, Server, send
 from tinynet.datasets import DownloadError, fashion_mnist, parse_idx
 from tinynet.datasets.fashion_mnist import cache_folder
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets.loopback import child_environment, python
-from tinynet.files import atomic_write, write_bytes
+from tests.support.loopback import child_environment, python
+from tinynet.files.atomic import atomic_write, write_bytes
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, links or signals")
 
@@ -177,7 +177,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"old")
     code = (
-        "import sys, time; from tinynet.files import atomic_write\n"
+        "import sys, time; from tinynet.files.atomic import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write(b'half'); file.flush(); print('written', flush=True); time.sleep(60)"
     )
@@ -197,6 +197,6 @@ def test_windows_waits_for_a_file_that_is_held(tmp_path: Path, monkeypatch: pyte
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", sometimes)
-    monkeypatch.setattr("tinynet.files._ON_WINDOWS", True)
+    monkeypatch.setattr("tinynet.files.atomic._ON_WINDOWS", True)
     write_bytes(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"new"

@@ -14,10 +14,10 @@ import numpy as np
 import safetensors.numpy
 
 import tinynet as tn
-import tinynet.checkpoint
-from tinynet import header, storage
+import tinynet.training.checkpoint
 from tinynet.datasets import IdxError, parse_idx
 from tinynet.datasets.download import BadFileError, FileSpec, unpack
+from tinynet.files import header, storage
 
 _CONTENT = b"\0\0\x08\1\0\0\0\x05hello"
 _PACKED = gzip.compress(_CONTENT, mtime=0)
@@ -72,7 +72,7 @@ def description(data: bytes) -> None:
 def checkpoint(data: bytes) -> None:
     """The checkpoint reader: what a run needs to go on, or ModelFileError with the file's name."""
     with _refusals(data):
-        saved = tinynet.checkpoint.read(_PATH)
+        saved = tinynet.training.checkpoint.read(_PATH)
         assert sum(array.nbytes for array in saved.weights.values()) < len(data)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinynet.backend import CPU, device_of, operation
-from tinynet.checks import check_number, check_positive_int
-from tinynet.types import Array
+from tinynet.engines.devices import CPU, device_of
+from tinynet.engines.operation import operation
+from tinynet.support.checks import check_number, check_positive_int
+from tinynet.support.types import Array
 
 Step = Callable[[Array, np.random.Generator], Array]
 

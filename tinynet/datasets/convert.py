@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinynet.types import Array
+from tinynet.support.types import Array
 
 # Pillow comes with matplotlib, which can't do without it, so it is no dependency of its own. It is imported when
 # first used: training needs none.

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tinynet.datasets import archive, transfer
+from tinynet.datasets import archive, http
+from tinynet.datasets.http import Limits, TransferError
 from tinynet.datasets.idx import GZIP_MAGIC
-from tinynet.datasets.transfer import Limits, TransferError
-from tinynet.files import write_bytes
+from tinynet.files.atomic import write_bytes
 
 if TYPE_CHECKING:
     import requests
@@ -219,7 +219,7 @@ class _Search:
 
     def ask_mirrors(self, mirrors: Sequence[str], limits: Limits) -> None:
         """Download what is missing; a mirror that cannot be reached is asked once only."""
-        with transfer.new_session() as session:
+        with http.new_session() as session:
             for mirror in mirrors:
                 if self.missing and self.progress:
                     _say(f"asking {urlsplit(mirror).netloc or mirror} for {self.title}")
@@ -243,7 +243,7 @@ class _Search:
         # disable=None: only where standard error is a terminal
         off = None if self.progress else True
         with tqdm(total=spec.gzip_size, desc=spec.gzip_name, unit="B", unit_scale=True, disable=off) as bar:
-            data = transfer.receive(
+            data = http.receive(
                 session,
                 mirror.rstrip("/") + "/" + spec.gzip_name,
                 limit=spec.limit,

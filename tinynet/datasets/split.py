@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynet.random import check_seed
+from tinynet.support.random import check_seed
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 

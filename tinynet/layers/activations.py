@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.backend import operation
-from tinynet.checks import check_number
+from tinynet.engines.operation import operation
 from tinynet.layers.base import Layer
-from tinynet.types import Array
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array
 
 
 class ReLU(Layer):

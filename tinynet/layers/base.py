@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 
 from tinynet import initializers
-from tinynet.backend import CPU, Device, device_of
-from tinynet.checks import MAX_AXES, batch_shape
+from tinynet.engines.devices import CPU, Device, device_of
 from tinynet.initializers import Initializer
-from tinynet.types import Array, Memory, Shape
+from tinynet.support.checks import MAX_AXES, batch_shape
+from tinynet.support.types import Array, Memory, Shape
 
 T = TypeVar("T")
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from tinynet.backend import contiguous, operation
-from tinynet.checks import check_number
+from tinynet.engines.devices import contiguous
+from tinynet.engines.operation import operation
 from tinynet.layers.base import Layer, memory_order
 from tinynet.layers.shard import WHOLE_BATCH, Shard
-from tinynet.types import Array, Shape
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array, Shape
 
 _RUN = 256  # rows in a partial sum
 

@@ -1,12 +1,19 @@
 """The two passes through layers that follow each other."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tinynet.layers.activations import ReLU
 from tinynet.layers.base import Layer
 from tinynet.layers.dense import Dense
-from tinynet.types import Array
+from tinynet.support.types import Array
+
+
+def walk(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """Every layer with its path, layers inside layers included: ``("0", ...), ("5", ...), ("5.1", ...)``."""
+    for index, layer in enumerate(layers):
+        yield f"{prefix}{index}", layer
+        yield from walk(layer.children, f"{prefix}{index}.")
 
 
 def trains(layer: Layer) -> bool:

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import operation
-from tinynet.checks import check_bool, check_positive_int
+from tinynet.engines.operation import operation
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer
-from tinynet.layers.columns import Columns
-from tinynet.layers.fourier import Fourier
-from tinynet.layers.windows import channel_major, check_padding, check_size, windows
-from tinynet.types import Array, Shape
+from tinynet.layers.windows.columns import Columns
+from tinynet.layers.windows.fourier import Fourier
+from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
+from tinynet.support.checks import check_bool, check_positive_int
+from tinynet.support.types import Array, Shape
 
 
 class Conv2D(Layer):

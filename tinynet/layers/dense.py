@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tinynet.backend import matmul, operation
-from tinynet.checks import batch_shape, check_bool, check_positive_int
+from tinynet.engines.operation import matmul, operation
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer
-from tinynet.types import Array, Shape
+from tinynet.support.checks import batch_shape, check_bool, check_positive_int
+from tinynet.support.types import Array, Shape
 
 
 class Dense(Layer):

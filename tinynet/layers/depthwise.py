@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tinynet.backend import operation
-from tinynet.checks import check_bool, check_positive_int
+from tinynet.engines.operation import operation
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer
-from tinynet.layers.windows import channel_major, check_padding, check_size, windows
-from tinynet.types import Array, Shape
+from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
+from tinynet.support.checks import check_bool, check_positive_int
+from tinynet.support.types import Array, Shape
 
 
 class DepthwiseConv2D(Layer):

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from tinynet import random
-from tinynet.backend import operation
-from tinynet.checks import check_number
+from tinynet.engines.operation import operation
 from tinynet.layers.base import Layer
-from tinynet.types import Array
+from tinynet.support import random
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array
 
 _LEVELS = 1 << 16  # a unit is dropped where its 16 random bits are below rate * 2^16
 _UNITS_PER_BLOCK = 16  # Philox makes blocks of 256 bits

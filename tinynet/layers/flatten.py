@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinynet.checks import batch_shape, check_shape
 from tinynet.layers.base import Layer
-from tinynet.types import Array, Shape
+from tinynet.support.checks import batch_shape, check_shape
+from tinynet.support.types import Array, Shape
 
 
 class Flatten(Layer):

@@ -6,10 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.backend import device_of, operation
+from tinynet.engines.devices import device_of
+from tinynet.engines.operation import operation
 from tinynet.layers.base import Layer
-from tinynet.layers.windows import Windows, channel_major, check_images, check_padding, check_size, windows
-from tinynet.types import Array, Shape
+from tinynet.layers.windows.geometry import (
+    Windows,
+    channel_major,
+    check_images,
+    check_padding,
+    check_size,
+    windows,
+)
+from tinynet.support.types import Array, Shape
 
 
 class _Pool2D(Layer):

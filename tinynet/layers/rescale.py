@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tinynet.checks import check_number
 from tinynet.layers.base import Layer
-from tinynet.types import Array
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array
 
 
 class Rescale(Layer):

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.checks import batch_shape
 from tinynet.layers.base import Layer
 from tinynet.layers.chain import backward_through, forward_through
-from tinynet.types import Array, Shape
+from tinynet.support.checks import batch_shape
+from tinynet.support.types import Array, Shape
 
 
 class Residual(Layer):

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from tinynet.types import Array
+from tinynet.support.types import Array
 
 
 class Shard:
-    """All of the batch: nobody else has a part of it. `tinynet.parallel` has the kind that shares one.
+    """All of the batch: nobody else has a part of it. `tinynet.engines.cpu` has the kind that shares one.
 
     A layer that computes something over the batch, as `BatchNorm` does, sums by ``self.shard.sum`` and counts by
     ``self.shard.total``, and lets only the first shard write what is not a gradient.

@@ -1,12 +1,12 @@
 """Backprop made visible."""
 
-from tinynet.study.comparison import Comparison, compare
-from tinynet.study.events import Event
-from tinynet.study.gradient_check import gradcheck
-from tinynet.study.gradient_report import ElementCheck, GradientReport, TensorCheck
-from tinynet.study.over_time import TrainingMonitor
-from tinynet.study.records import LayerTrace, LossTrace, ParameterTrace
-from tinynet.study.tracing import Trace, step_through, trace
+from tinynet.study.comparison.compare import Comparison, compare
+from tinynet.study.gradients.check import gradcheck
+from tinynet.study.gradients.report import ElementCheck, GradientReport, TensorCheck
+from tinynet.study.over_time.monitor import TrainingMonitor
+from tinynet.study.tracing.events import Event
+from tinynet.study.tracing.records import LayerTrace, LossTrace, ParameterTrace
+from tinynet.study.tracing.trace import Trace, step_through, trace
 
 __all__ = [
     "Comparison",

@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinynet import parallel, random, recipes
+from tinynet import recipes
 from tinynet.datasets import fashion_mnist
-from tinynet.model import Sequential
-from tinynet.study.gradient_check import gradcheck
+from tinynet.engines import cpu
+from tinynet.model.sequential import Sequential
+from tinynet.study.gradients.check import gradcheck
+from tinynet.study.gradients.step_sizes import StepSizes, step_sizes
 from tinynet.study.network import Network, inputs_of, saved_network
-from tinynet.study.step_sizes import StepSizes, step_sizes
-from tinynet.types import Array
+from tinynet.support import random
+from tinynet.support.types import Array
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -93,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         f"{len(x)} images; {'every element' if elements is None else f'up to {elements} elements'} of each tensor",
         flush=True,  # what follows may take a while
     )
-    with parallel.blas_threads(1):  # the products are small: two threads would wait for each other
+    with cpu.blas_threads(1):  # the products are small: two threads would wait for each other
         report = gradcheck(
             model, x, y, loss, epsilon=options.epsilon, max_elements=elements, seed=options.seed
         )
@@ -143,8 +145,8 @@ def _elements(model: Sequential, x: Array) -> int | None:
 
 
 def _draw(sweep: StepSizes, name: str, path: Path) -> None:
-    from tinynet.pictures import style
-    from tinynet.pictures.sweep import Panel, error_by_step
+    from tinynet.plots import style
+    from tinynet.plots.sweep import Panel, error_by_step
 
     panels = [
         Panel(
@@ -184,7 +186,7 @@ def _checked(text: str, kind: type[int] | type[float], expected: str, low: float
 
 
 def _picture_file(text: str) -> Path:
-    from tinynet.pictures.style import file_format
+    from tinynet.plots.style import file_format
 
     try:
         file_format(text)

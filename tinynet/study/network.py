@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from tinynet import heads
 from tinynet.losses import Loss
-from tinynet.model import Sequential, load_model
-from tinynet.types import Array
+from tinynet.model import heads
+from tinynet.model.sequential import Sequential, load_model
+from tinynet.support.types import Array
 
 
 class Network(NamedTuple):

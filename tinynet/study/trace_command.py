@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import random, recipes
-from tinynet.checks import check_positive_int
-from tinynet.model import Sequential
+from tinynet import recipes
+from tinynet.model.sequential import Sequential
 from tinynet.optimizers import Adam, Optimizer
-from tinynet.storage import ModelFileError
-from tinynet.study import cards, scenario, scenarios
-from tinynet.study.comparison import Comparison, compare
+from tinynet.study.comparison.compare import Comparison, compare
 from tinynet.study.network import Network, inputs_of, saved_network
-from tinynet.study.tracing import Trace, trace
-from tinynet.types import Array
+from tinynet.study.scenarios import catalogue, scenario
+from tinynet.study.tracing import cards
+from tinynet.study.tracing.trace import Trace, trace
+from tinynet.support import random
+from tinynet.support.checks import check_positive_int
+from tinynet.support.errors import ModelFileError
+from tinynet.support.types import Array
 
 DEFAULT_RECIPE = "mlp_adam"
 _IN_PYTHON = "tn.study.trace(model, x, y, loss, optimizer).to_html(path)"
@@ -32,7 +34,7 @@ def add_command(commands: Any) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--recipe", choices=list(recipes.RECIPES), help="a new network (default: mlp_adam)")
     which.add_argument(
-        "--scenario", choices=list(scenarios.SCENARIOS), help="a network with a fault, and where it shows"
+        "--scenario", choices=list(catalogue.SCENARIOS), help="a network with a fault, and where it shows"
     )
     which.add_argument("--model", type=Path, metavar="FILE", help="a saved model, with a new Adam")
     parser.add_argument(
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         (x, y), _ = fashion_mnist.load(options.data_dir, archive=True)
         names = fashion_mnist.CLASS_NAMES
         if options.scenario:
-            outcome = scenario.run(scenarios.SCENARIOS[options.scenario], x, y, seed)
+            outcome = scenario.run(catalogue.SCENARIOS[options.scenario], x, y, seed)
             step = outcome.step
             scenario.write_page(outcome, options.output, names)
         else:

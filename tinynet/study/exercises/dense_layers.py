@@ -5,7 +5,7 @@ import numpy as np
 from tinynet.layers import BatchNorm, Dense, Dropout, ReLU, Softmax
 from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.study.exercises.exercise import Exercise, Mistake, Trial, library_results
-from tinynet.types import Array, Shape
+from tinynet.support.types import Array, Shape
 
 # Batch sizes differ, so that a factor n is no constant; and one shape is square, where a transposed matrix still fits.
 _SHAPES = ((5, 4, 3), (2, 3, 6), (4, 4, 4))

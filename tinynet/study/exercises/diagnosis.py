@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.study.exercises.exercise import Exercise, Mistake, StepExercise, Trial
-from tinynet.types import Array
+from tinynet.support.types import Array
 
 _RTOL = 1e-7  # of a result's largest number; float64 has 16 digits, and sums may be taken in any order
 _SLOPE_RTOL = 1e-5  # of a central difference

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.layers import Layer
-from tinynet.model import Sequential
-from tinynet.types import Array
+from tinynet.model.sequential import Sequential
+from tinynet.support.types import Array
 
 _EPSILON = 1e-6
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.layers import Conv2D, MaxPool2D
 from tinynet.study.exercises.exercise import Exercise, Mistake, Trial, library_results
-from tinynet.types import Array
+from tinynet.support.types import Array
 
 
 def _pool_trials(rng: np.random.Generator) -> list[Trial]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinynet.optimizers import SGD, Adam, Optimizer
 from tinynet.study.exercises.exercise import Mistake, StepExercise, Trial
-from tinynet.types import Array
+from tinynet.support.types import Array
 
 
 def _path(optimizer: Optimizer, t: Trial) -> dict[str, Array]:

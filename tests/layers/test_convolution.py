@@ -1,0 +1,533 @@
+"""Convolutions against their formula in plain loops, Keras's padding by hand, and the two ways to compute one."""
+
+import itertools
+import json
+import math
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import tinynet as tn
+from tests.support.strategies import ColumnsConv2D, FourierConv2D, pairs, seeds
+from tinynet.engines import devices
+from tinynet.layers.windows import columns, fourier
+from tinynet.layers.windows.columns import Columns
+from tinynet.layers.windows.fourier import Fourier
+from tinynet.layers.windows.geometry import channel_major, windows
+
+METHODS = {"columns": ColumnsConv2D, "fourier": FourierConv2D}
+KINDS = [*METHODS, "depthwise"]
+
+
+@dataclass
+class Problem:
+    """A convolution with all that goes into it. ``filters`` is the depth multiplier of a depthwise one."""
+
+    kernel_size: object
+    strides: object
+    padding: str
+    use_bias: bool
+    filters: int
+    x: np.ndarray
+    seed: int
+
+    def layer(self, kind, dtype="float64"):
+        """The built layer, its parameters drawn."""
+        options = (self.kernel_size, self.strides, self.padding)
+        if kind == "depthwise":
+            layer = tn.DepthwiseConv2D(*options, depth_multiplier=self.filters, use_bias=self.use_bias)
+        else:
+            layer = METHODS[kind](self.filters, *options, use_bias=self.use_bias)
+        tn.Sequential([layer], input_shape=self.x.shape[1:], seed=0, dtype=dtype)
+        rng = np.random.default_rng(self.seed)
+        for name, spec in layer.param_specs.items():
+            setattr(layer, name, rng.standard_normal(spec.shape))
+        return layer
+
+
+@st.composite
+def problems(draw):
+    """Kernels as large as the image, and under "same" larger; strides larger than the kernel."""
+    h, w = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    padding = draw(st.sampled_from(["valid", "same"]))
+    size = st.integers(1, 8) if padding == "same" else st.integers(1, min(h, w))
+    whole = st.tuples(st.integers(1, h), st.integers(1, w)) | st.just((h, w))
+    seed = draw(seeds)
+    return Problem(
+        kernel_size=draw(size | whole | st.sampled_from([1, (h, 1), (1, w)])),
+        strides=draw(pairs(1, 3) | st.tuples(st.integers(1, 9), st.integers(1, 9))),
+        padding=padding,
+        use_bias=draw(st.booleans()),
+        filters=draw(st.integers(1, 4)),
+        x=np.random.default_rng(seed).standard_normal(
+            (draw(st.integers(1, 3)), h, w, draw(st.integers(1, 3)))
+        ),
+        seed=seed,
+    )
+
+
+def both(value):
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def output_sizes(problem):
+    """As Keras's documentation says."""
+    return [
+        math.ceil(pixels / stride) if problem.padding == "same" else math.ceil((pixels - size + 1) / stride)
+        for pixels, size, stride in zip(
+            problem.x.shape[1:3], both(problem.kernel_size), both(problem.strides), strict=True
+        )
+    ]
+
+
+def pixels_before(pixels, size, stride):
+    """The padding at the top or the left under "same", as TensorFlow's documentation puts it."""
+    remainder = pixels % stride
+    return max(size - (remainder if remainder else stride), 0) // 2
+
+
+def reference(kind, problem, x, dy, W, b):
+    """(y, dx, dW, db), pixel by pixel."""
+    (kh, kw), (s, t), (_, h, w, c) = both(problem.kernel_size), both(problem.strides), x.shape
+    top, left = 0, 0
+    if problem.padding == "same":
+        top, left = pixels_before(h, kh, s), pixels_before(w, kw, t)
+    y, dx, dW = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(W)
+    for image, i, j in np.ndindex(dy.shape[:3]):
+        y[image, i, j] = b
+        for u, v in itertools.product(range(kh), range(kw)):
+            p, q = i * s + u - top, j * t + v - left
+            if not (0 <= p < h and 0 <= q < w):
+                continue
+            pixel, gradient = x[image, p, q], dy[image, i, j]
+            if kind == "depthwise":
+                gradient = gradient.reshape(c, -1)
+                y[image, i, j] += (pixel[:, None] * W[u, v]).ravel()
+                dW[u, v] += pixel[:, None] * gradient
+                dx[image, p, q] += (gradient * W[u, v]).sum(axis=1)
+            else:
+                y[image, i, j] += pixel @ W[u, v]
+                dW[u, v] += np.outer(pixel, gradient)
+                dx[image, p, q] += W[u, v] @ gradient
+    return y, dx, dW, sum(dy[place] for place in np.ndindex(dy.shape[:3]))
+
+
+def compare(layer, kind, problem, x, tolerance=None):
+    """Forward and backward of a layer against the loops; ``tolerance``: relative to the size of the terms."""
+    dy = np.random.default_rng(1).standard_normal((len(x), *layer.output_shape)).astype(x.dtype)
+    y, dx = layer.forward(x, training=True), layer.backward(dy)
+    bias = layer.b if problem.use_bias else 0 * y[0, 0, 0]
+    exact = [np.asarray(array, np.float64) for array in (x, dy, layer.W, bias)]
+    expected = dict(zip(("y", "dx", "dW", "db"), reference(kind, problem, *exact), strict=True))
+    found = {"y": y, "dx": dx, "dW": layer.dW}
+    if problem.use_bias:
+        found["db"] = layer.db
+    if tolerance is not None:
+        terms = reference(kind, problem, *map(np.abs, exact))
+        scale = {name: max(array.max(), 1) for name, array in zip(expected, terms, strict=True)}
+    for name, array in found.items():
+        assert array.shape == expected[name].shape
+        atol = 1e-10 if tolerance is None else tolerance * scale[name]
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=atol, err_msg=name)
+    np.testing.assert_allclose(layer.forward(x), y, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestAgainstLoops:
+    @settings(max_examples=150)
+    @given(problem=problems())
+    def test_float64(self, kind, problem):
+        layer = problem.layer(kind)
+        assert layer.output_shape[:2] == tuple(output_sizes(problem))
+        compare(layer, kind, problem, problem.x)
+
+    @settings(max_examples=25)
+    @given(problem=problems())
+    def test_float32_to_its_precision(self, kind, problem):
+        layer = problem.layer(kind, "float32")
+        compare(layer, kind, problem, problem.x.astype(np.float32), tolerance=3e-5)
+
+    @settings(max_examples=15)
+    @given(problem=problems(), sizes=st.lists(st.integers(1, 5), min_size=2, max_size=4))
+    def test_batches_of_changing_size(self, kind, problem, sizes):
+        layer, rng = problem.layer(kind), np.random.default_rng(0)
+        for size in sizes:
+            compare(layer, kind, problem, rng.standard_normal((size, *problem.x.shape[1:])))
+
+    @settings(max_examples=15)
+    @given(problem=problems())
+    def test_a_frozen_one_writes_no_gradient_and_a_first_one_makes_no_dx(self, kind, problem):
+        layer = problem.layer(kind)
+        y = layer.forward(problem.x, training=True)
+        dy = np.random.default_rng(1).standard_normal(y.shape)
+        dx = layer.backward(dy).copy()
+        gradients = {name: getattr(layer, "d" + name) for name in layer.param_specs}
+        expected = {name: array.copy() for name, array in gradients.items()}
+        layer.needs_input_grad = False
+        assert layer.backward(dy) is None
+        for name, array in gradients.items():
+            np.testing.assert_array_equal(array, expected[name])
+            array.fill(5)
+        layer.trainable, layer.needs_input_grad = False, True
+        np.testing.assert_array_equal(layer.backward(dy), dx)
+        assert all((array == 5).all() for array in gradients.values())
+        layer.needs_input_grad = False
+        assert layer.backward(dy) is None
+
+
+def convolve(x, kernel, strides=1, padding="valid"):
+    """One image with one channel, convolved both ways and depthwise, which must agree."""
+    x, kernel = np.asarray(x, np.float64)[None, :, :, None], np.asarray(kernel, np.float64)
+    layers = [kind(1, kernel.shape, strides, padding) for kind in METHODS.values()]
+    results = []
+    for layer in (*layers, tn.DepthwiseConv2D(kernel.shape, strides, padding)):
+        tn.Sequential([layer], input_shape=x.shape[1:], seed=0, dtype="float64")
+        layer.W = kernel[:, :, None, None]
+        results.append(layer.forward(x)[0, :, :, 0])
+    np.testing.assert_allclose(results[0], results[1], atol=1e-12)
+    np.testing.assert_allclose(results[0], results[2], atol=1e-12)
+    return results[0].tolist()
+
+
+class TestByHand:
+    x = np.arange(1, 10).reshape(3, 3)
+
+    def test_valid(self):
+        assert convolve(self.x, [[1, 2], [3, 4]]) == [[37, 47], [67, 77]]
+
+    def test_the_odd_pixel_of_padding_is_at_the_end(self):
+        assert convolve(self.x, [[1, 2], [3, 4]], padding="same") == [[37, 47, 21], [67, 77, 33], [23, 26, 9]]
+
+    def test_same_with_strides(self):
+        assert convolve(self.x, [[1, 2], [3, 4]], 2, "same") == [[37, 21], [23, 9]]
+        # 3 taps at every 2nd of 4 pixels need one pixel of padding, at the end: PyTorch would put one on each side.
+        assert convolve([[1, 2, 3, 4]], [[1, 10, 100]], (1, 2), "same") == [[321, 43]]
+        assert convolve([[1], [2], [3], [4]], [[1], [10], [100]], (2, 1), "same") == [[321], [43]]
+
+    def test_an_even_kernel_has_one_pixel_more_after_than_before(self):
+        assert convolve([[1, 2, 3, 4]], [[1, 10, 100, 1000]], padding="same") == [[3210, 4321, 432, 43]]
+
+    def test_a_kernel_larger_than_the_image(self):
+        assert convolve([[7]], [[1, 2, 3], [4, 5, 6], [7, 8, 9]], padding="same") == [[35]]
+        assert convolve([[1, 2]], [[1, 10, 100, 1000, 10000]], padding="same") == [[2100, 210]]
+
+    def test_strides_larger_than_the_kernel_leave_pixels_out(self):
+        assert convolve([[1, 2, 3, 4, 5]], [[1, 10]], (1, 3)) == [[21, 54]]
+        assert convolve([[1, 2, 3, 4, 5]], [[1, 10]], (1, 3), "same") == [[21, 54]]
+        assert convolve([[1, 2, 3, 4, 5]], [[1]], (1, 4)) == [[1, 5]]
+
+    def test_the_first_number_of_a_pair_is_down(self):
+        assert convolve(self.x, [[1, 10]]) == [[21, 32], [54, 65], [87, 98]]
+        assert convolve(self.x, [[1], [10]], (1, 2)) == [[41, 63], [74, 96]]
+
+    @pytest.mark.parametrize("kind", METHODS.values())
+    def test_the_kernels_axes_are_kerass(self, kind):
+        layer = kind(2, (1, 2))
+        tn.Sequential([layer], input_shape=(1, 2, 2), seed=0, dtype="float64")
+        layer.W = np.reshape([1, 10, 100, 1000, 2, 20, 200, 2000], (1, 2, 2, 2))  # across, c_in, c_out
+        layer.b = [0.5, 0.25]
+        x = np.reshape([1.0, 2, 3, 4], (1, 1, 2, 2))
+        y = [[[[1 + 200 + 6 + 800 + 0.5, 10 + 2000 + 60 + 8000 + 0.25]]]]
+        np.testing.assert_allclose(layer.forward(x), y, rtol=1e-13)
+
+    def test_channels_of_a_depthwise_convolution_stand_side_by_side(self):
+        layer = tn.DepthwiseConv2D(1, depth_multiplier=2)
+        tn.Sequential([layer], input_shape=(1, 1, 2), seed=0)
+        layer.W, layer.b = np.reshape([1, 10, 100, 1000], (1, 1, 2, 2)), [0, 1, 2, 3]
+        np.testing.assert_array_equal(
+            layer.forward(np.reshape([2.0, 3], (1, 1, 1, 2))), [[[[2, 21, 302, 3003]]]]
+        )
+
+
+class TestColumns:
+    @settings(max_examples=40)
+    @given(problem=problems(), rows=st.integers(1, 4))
+    def test_results_do_not_depend_on_the_blocks(self, problem, rows):
+        """The columns of one to four rows of windows at a time, be that a divisor or not."""
+        dy, results = None, []
+        for at_once in (None, rows):
+            layer = problem.layer("columns")
+            with pytest.MonkeyPatch.context() as patch:
+                if at_once is not None:
+                    of_a_row = (layer.W[..., 0].size + layer.filters) * layer.output_shape[1] * len(problem.x)
+                    patch.setattr(devices.CPU, "block_elements", at_once * of_a_row)
+                y = layer.forward(problem.x, training=True)
+                dy = np.random.default_rng(2).standard_normal(y.shape) if dy is None else dy
+                results.append((y, layer.backward(dy), layer.dW))
+        assert ("dW part" in layer._buffers) == (layer.output_shape[0] > rows)  # there were several blocks
+        for whole, in_blocks in zip(*results, strict=True):
+            np.testing.assert_allclose(in_blocks, whole, rtol=0, atol=1e-11)
+
+    def test_a_block_smaller_than_a_row_is_a_row(self, monkeypatch):
+        monkeypatch.setattr(devices.CPU, "block_elements", 1)
+        problem = Problem(3, 1, "same", True, 2, np.random.default_rng(0).standard_normal((2, 5, 4, 2)), 0)
+        compare(problem.layer("columns"), "columns", problem, problem.x)
+
+
+@st.composite
+def places(draw, most=6):
+    """Windows of any kind."""
+    padding = draw(st.sampled_from(["valid", "same"]))
+    h, w = draw(st.integers(1, most)), draw(st.integers(1, most))
+    size = st.integers(1, 8) if padding == "same" else st.integers(1, min(h, w))
+    return windows((h, w, 1), draw(size), draw(pairs(1, 4)), padding, "kernel")
+
+
+class TestFourier:
+    @given(places=places(), seed=seeds)
+    def test_the_transforms_make_a_correlation_of_a_product(self, places, seed):
+        rng = np.random.default_rng(seed)
+        A, B, G = fourier.transforms(places, np.dtype(np.float64))
+        x = rng.standard_normal((places.down.pixels, places.across.pixels))
+        w = rng.standard_normal((places.down.size, places.across.size))
+        expected = np.zeros(places.output_shape)
+        for (i, j), here, pixels in places.taps():
+            expected[here] += x[pixels] * w[i, j]
+        y = A @ ((G @ w.ravel()) * (B @ x.ravel()))
+        np.testing.assert_allclose(y, expected.ravel(), rtol=0, atol=1e-11)
+        assert len(A.T) == len(B) == len(G) == fourier.products(places)
+
+    @given(places=places())
+    def test_the_transforms_are_shared_and_read_only(self, places):
+        for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+            matrices = fourier.transforms(places, dtype)
+            assert all(matrix.dtype == dtype for matrix in matrices)
+            for matrix in matrices:
+                with pytest.raises(ValueError, match="read-only"):
+                    matrix[...] = 0
+            again = fourier.transforms(places, dtype)
+            assert all(one is other for one, other in zip(matrices, again, strict=True))
+
+    @given(places=places())
+    def test_three_products_for_a_pair_of_frequencies_and_one_for_their_own_negatives(self, places):
+        periods = [axis.pixels + max(axis.before, axis.after) for axis in places]
+        own = math.prod(2 if period % 2 == 0 else 1 for period in periods)
+        assert fourier.products(places) == 3 * (math.prod(periods) - own) // 2 + own
+
+    @settings(max_examples=50)
+    @given(
+        places=places(10), channels=st.tuples(st.integers(1, 300), st.integers(1, 300)), n=st.integers(1, 999)
+    )
+    def test_it_is_chosen_only_where_it_needs_fewer_multiplications(self, places, channels, n):
+        c_in, c_out = channels
+        outputs, pixels = math.prod(places.output_shape), places.down.pixels * places.across.pixels
+        by_columns = n * outputs * places.area * c_in * c_out
+        by_fourier = n * fourier.products(places) * (pixels * c_in + c_in * c_out + outputs * c_out)
+        if fourier.Fourier(places).cost(c_in, c_out, n) < columns.Columns(places).cost(c_in, c_out, n):
+            assert by_fourier < 1.5 * by_columns
+
+
+def method_of(image, kernel, channels, n):
+    layer = tn.Conv2D(channels[1], kernel, padding="same")
+    tn.Sequential([layer], input_shape=(*image, channels[0]), seed=0)
+    return type(layer.method(n))
+
+
+class TestMethods:
+    @pytest.mark.parametrize(
+        ("image", "kernel", "channels"),
+        [((28, 28), 3, (1, 32)), ((13, 13), 1, (64, 64)), ((56, 56), 3, (64, 64)), ((5, 5), 3, (1, 1))],
+    )
+    def test_one_channel_large_images_and_small_kernels_are_convolved_by_columns(
+        self, image, kernel, channels
+    ):
+        assert {method_of(image, kernel, channels, n) for n in (1, 64, 100_000)} == {columns.Columns}
+
+    @pytest.mark.parametrize(
+        ("image", "kernel", "channels"), [((5, 5), 3, (128, 128)), ((7, 7), 5, (64, 64))]
+    )
+    def test_many_small_images_with_many_channels_are_transformed(self, image, kernel, channels):
+        assert method_of(image, kernel, channels, 1) is columns.Columns
+        assert method_of(image, kernel, channels, 1000) is fourier.Fourier
+
+    def test_the_size_of_the_batch_decides_and_both_sides_agree(self):
+        layer = tn.Conv2D(24, 5, padding="same")
+        tn.Sequential([layer], input_shape=(4, 4, 24), seed=0, dtype="float64")
+        chosen = [type(layer.method(n)) for n in range(1, 200)]
+        start = 1 + chosen.index(fourier.Fourier)
+        assert 1 < start < 100
+        assert chosen == [columns.Columns] * (start - 1) + [fourier.Fourier] * (200 - start)
+        rng = np.random.default_rng(0)
+        x, dy = rng.standard_normal((2, start, 4, 4, 24))
+
+        def results(rows):
+            return (
+                layer.forward(x[rows], training=True).copy(),
+                layer.backward(dy[rows]).copy(),
+                layer.dW.copy(),
+                layer.db.copy(),
+            )
+
+        whole, parts = results(slice(None)), [results(slice(0, 1)), results(slice(1, None))]
+        for index in range(4):
+            pieces = [part[index] for part in parts]
+            joined = np.concatenate(pieces) if index < 2 else sum(pieces)
+            np.testing.assert_allclose(joined, whole[index], rtol=0, atol=1e-10)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("layer", [tn.Conv2D(2, 3), tn.DepthwiseConv2D(3)], ids=repr)
+    def test_no_image(self, layer):
+        with pytest.raises(
+            ValueError,
+            match=r"layer 0 \(\w+\): expected input shape \(batch, height, width, channels\), got \(batch, 28, 28\); "
+            r"put Reshape\(\(28, 28, 1\)\) before it",
+        ):
+            tn.Sequential([layer], input_shape=(28, 28))
+        with pytest.raises(ValueError, match=r"got \(batch, 784\)$"):
+            tn.Sequential([layer], input_shape=(784,))
+
+    @pytest.mark.parametrize("make", [lambda size: tn.Conv2D(2, size), tn.DepthwiseConv2D])
+    def test_a_kernel_that_does_not_fit(self, make):
+        message = (
+            'a kernel of {} does not fit into an image of 4 x 5; make it smaller, or give padding="same"'
+        )
+        for size, text in ((5, "5 x 5"), ((1, 6), "1 x 6"), ((5, 1), "5 x 1")):
+            with pytest.raises(ValueError, match=message.format(text)):
+                tn.Sequential([make(size)], input_shape=(4, 5, 1))
+        assert tn.Sequential([make((4, 5))], input_shape=(4, 5, 1)).output_shape[:2] == (1, 1)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"kernel_size": 0}, "kernel_size: expected a positive int, got 0"),
+            ({"kernel_size": 2.0}, "kernel_size: expected a positive int"),
+            ({"kernel_size": True}, "kernel_size: expected a positive int"),
+            ({"kernel_size": "3"}, "kernel_size: expected a positive int"),
+            (
+                {"kernel_size": (3,)},
+                r"kernel_size: expected an int or a pair of them \(down, across\), got \(3,\)",
+            ),
+            ({"kernel_size": (3, 3, 3)}, "kernel_size: expected an int or a pair"),
+            ({"kernel_size": (3, 0)}, "kernel_size: expected a positive int, got 0"),
+            ({"kernel_size": None}, "kernel_size: expected a positive int"),
+            ({"strides": 0}, "strides: expected a positive int, got 0"),
+            ({"strides": (1, -1)}, "strides: expected a positive int, got -1"),
+            ({"strides": None}, "strides: expected a positive int, got None"),
+            ({"padding": "full"}, 'padding: expected "valid" or "same", got \'full\''),
+            ({"padding": "SAME"}, 'padding: expected "valid" or "same"'),
+            ({"padding": 1}, 'padding: expected "valid" or "same"'),
+            ({"padding": None}, 'padding: expected "valid" or "same"'),
+            ({"use_bias": "relu"}, r"use_bias: expected True or False, got 'relu'; .* put ReLU\(\)"),
+            ({"use_bias": 1}, "use_bias: expected True or False"),
+        ],
+    )
+    def test_bad_arguments(self, settings, message):
+        arguments = {"kernel_size": 3} | settings
+        with pytest.raises(ValueError, match="^Conv2D " + message):
+            tn.Conv2D(2, **arguments)
+        with pytest.raises(ValueError, match="^DepthwiseConv2D " + message):
+            tn.DepthwiseConv2D(**arguments)
+
+    @pytest.mark.parametrize("count", [0, -1, 1.5, "8", None, True, (2, 2)])
+    def test_bad_counts(self, count):
+        with pytest.raises(ValueError, match="Conv2D filters: expected a positive int"):
+            tn.Conv2D(count, 3)
+        with pytest.raises(ValueError, match="DepthwiseConv2D depth_multiplier: expected a positive int"):
+            tn.DepthwiseConv2D(3, depth_multiplier=count)
+
+
+class TestDescription:
+    def test_multiply_adds(self):
+        model = tn.Sequential(
+            [
+                tn.Conv2D(32, 3),
+                tn.Conv2D(8, (2, 3), (2, 1), "same"),
+                tn.DepthwiseConv2D(3, 2, depth_multiplier=2),
+            ],
+            input_shape=(28, 28, 1),
+        )
+        rows = [row.multiply_adds for row in model.describe()]
+        assert rows == [9 * 32 * 26 * 26, 6 * 32 * 8 * 13 * 26, 9 * 8 * 2 * 6 * 12]
+        assert model.multiply_adds() == sum(rows)
+
+    def test_without_bias_there_is_only_the_kernel(self):
+        model = tn.Sequential(
+            [tn.Conv2D(3, 2, use_bias=False), tn.DepthwiseConv2D(2, use_bias=False)], input_shape=(4, 4, 2)
+        )
+        assert {name: array.shape for name, array in model.named_params().items()} == {
+            "0.W": (2, 2, 2, 3),
+            "1.W": (2, 2, 3, 1),
+        }
+
+    @pytest.mark.parametrize(
+        ("layer", "text"),
+        [
+            (tn.Conv2D(32, 3), "Conv2D(filters=32, kernel_size=3)"),
+            (
+                tn.Conv2D(8, (2, 3), [2, 1], "same", use_bias=False),
+                "Conv2D(filters=8, kernel_size=(2, 3), strides=(2, 1), padding='same', use_bias=False)",
+            ),
+            (tn.DepthwiseConv2D(3, depth_multiplier=2), "DepthwiseConv2D(kernel_size=3, depth_multiplier=2)"),
+        ],
+    )
+    def test_repr_and_config(self, layer, text):
+        assert repr(layer) == text
+        again = type(layer).from_config(json.loads(json.dumps(layer.config())))
+        assert again.config() == layer.config()
+        assert repr(again) == text
+
+    def test_images_stay_channel_major_from_one_convolution_to_the_next(self):
+        layer = tn.Conv2D(3, 2)
+        tn.Sequential([layer], input_shape=(5, 6, 2), seed=0)
+        x = np.ones((4, 5, 6, 2), np.float32)
+        assert channel_major(layer.forward(x)).flags.c_contiguous
+        y = layer.forward(x, training=True)
+        assert channel_major(y).flags.c_contiguous
+        assert channel_major(layer.backward(np.ones(y.shape, np.float32))).flags.c_contiguous
+
+
+@given(
+    pixels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+def test_products_are_counted_without_listing_the_frequencies(pixels, kernel):
+    places = windows((*pixels, 1), kernel, 1, "same", "kernel")
+    pairs, alone = fourier._frequencies(places)
+    assert (
+        fourier.products(places)
+        == 3 * len(pairs) + len(alone)
+        == len(fourier.transforms(places, np.float64)[2])
+    )
+
+
+def test_fourier_is_not_taken_where_it_would_need_much_memory():
+    small, large = (tn.Conv2D(channels, 3, padding="same") for channels in (128, 512))
+    tn.Sequential([small], input_shape=(7, 7, 128))
+    tn.Sequential([large], input_shape=(7, 7, 512))
+    assert isinstance(small.method(64), Fourier)
+    assert isinstance(large.method(64), Columns)
+    huge = tn.Conv2D(2, 101, padding="same")
+    tn.Sequential([huge], input_shape=(400, 400, 2))
+    assert isinstance(huge.method(64), Columns)
+
+
+def test_no_images_give_no_outputs():
+    model = tn.Sequential([tn.Conv2D(3, 3, padding="same"), tn.MaxPool2D()], input_shape=(8, 8, 1))
+    assert model.forward(np.empty((0, 8, 8, 1), np.float32)).shape == (0, 4, 4, 3)
+
+
+def test_a_frozen_convolution_gathers_no_columns_for_its_gradient(monkeypatch):
+    model = tn.Sequential(
+        [tn.Conv2D(2, 3), ColumnsConv2D(3, 3), tn.Flatten(), tn.Dense(2)], input_shape=(8, 8, 1), seed=0
+    )
+    model.layers[1].trainable = False
+    y = model.forward(
+        np.random.default_rng(0).standard_normal((4, 8, 8, 1)).astype(np.float32), training=True
+    )
+    model.backward(np.ones_like(y))
+    expected = model.grads.copy()
+    gathered = []
+    original = Columns._blocks
+
+    def spy(self, *arguments, gather=True):
+        gathered.append(gather)
+        return original(self, *arguments, gather=gather)
+
+    monkeypatch.setattr(Columns, "_blocks", spy)
+    model.backward(np.ones_like(y))
+    assert gathered == [False, True]
+    np.testing.assert_array_equal(model.grads, expected)

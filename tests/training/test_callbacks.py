@@ -1,0 +1,780 @@
+"""Callbacks: what they do, on which way out, and that their state takes a run on as if it had not stopped."""
+
+import contextlib
+import csv
+import io
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+import tinynet as tn
+from tinynet.training.loop import Run
+
+X = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
+Y = np.arange(20) % 3
+
+
+def classifier(seed=0):
+    layers = [tn.Dense(4), tn.BatchNorm(), tn.ReLU(), tn.Dense(3), tn.Softmax()]
+    return tn.Sequential(layers, input_shape=(2,), seed=seed)
+
+
+def fit(model, *callbacks, x=X, y=Y, **settings):
+    defaults = {
+        "optimizer": tn.Adam(0.05),
+        "loss": tn.CrossEntropy(),
+        "verbose": 0,
+        "validation_data": (x, y),
+    }
+    return model.fit(x, y, callbacks=callbacks, **(defaults | settings))
+
+
+# -- a run whose validation loss is written down beforehand ------------------------------------------
+
+
+class Script(tn.Callback):
+    """Gives the only weight w a value for each epoch; the losses of that epoch are w squared."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def on_epoch_begin(self, run):
+        run.model.layers[0].W = [[self.weights[run.epoch]]]
+
+
+def one_weight():
+    return tn.Sequential([tn.Dense(1, use_bias=False)], input_shape=(1,), seed=0)
+
+
+def play(weights, *callbacks, model=None, epochs=None, **settings):
+    """Train with the script: nothing else moves the weight, the learning rate is 0."""
+    x, y = np.ones((6, 1), np.float32), np.zeros((6, 1), np.float32)
+    return fit(
+        one_weight() if model is None else model,
+        Script(weights),
+        *callbacks,
+        x=x,
+        y=y,
+        epochs=epochs or len(weights),
+        batch_size=2,
+        **({"optimizer": tn.SGD(0.0), "loss": tn.MeanSquaredError()} | settings),
+    )
+
+
+def drive(callback, values, start=0, monitor="val_loss", model=None, optimizer=None):
+    """Lead a callback through epochs with these values, without training; the weights are the epoch's number."""
+    model = model or one_weight()
+    run = Run(model, optimizer or tn.SGD(0.1), tn.CrossEntropy(), 10_000, 1, has_validation=True, epoch=start)
+    run.resumed = start > 0
+    callback.on_train_begin(run)
+    for run.epoch, value in enumerate(values, start):
+        run.history.append({"loss": 0.0, "accuracy": 0.0} | {monitor: value})
+        model.params[...] = run.epoch
+        callback.on_epoch_end(run)
+        if run.stop_training:
+            break
+    return run
+
+
+class Act(tn.Callback):
+    """Does something in one hook of one epoch."""
+
+    def __init__(self, hook, action, epoch=3):
+        self.hook, self.action, self.epoch = hook, action, epoch
+
+    def _come_by(self, hook, run):
+        if (hook, run.epoch) == (self.hook, self.epoch):
+            self.action()
+
+    def on_batch_end(self, run):
+        self._come_by("batch end", run)
+
+    def on_epoch_end(self, run):
+        self._come_by("epoch end", run)
+
+    def on_train_end(self, run):
+        self._come_by("train end", run)
+
+
+def fail():
+    raise OSError("the disk is full")
+
+
+def press():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def python_handler():
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+WEIGHTS = [3.0, 1.0, 2.0, 4.0, 5.0]
+
+WAYS_OUT = {
+    "the end": ([], contextlib.nullcontext),
+    "an error in a batch": ([Act("batch end", fail)], lambda: pytest.raises(OSError, match="disk is full")),
+    "an error after an epoch": (
+        [Act("epoch end", fail)],
+        lambda: pytest.raises(OSError, match="disk is full"),
+    ),
+    "an error at the end": (
+        [Act("train end", fail, epoch=4)],
+        lambda: pytest.raises(OSError, match="disk is full"),
+    ),
+    "Ctrl-C in a batch": (
+        [Act("batch end", press)],
+        lambda: pytest.warns(UserWarning, match="interrupted in epoch 4 of 5, after batch 1 of 3"),
+    ),
+    "Ctrl-C after an epoch": (
+        [Act("epoch end", press)],
+        lambda: pytest.warns(UserWarning, match="interrupted in epoch 4 of 5, after batch 3 of 3"),
+    ),
+    "Ctrl-C twice": (
+        [Act("batch end", lambda: (press(), press()))],
+        lambda: pytest.raises(KeyboardInterrupt),
+    ),
+}
+
+
+class TestEarlyStopping:
+    @pytest.mark.usefixtures("python_handler")
+    @pytest.mark.parametrize("way", WAYS_OUT)
+    @pytest.mark.parametrize("first", [True, False], ids=["before the other", "after the other"])
+    def test_the_best_weights_are_back_on_every_way_out(self, way, first):
+        others, expectation = WAYS_OUT[way]
+        stopping = tn.EarlyStopping(patience=None)
+        model = one_weight()
+        with expectation():
+            play(WEIGHTS, *([stopping, *others] if first else [*others, stopping]), model=model)
+        assert model.layers[0].W == 1
+        assert stopping.best_epoch == 1
+
+    def test_on_a_loss_that_becomes_nan(self):
+        model = one_weight()
+        with pytest.raises(tn.NonFiniteError, match="epoch 4, batch 1: the loss is nan"):
+            play([3.0, 1.0, 2.0, math.nan], tn.EarlyStopping(patience=None), model=model)
+        assert model.layers[0].W == 1
+
+    def test_on_stopping_early(self):
+        model = one_weight()
+        history = play(WEIGHTS, tn.EarlyStopping(patience=2), model=model)
+        assert history.history["val_loss"] == [9, 1, 4, 16]
+        assert model.layers[0].W == 1
+        assert not history.interrupted
+
+    def test_batch_norms_statistics_are_part_of_the_weights(self):
+        model = classifier()
+        history = fit(model, tn.EarlyStopping(patience=None), optimizer=tn.SGD(2.0), epochs=12, batch_size=5)
+        losses = history.history["val_loss"]
+        assert losses[-1] != min(losses)
+        assert model.evaluate(X, Y)["loss"] == min(losses)
+
+    def test_without_restoring_the_last_weights_stay(self):
+        model = one_weight()
+        stopping = tn.EarlyStopping(patience=2, restore_best_weights=False)
+        play(WEIGHTS, stopping, model=model)
+        assert model.layers[0].W == 4
+        assert stopping.best_weights is None
+
+    @pytest.mark.usefixtures("python_handler")
+    def test_with_no_epoch_finished_the_weights_stay(self):
+        model = one_weight()
+        with pytest.warns(UserWarning, match="in epoch 1 of 5, after batch 1 of 3"):
+            play(WEIGHTS, tn.EarlyStopping(), Act("batch end", press, epoch=0), model=model)
+        assert model.layers[0].W == 3
+
+    @pytest.mark.parametrize(
+        ("values", "settings", "epochs", "best_epoch"),
+        [
+            ([5, 4, 3, 2], {}, 4, 3),
+            ([5, 4, 4, 3], {}, 3, 1),
+            ([5, 4, 4, 3], {"patience": 1}, 3, 1),
+            ([5, 4, 4, 3], {"patience": 2}, 4, 3),
+            ([5, 6, 7, 8, 4], {"patience": 3}, 4, 0),
+            ([5, 6, 4, 5, 5, 5], {"patience": 2}, 5, 2),
+            ([5, 4.5, 4.1, 3.9], {"min_delta": 1.0, "patience": 3}, 4, 3),
+            ([5, 4, 3, 2.5], {"min_delta": 1.0}, 2, 0),
+            ([5, 6, 7], {"mode": "max"}, 3, 2),
+            ([5, 6, 5, 7], {"mode": "max"}, 3, 1),
+            ([0.5, 0.6, 0.6], {"monitor": "val_accuracy"}, 3, 1),
+            ([0.5, 0.4, 0.6], {"monitor": "accuracy", "mode": "min"}, 3, 1),
+            ([5, 6, 7, 8], {"patience": None}, 4, 0),
+            ([math.nan, 5, math.nan], {"patience": 2}, 3, 1),
+            ([math.nan, math.nan, 5], {"patience": 2}, 2, None),
+            ([math.inf, math.inf, 5], {"patience": 2}, 3, 2),
+            ([math.inf, math.inf, 5], {"patience": 1}, 2, 0),
+        ],
+    )
+    def test_when_it_stops(self, values, settings, epochs, best_epoch):
+        stopping = tn.EarlyStopping(**settings)
+        run = drive(stopping, values, monitor=stopping.monitor)
+        assert run.history.epochs == epochs
+        assert stopping.best_epoch == best_epoch
+        stopping.on_train_end(run)
+        assert run.model.params == (epochs - 1 if best_epoch is None else best_epoch)
+
+    @given(
+        st.lists(st.sampled_from([1.0, 2.0, 2.5, 3.0, math.nan]), min_size=1, max_size=15),
+        st.integers(0, 4),
+        st.sampled_from([0.0, 0.5, 1.0]),
+        st.sampled_from(["min", "max"]),
+    )
+    def test_against_the_rule_in_plain_words(self, values, patience, min_delta, mode):
+        stopping = tn.EarlyStopping("loss", patience, min_delta, mode)
+        run = drive(stopping, values, monitor="loss")
+        sign = 1 if mode == "min" else -1
+        best, best_epoch, since = math.inf, None, 0
+        for epoch, value in enumerate(values):
+            if sign * value < best - min_delta:
+                best, best_epoch, since = sign * value, epoch, 0
+            else:
+                since += 1
+            if since >= max(patience, 1):
+                break
+        assert (run.epoch, stopping.best_epoch) == (epoch, best_epoch)
+        assert run.stop_training == (since >= max(patience, 1))
+
+    def test_a_second_run_begins_anew(self):
+        stopping, model = tn.EarlyStopping(patience=2), one_weight()
+        play([0.5, 0.5], stopping, model=model)
+        assert play(WEIGHTS, stopping, model=model).epochs == 4
+        assert model.layers[0].W == 1
+
+    def test_a_run_that_is_refused_does_not_bring_older_weights_back(self):
+        stopping, model = tn.EarlyStopping(), classifier()
+        fit(model, stopping)
+        other = classifier(seed=1)
+        before = other.params.copy()
+        with pytest.raises(
+            ValueError, match="EarlyStopping watches 'val_loss', which this run does not measure"
+        ):
+            fit(other, stopping, validation_data=None)
+        np.testing.assert_array_equal(other.params, before)
+        wider = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
+        with pytest.raises(ValueError, match="does not measure"):
+            fit(wider, stopping, validation_data=None)
+
+
+class TestMonitors:
+    """What EarlyStopping, ModelCheckpoint and ReduceLROnPlateau share."""
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (
+                lambda: tn.EarlyStopping("val_acc"),
+                "EarlyStopping monitor: expected one of loss, accuracy.*'val_acc'",
+            ),
+            (lambda: tn.EarlyStopping(mode="maximum"), "EarlyStopping mode: expected 'auto', 'min' or 'max'"),
+            (lambda: tn.EarlyStopping(min_delta=-1), "EarlyStopping min_delta: expected a number"),
+            (lambda: tn.EarlyStopping(patience=-1), "EarlyStopping patience: expected a positive int"),
+            (lambda: tn.EarlyStopping(patience=2.7), "EarlyStopping patience: expected a positive int"),
+            (lambda: tn.ModelCheckpoint("m", monitor="f1"), "ModelCheckpoint monitor: expected one of"),
+            (
+                lambda: tn.ReduceLROnPlateau(factor=1.0),
+                r"ReduceLROnPlateau factor: expected a number in .*, 1\)",
+            ),
+            (lambda: tn.ReduceLROnPlateau(factor=0), "ReduceLROnPlateau factor: expected a number"),
+            (lambda: tn.ReduceLROnPlateau(patience=0), "ReduceLROnPlateau patience: expected a positive int"),
+            (lambda: tn.ReduceLROnPlateau(min_learning_rate=-1), "min_learning_rate: expected a number"),
+        ],
+    )
+    def test_bad_arguments(self, make, message):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda path: tn.EarlyStopping(),
+            lambda path: tn.ModelCheckpoint(path, save_best_only=True),
+            lambda path: tn.ReduceLROnPlateau(),
+        ],
+    )
+    def test_what_is_not_measured_is_refused_before_training(self, make, tmp_path):
+        model = classifier()
+        before = model.params.copy()
+        with pytest.raises(ValueError, match="learning_rate, seconds: give fit validation_data"):
+            fit(model, make(tmp_path / "m"), validation_data=None)
+        np.testing.assert_array_equal(model.params, before)
+        assert os.listdir(tmp_path) == []
+
+    def test_a_regression_has_no_accuracy_to_watch(self):
+        with pytest.raises(ValueError, match="it has loss, val_loss, learning_rate, seconds$"):
+            play(WEIGHTS, tn.EarlyStopping("val_accuracy"))
+
+
+class TestModelCheckpoint:
+    def test_a_file_for_each_epoch(self, tmp_path):
+        play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "epoch-{epoch}.safetensors"))
+        assert sorted(os.listdir(tmp_path)) == [f"epoch-{epoch}.safetensors" for epoch in range(1, 6)]
+        for epoch, weight in enumerate(WEIGHTS, start=1):
+            model = tn.load_model(tmp_path / f"epoch-{epoch}.safetensors")
+            assert weight == model.layers[0].W
+
+    def test_one_file_with_the_last(self, tmp_path):
+        play(WEIGHTS, tn.ModelCheckpoint(str(tmp_path / "model")))
+        assert os.listdir(tmp_path) == ["model"]
+        assert tn.load_model(tmp_path / "model").layers[0].W == 5
+
+    @pytest.mark.parametrize(
+        ("settings", "saved"),
+        [
+            ({}, [1, 2]),
+            ({"min_delta": 10.0}, [1]),
+            ({"mode": "max"}, [1, 4, 5]),
+            ({"monitor": "loss"}, [1, 2]),
+        ],
+    )
+    def test_only_the_best_so_far(self, settings, saved, tmp_path):
+        play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "{epoch}", save_best_only=True, **settings))
+        assert sorted(map(int, os.listdir(tmp_path))) == saved
+
+    def test_the_best_file_holds_the_best_model(self, tmp_path):
+        play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "best", save_best_only=True))
+        best = tn.load_model(tmp_path / "best")
+        assert best.layers[0].W == 1
+        assert best.evaluate(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)) == {"loss": 1.0}
+
+    def test_it_needs_no_validation_to_save_every_epoch(self, tmp_path):
+        fit(classifier(), tn.ModelCheckpoint(tmp_path / "model"), validation_data=None)
+        assert os.listdir(tmp_path) == ["model"]
+
+    def test_a_missing_folder_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="nowhere' does not exist; create it first"):
+            play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "nowhere" / "model"))
+
+    def test_a_second_fit_saves_its_own_best(self, tmp_path):
+        callback = tn.ModelCheckpoint(tmp_path / "m.safetensors", monitor="loss", save_best_only=True)
+        callback.best = -1.0  # as after a run that nothing beats
+        fit(classifier(), callback, epochs=1)
+        assert (tmp_path / "m.safetensors").exists()
+
+    def test_the_epoch_is_formatted_as_python_does(self, tmp_path):
+        fit(classifier(), tn.ModelCheckpoint(tmp_path / "m-{epoch:02d}.safetensors"), epochs=2)
+        assert {path.name for path in tmp_path.iterdir()} == {"m-01.safetensors", "m-02.safetensors"}
+
+    def test_other_braces_are_refused(self):
+        with pytest.raises(ValueError, match="expected no braces but {epoch}"):
+            tn.ModelCheckpoint("m-{val_loss}.safetensors")
+
+
+class TestReduceLROnPlateau:
+    @pytest.mark.parametrize(
+        ("values", "settings", "rate"),
+        [
+            ([5, 4, 3, 2], {}, 0.1),
+            ([5, 5, 5], {}, 0.05),
+            ([5, 5, 5, 5], {}, 0.05),
+            ([5, 5, 5, 5, 5], {}, 0.025),
+            ([5, 5, 4, 4, 4], {}, 0.05),
+            ([5, 5, 5], {"min_learning_rate": 0.08}, 0.08),
+            ([5, 5, 5, 5, 5], {"min_learning_rate": 0.08}, 0.08),
+            ([5, 5, 5], {"min_learning_rate": 0.3}, 0.1),
+            ([5, 4.9, 4.8, 4.7, 4.6], {"min_delta": 0.5}, 0.025),
+            ([0.5, 0.6, 0.7], {"monitor": "val_accuracy"}, 0.1),
+            ([0.5, 0.4, 0.3], {"monitor": "val_accuracy"}, 0.05),
+            ([5, math.nan, math.nan], {}, 0.05),
+        ],
+    )
+    def test_the_rate_after_these_epochs(self, values, settings, rate):
+        plateau = tn.ReduceLROnPlateau(**({"factor": 0.5, "patience": 2} | settings))
+        optimizer = tn.SGD(0.1)
+        drive(plateau, values, monitor=plateau.monitor, optimizer=optimizer)
+        assert optimizer.learning_rate == pytest.approx(rate)
+
+    @given(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=1, max_size=30), st.integers(1, 4))
+    def test_each_wait_of_patience_epochs_multiplies_once(self, values, patience):
+        optimizer = tn.SGD(1.0)
+        drive(tn.ReduceLROnPlateau(factor=0.5, patience=patience), values, optimizer=optimizer)
+        best, since, rate = math.inf, 0, 1.0
+        for value in values:
+            best, since = (value, 0) if value < best else (best, since + 1)
+            if since == patience:
+                rate, since = rate / 2, 0
+        assert optimizer.learning_rate == rate
+
+    def test_the_next_epoch_trains_with_it(self):
+        history = play([1.0] * 4, tn.ReduceLROnPlateau(factor=0.5, patience=1), optimizer=tn.SGD(1e-12))
+        assert history.history["learning_rate"] == [1e-12, 1e-12, 5e-13, 2.5e-13]
+
+    def test_a_schedule_is_refused(self):
+        with pytest.raises(ValueError, match="needs a constant learning rate, the optimizer has a schedule"):
+            play(WEIGHTS, tn.ReduceLROnPlateau(), optimizer=tn.SGD(tn.schedules.cosine(0.1, 10)))
+
+    def test_a_second_run_begins_anew(self):
+        plateau = tn.ReduceLROnPlateau(factor=0.5, patience=2)
+        drive(plateau, [1.0, 1.0])
+        optimizer = tn.SGD(0.1)
+        drive(plateau, [5.0, 5.0], optimizer=optimizer)
+        assert (optimizer.learning_rate, plateau.best, plateau.wait) == (0.1, 5.0, 1)
+
+
+@st.composite
+def cut_runs(draw):
+    """The values of a run, and an epoch within it to stop and go on at."""
+    values = draw(st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, math.nan]), min_size=4, max_size=16))
+    return values, draw(st.integers(1, len(values) - 1))
+
+
+class TestState:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: tn.EarlyStopping(patience=6),
+            lambda: tn.EarlyStopping(patience=2),
+            lambda: tn.ReduceLROnPlateau(factor=0.5, patience=2),
+        ],
+        ids=["patient", "impatient", "plateau"],
+    )
+    @given(run=cut_runs())
+    def test_a_run_cut_in_two_goes_on_as_the_whole(self, make, run):
+        values, cut = run
+        whole, first, second = make(), make(), make()
+        expected, reached = drive(whole, values), drive(first, values[:cut])
+        if not reached.stop_training:
+            second.set_state(first.state())
+            reached = drive(second, values[cut:], start=cut, optimizer=reached.optimizer)
+            assert vars(second) == vars(whole)
+            assert reached.epoch == expected.epoch
+            assert reached.stop_training == expected.stop_training
+            assert reached.optimizer.learning_rate == expected.optimizer.learning_rate
+            whole.on_train_end(expected)
+            second.on_train_end(reached)
+            np.testing.assert_array_equal(reached.model.params, expected.model.params)
+
+    def test_the_wait_goes_on(self):
+        first, second = tn.EarlyStopping(patience=3), tn.EarlyStopping(patience=3)
+        drive(first, [1.0, 2.0, 2.0])
+        second.set_state(first.state())
+        assert drive(second, [2.0, 2.0], start=3).epoch == 3
+
+    def test_the_rate_is_the_optimizers(self):
+        """A checkpoint keeps it, as others may change it too; the state is of what is waited for."""
+        first, second = (tn.ReduceLROnPlateau(factor=0.5, patience=1) for _ in range(2))
+        optimizer = drive(first, [1.0, 2.0, 2.0]).optimizer
+        optimizer.learning_rate = 0.07
+        second.set_state(first.state())
+        assert drive(second, [0.5], start=3, optimizer=optimizer).optimizer.learning_rate == 0.07
+
+    def test_the_best_so_far_of_a_checkpoint(self, tmp_path):
+        first, second = (tn.ModelCheckpoint(tmp_path / "{epoch}", save_best_only=True) for _ in range(2))
+        drive(first, [3.0, 2.0])
+        second.set_state(first.state())
+        drive(second, [2.5, 1.5], start=2)
+        assert sorted(os.listdir(tmp_path)) == ["1", "2", "4"]
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda path: tn.EarlyStopping(patience=5),
+            lambda path: tn.ReduceLROnPlateau(patience=1),
+            lambda path: tn.ModelCheckpoint(path, save_best_only=True),
+            lambda path: tn.CSVLogger(path),
+            lambda path: tn.Callback(),
+        ],
+        ids=["EarlyStopping", "ReduceLROnPlateau", "ModelCheckpoint", "CSVLogger", "Callback"],
+    )
+    def test_is_made_of_plain_values_and_accepted_back(self, make, tmp_path):
+        def leaves(value):
+            if isinstance(value, dict | list):
+                return [
+                    leaf
+                    for part in (value.values() if isinstance(value, dict) else value)
+                    for leaf in leaves(part)
+                ]
+            return [value]
+
+        first, second = (make(tmp_path / "file") for _ in range(2))
+        drive(first, [2.0, 3.0, 1.0])
+        state = first.state()
+        assert {type(leaf) for leaf in leaves(state)} <= {type(None), int, float, str, np.ndarray}
+        second.set_state(state)
+        assert second.state() == state
+
+    @pytest.mark.parametrize(
+        ("make", "change"),
+        [
+            (tn.EarlyStopping, {"best": "low"}),
+            (tn.EarlyStopping, {"wait": None}),
+            (tn.EarlyStopping, {"best_epoch": 1.5}),
+            (tn.EarlyStopping, {"best_weights": 3}),
+            (tn.EarlyStopping, {"best_weights": [[1.0]]}),
+            (tn.ReduceLROnPlateau, {"best": [1.0]}),
+            (tn.ReduceLROnPlateau, {"wait": True}),
+            (tn.ReduceLROnPlateau, {"learning_rate": "0.1"}),
+            (lambda: tn.MagnitudePruning(0.5), {"step": 0.5}),
+            (lambda: tn.MagnitudePruning(0.5), {"initial": None}),
+            (lambda: tn.MagnitudePruning(0.5), {"names": ["0.W"]}),
+        ],
+    )
+    def test_one_with_values_of_other_kinds_is_refused(self, make, change):
+        with pytest.raises(ValueError, match=f"{next(iter(change))}: expected|zip"):
+            make().set_state(make().state() | change)
+
+    def test_the_weights_in_a_state_are_the_bests_and_no_views(self):
+        stopping, model = tn.EarlyStopping(patience=5), one_weight()
+        drive(stopping, [2.0, 1.0, 3.0], model=model)
+        state = stopping.state()
+        model.params[...] = 77
+        assert state["best_weights"][0] == 1
+
+
+class TestCSVLogger:
+    def read(self, path):
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def test_holds_the_history_to_the_last_digit(self, tmp_path):
+        history = fit(classifier(), tn.CSVLogger(tmp_path / "history.csv"), epochs=3).history
+        rows = self.read(tmp_path / "history.csv")
+        assert list(rows[0]) == ["epoch", *history]
+        assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+        for name, values in history.items():
+            assert [float(row[name]) for row in rows] == values
+
+    def test_is_whole_after_each_epoch_and_leaves_nothing_else(self, tmp_path):
+        path = tmp_path / "history.csv"
+        lengths = []
+
+        class Look(tn.Callback):
+            def on_epoch_end(inner, run):
+                lengths.append(len(self.read(path)))
+                assert os.listdir(tmp_path) == ["history.csv"]
+
+        fit(classifier(), tn.CSVLogger(str(path)), Look(), epochs=3)
+        assert lengths == [1, 2, 3]
+
+    def test_has_the_columns_of_the_run(self, tmp_path):
+        play(WEIGHTS, tn.CSVLogger(tmp_path / "history.csv"), validation_data=None)
+        assert (tmp_path / "history.csv").read_text().splitlines()[0] == "epoch,loss,learning_rate,seconds"
+
+    def test_a_second_run_writes_it_anew(self, tmp_path):
+        logger = tn.CSVLogger(tmp_path / "history.csv")
+        for epochs in (3, 2):
+            fit(classifier(), logger, epochs=epochs)
+            assert len(self.read(tmp_path / "history.csv")) == epochs
+
+    def test_a_missing_folder_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+            fit(classifier(), tn.CSVLogger(tmp_path / "nowhere" / "history.csv"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def bar_on(stream, monkeypatch, *callbacks, **settings):
+    """What the bar writes to this standard error."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(tn.ProgressBar, "_SECONDS_BETWEEN", 0)
+    with contextlib.suppress(OSError):
+        fit(classifier(), *callbacks, **({"verbose": 1, "epochs": 2, "batch_size": 4} | settings))
+    return stream.getvalue()
+
+
+PTY_CHILD = """
+import sys, time, numpy as np, tinynet as tn
+
+def augment(x, rng):
+    time.sleep(0.02)
+    return x
+
+x, y = np.ones((64, 2), np.float32), np.zeros(64, int)
+model = tn.Sequential([tn.Dense(3)], input_shape=(2,), seed=0)
+model.fit(x, y, optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), batch_size=4, epochs=2, augment=augment,
+          verbose=int(sys.argv[1]))
+"""
+
+
+class TestProgressBar:
+    @pytest.mark.parametrize("verbose", [0, 1])
+    def test_silent_where_there_is_no_terminal(self, verbose, capfd):
+        fit(classifier(), verbose=verbose, epochs=2)
+        assert capfd.readouterr() == ("", "")
+
+    def test_works_where_there_is_no_console_at_all(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", None)
+        assert fit(classifier(), verbose=1).epochs == 1
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+    @pytest.mark.parametrize("verbose", [0, 1, 2])
+    def test_on_a_real_terminal(self, verbose):
+        import pty
+        import termios
+
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 100))
+        command = [sys.executable, "-c", PTY_CHILD, str(verbose)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, text=True) as child:
+            os.close(slave)
+            screen = b""
+            with contextlib.suppress(OSError):  # Linux reports the closed end as an error
+                while part := os.read(master, 4096):
+                    screen += part
+            output = child.stdout.read()
+        os.close(master)
+        assert child.returncode == 0, screen.decode()
+        if verbose != 1:
+            assert screen == b""
+            assert len(output.splitlines()) == (3 if verbose == 2 else 0)
+            return
+        assert output == ""
+        shown = screen.decode()
+        for part in ("epoch 1/2", "epoch 2/2", "loss 1.", "/16", "%|"):
+            assert part in shown
+        assert shown.rsplit("\r", 1)[-1].strip() == ""
+
+    def test_shows_the_mean_loss_of_the_epoch_so_far(self, monkeypatch):
+        means = []
+
+        class Means(tn.Callback):
+            def on_batch_end(self, run):
+                means.append(f"loss {run.mean_loss():.4f}")
+
+        def slow(x, rng):
+            time.sleep(0.12)  # tqdm draws every 0.1 s
+            return x
+
+        shown = bar_on(Terminal(), monkeypatch, Means(), epochs=1, batch_size=7, augment=slow)
+        assert "epoch 1/1:   0%" in shown
+        assert len(set(means)) == 3
+        assert all(mean in shown for mean in means)
+
+    def test_is_gone_when_an_error_ends_the_run(self, monkeypatch):
+        bar = tn.ProgressBar()  # held, as one that nobody holds is closed when it is collected
+        shown = bar_on(Terminal(), monkeypatch, bar, Act("batch end", fail, epoch=1), verbose=0)
+        assert "epoch 2/2" in shown
+        assert shown.rsplit("\r", 1)[-1].strip() == ""
+
+    def test_of_a_resumed_run_begins_where_that_does(self, tmp_path, monkeypatch):
+        """So that the time it says is left is that of the batches that are left."""
+        settings = {"batch_size": 4, "epochs": 2, "checkpoint": tmp_path / "c"}
+        with pytest.warns(UserWarning, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
+            fit(classifier(), Act("batch end", press, epoch=0), **settings)
+        shown = bar_on(Terminal(), monkeypatch, Act("never", press), resume=tmp_path / "c", **settings)
+        assert "epoch 1/2:  20%" in shown
+        assert "epoch 1/2:   0%" not in shown
+        assert "epoch 2/2:   0%" in shown
+
+    def test_is_shown_in_a_notebook(self, monkeypatch):
+        import tqdm.auto
+        import tqdm.notebook
+
+        bars = []
+
+        class Notebook(tqdm.notebook.tqdm_notebook):
+            def __new__(cls, **settings):
+                bars.append(settings)
+                return types.SimpleNamespace(
+                    n=0, update=lambda n: None, set_postfix_str=lambda text, refresh: None, close=lambda: None
+                )
+
+        monkeypatch.setattr(tqdm.auto, "tqdm", Notebook)
+        fit(classifier(), verbose=1, epochs=2, batch_size=4)
+        assert [(bar["disable"], bar["total"], bar["desc"]) for bar in bars] == [
+            (False, 5, "epoch 1/2"),
+            (False, 5, "epoch 2/2"),
+        ]
+
+
+class TestEpochTable:
+    def test_a_line_per_epoch_with_the_histories_values(self, capsys):
+        history = fit(classifier(), verbose=2, epochs=3).history
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split() == ["epoch", "loss", "acc", "val", "loss", "val", "acc", "rate", "seconds"]
+        assert len(lines) == 4
+        assert len({len(line) for line in lines}) == 1
+        for epoch, line in enumerate(lines[1:]):
+            number, *scores, rate, seconds = line.split()
+            assert number == str(epoch + 1)
+            assert scores == [
+                f"{history[name][epoch]:.4f}" for name in ("loss", "accuracy", "val_loss", "val_accuracy")
+            ]
+            assert (rate, seconds) == ("5.00e-02", f"{history['seconds'][epoch]:.2f}")
+
+    def test_has_the_columns_of_the_run(self, capsys):
+        play(WEIGHTS, verbose=2, validation_data=None)
+        assert capsys.readouterr().out.splitlines()[0].split() == ["epoch", "loss", "rate", "seconds"]
+
+
+class Recorder(tn.Callback):
+    """Every hook with the epoch, the batch and how many epochs the history has then."""
+
+    def __init__(self):
+        self.calls = []
+
+    def _note(self, hook, run):
+        self.calls.append((hook, run.epoch, run.batch, run.history.epochs))
+
+    def on_train_begin(self, run):
+        self._note("train begin", run)
+
+    def on_epoch_begin(self, run):
+        self._note("epoch begin", run)
+
+    def on_batch_end(self, run):
+        self._note("batch end", run)
+
+    def on_epoch_end(self, run):
+        self._note("epoch end", run)
+
+    def on_train_end(self, run):
+        self._note("train end", run)
+
+
+class TestHooks:
+    def test_order_and_what_the_run_knows_then(self):
+        recorder = Recorder()
+        fit(classifier(), recorder, epochs=2, batch_size=7)
+        assert recorder.calls == [
+            ("train begin", 0, 0, 0),
+            ("epoch begin", 0, 0, 0),
+            *(("batch end", 0, batch, 0) for batch in range(3)),
+            ("epoch end", 0, 2, 1),
+            ("epoch begin", 1, 2, 1),
+            *(("batch end", 1, batch, 1) for batch in range(3)),
+            ("epoch end", 1, 2, 2),
+            ("train end", 1, 2, 2),
+        ]
+
+    def test_any_callback_may_stop_the_run(self):
+        class Enough(tn.Callback):
+            def on_epoch_end(self, run):
+                run.stop_training = run.history.history["loss"][-1] < 2
+
+        history = play([3.0, 2.0, 1.0, 0.5], Enough())
+        assert history.history["loss"] == [9, 4, 1]
+        assert not history.interrupted
+
+    def test_one_that_does_nothing_changes_nothing(self):
+        plain, watched = classifier(), classifier()
+        fit(plain, epochs=2)
+        fit(watched, tn.Callback(), Recorder(), epochs=2)
+        np.testing.assert_array_equal(watched.params, plain.params)
+
+    def test_one_whose_beginning_fails_ends_and_later_ones_never_begin(self):
+        class Refuse(Recorder):
+            def on_train_begin(self, run):
+                super().on_train_begin(run)
+                raise ValueError("not this run")
+
+        first, refusing, last = Recorder(), Refuse(), Recorder()
+        with pytest.raises(ValueError, match="not this run"):
+            fit(classifier(), first, refusing, last)
+        begun_and_ended = [("train begin", 0, 0, 0), ("train end", 0, 0, 0)]
+        assert first.calls == refusing.calls == begun_and_ended
+        assert last.calls == []

@@ -1,0 +1,130 @@
+"""The processor's cores: how many threads BLAS uses, and elementwise work on two.
+
+The number of BLAS threads belongs to the whole process. So it is counted: the first training run that starts
+sets it, runs beside it leave it as it is, and the last one to end puts back what was there.
+"""
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+# A BLAS thread is worth having for each so many multiply-adds of a step.
+_MULTIPLY_ADDS_PER_THREAD = 8_000_000
+
+# Below this many elements, handing half of the work to another thread costs more than it saves.
+_MANY_ELEMENTS = 1 << 18
+
+_lock = threading.Lock()
+_holders = 0
+_held: int | None = None  # the number of BLAS threads that is held
+_found = 1  # and what it was before
+_limit: Any = None
+_executor: ThreadPoolExecutor | None = None
+_controller: "ThreadpoolController | None" = None
+
+
+def blas_threads_for(multiply_adds: int, batch_size: int) -> int:
+    """How many BLAS threads a training step should use: from 1 for small steps to all cores for large.
+
+    Args: multiply_adds: of one example's forward pass; a step costs about three times that, per example.
+    """
+    return max(1, min(cores(), 3 * multiply_adds * batch_size // _MULTIPLY_ADDS_PER_THREAD))
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Hold the number of BLAS threads while a block runs, unless a block elsewhere holds it already.
+
+    It is never raised above what it is, as somebody may have asked for that: ``OPENBLAS_NUM_THREADS=1``.
+    """
+    global _held, _found, _holders, _limit
+    with _lock:
+        if _holders == 0:
+            _found = _blas_threads_now()
+            _held = min(count, _found)
+            _limit = _threadpools().limit(limits=_held, user_api="blas")
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders = max(0, _holders - 1)
+            if _holders == 0 and _limit is not None:
+                _limit.restore_original_limits()
+                _held = _limit = None
+
+
+def in_halves(work: Callable[[int, int], None], start: int, stop: int) -> None:
+    """``work(start, stop)``, or for large ranges ``work`` on both halves at once; for arrays on the CPU.
+
+    For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
+    where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
+    """
+    if stop - start < _MANY_ELEMENTS or _held != 1 or threads_allowed() < 2:
+        work(start, stop)
+        return
+    middle = (start + stop) // 2
+    context = contextvars.copy_context()  # with it, the thread has the caller's np.errstate
+    other = _helper().submit(context.run, work, middle, stop)
+    try:
+        work(start, middle)
+    finally:
+        other.result()  # which also raises what went wrong there
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_allowed() -> int:
+    """How many threads this process may compute with: as many as it has cores, or BLAS was told to use."""
+    with _lock:
+        return min(cores(), _found if _holders else _blas_threads_now())
+
+
+def _blas_threads_now() -> int:
+    """The number of BLAS threads as it is; that of cores where BLAS has none that could be set."""
+    pools = [pool for pool in blas_info() if pool.get("threading_layer") != "disabled"]
+    return min([pool["num_threads"] for pool in pools], default=cores())
+
+
+def blas_info() -> list[dict[str, Any]]:
+    """What threadpoolctl finds: library, version, kernels and threads of each BLAS in the process."""
+    return [pool for pool in _threadpools().info() if pool["user_api"] == "blas"]
+
+
+def _helper() -> ThreadPoolExecutor:
+    global _executor
+    with _lock:
+        if _executor is None:
+            _executor = ThreadPoolExecutor(1, thread_name_prefix="tinynet")
+        return _executor
+
+
+def _after_fork() -> None:
+    # The child has neither the helper's thread, nor who held the lock, nor the runs that held BLAS.
+    global _executor, _held, _holders, _limit, _lock
+    _executor, _held, _holders, _limit, _lock = None, None, 0, None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _threadpools() -> "ThreadpoolController":
+    global _controller
+    if _controller is None:
+        from threadpoolctl import ThreadpoolController  # looks through every loaded library: on first use
+
+        _controller = ThreadpoolController()
+    return _controller

@@ -1,0 +1,152 @@
+"""Where arrays live: in the machine's own memory as NumPy's, or on a GPU.
+
+Layers, losses and optimizers call NumPy. Given a GPU's arrays, NumPy hands those calls on to their library by its own
+protocols (NEP 13 and 18), so the same lines run there. What is left are memory, which a `Device` gives, and the
+operations of `tinynet.engines.operation`, which are one kernel there instead of a chain of NumPy calls.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinynet.support.errors import DeviceError
+from tinynet.support.types import Array, Shape
+
+if TYPE_CHECKING:
+    from tinynet.engines.gpu.device import Gpu
+
+kernels_for: dict[type, Any] = {}
+"""By type of array: the object whose methods are the operations there."""
+
+_devices: dict[type, "Device"] = {}
+_gpu: "Gpu | None" = None
+
+
+class Device:
+    """The machine's own memory, and NumPy."""
+
+    name = "cpu"
+    block_elements = 1 << 17
+    """How many elements a convolution works on at a time: as many as stay in the second-level cache."""
+
+    def empty(self, shape: Shape | int, dtype: Any) -> Array:
+        """An array, not initialised."""
+        return np.empty(shape, dtype)
+
+    def zeros(self, shape: Shape | int, dtype: Any) -> Array:
+        """An array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def asarray(self, array: Any) -> Array:
+        """The array here: itself, or a copy of one that is on the other device."""
+        return to_host(array)
+
+    def constant(self, array: Array) -> Array:
+        """A NumPy array that never changes, here; copied once."""
+        return array
+
+    def bring(self, name: str) -> str:
+        """The code that brings an array here, for error messages."""
+        return f"{name}.get()"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold what work on the device needs while a block runs."""
+        yield
+
+    @contextmanager
+    def memory_errors(self, free: Callable[[], Any], advice: Callable[[], str]) -> Iterator[None]:
+        """Explain that the GPU's memory does not suffice, once ``free`` has given up what it can."""
+        yield
+
+    def __reduce__(self) -> tuple[Callable[[str], "Device"], tuple[str]]:
+        return get_device, (self.name,)  # copies and pickles of models share the device
+
+    def __deepcopy__(self, memo: Any) -> "Device":
+        return self
+
+    def __repr__(self) -> str:
+        return f"<tinynet device {self.name!r}>"
+
+
+CPU = Device()
+"""The machine's own memory."""
+
+
+def get_device(name: Any) -> Device:
+    """The device of that name: "cpu", "gpu", or "auto", the GPU where there is one.
+
+    Raises: ValueError: for other names. DeviceError: if "gpu" is asked for and there is none, with the reason.
+    """
+    if name not in ("cpu", "gpu", "auto"):
+        raise ValueError(f"device: expected 'cpu', 'gpu' or 'auto', got {name!r}")
+    if name == "cpu":
+        return CPU
+    try:
+        if _gpu is None:
+            from tinynet.engines.gpu.device import find_gpu
+
+            use_gpu(find_gpu())
+        assert _gpu is not None
+        return _gpu
+    except DeviceError:
+        if name == "gpu":
+            raise
+        return CPU
+
+
+def use_gpu(gpu: "Gpu | None") -> "Gpu | None":
+    """Make this what "gpu" stands for, and return what was; None forgets it."""
+    global _gpu
+    former, _gpu = _gpu, gpu
+    kernels_for.clear()
+    _devices.clear()
+    if gpu is not None:
+        kernels_for[gpu.array_type], _devices[gpu.array_type] = gpu.kernels, gpu
+    return former
+
+
+def device_of(array: Any) -> Device:
+    """The device that the array is on; what is no array of the GPU's counts as the CPU's."""
+    return _devices.get(type(array), CPU)
+
+
+def to_host(array: Any) -> Array:
+    """The array as NumPy's: itself, or a copy of one on the GPU."""
+    host: Array = array.get() if type(array) in _devices else np.asarray(array)
+    return host
+
+
+def number(value: Any) -> Any:
+    """A float of NumPy's scalar; of the GPU's array () itself, as reading it would wait for all work before it."""
+    return value if type(value) in _devices else float(value)
+
+
+def contiguous(array: Array, dtype: Any = None) -> Array:
+    """The array in C order and of a dtype; itself if it is that already."""
+    if device_of(array) is CPU:
+        return np.ascontiguousarray(array, dtype)
+    array = array if dtype is None else array.astype(dtype, copy=False)
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def check_device(array: Any, device: Device, name: str) -> None:
+    """Raises TypeError unless the array is on the device, with the way to bring it there."""
+    found = device_of(array)
+    if found is not device:
+        raise TypeError(
+            f"{name}: expected an array on the model's device, {device.name!r}, got one on {found.name!r}; give "
+            f"{device.bring(name)}, or move the model with model.to({found.name!r})"
+        )
+
+
+def explain_mixture(name: str, arguments: list[Any], error: TypeError) -> None:
+    """Raises TypeError with the way to fix it if arrays of both devices are among the arguments."""
+    found = [_devices[type(value)] for value in arguments if type(value) in _devices]
+    if found and any(isinstance(value, np.ndarray) for value in arguments):
+        raise TypeError(
+            f"{name}: expected arrays of one device, got NumPy's and the GPU's together; {found[0].bring('a')} brings "
+            f"one to the GPU, {CPU.bring('a')} to the CPU, and model.to(device) a model"
+        ) from error

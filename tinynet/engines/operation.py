@@ -1,0 +1,40 @@
+"""Operations: functions of arrays that an engine may run as one kernel in place of a chain of NumPy calls."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from tinynet.engines.devices import explain_mixture, kernels_for
+from tinynet.support.types import Array
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPERATIONS: dict[str, str] = {}
+"""Every operation, which is also its kernel's name, and the module of its NumPy body."""
+
+
+def operation(body: F) -> F:
+    """Run the function on NumPy's arrays, and the kernel of its name on another engine's; the first argument decides."""
+    name = body.__name__
+    if OPERATIONS.setdefault(name, body.__module__) != body.__module__:
+        raise ValueError(f"operation {name}: {OPERATIONS[name]} has one of that name; choose another")
+
+    @functools.wraps(body)
+    def run(*arguments: Any, **options: Any) -> Any:
+        kernels = kernels_for.get(type(arguments[0]))
+        try:
+            return (body if kernels is None else getattr(kernels, name))(*arguments, **options)
+        except TypeError as error:
+            explain_mixture(name, [*arguments, *options.values()], error)
+            raise
+
+    return cast(F, run)
+
+
+@operation
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a b, for stacks of matrices too, as np.matmul."""
+    result: Array = np.matmul(a, b, out=out)
+    return result

@@ -1,0 +1,1 @@
+"""What is on disk: models and checkpoints, written whole or not at all, and read without trust."""

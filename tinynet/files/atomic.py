@@ -1,0 +1,119 @@
+"""Writing a file so that a reader finds the old content or the new, never half of one.
+
+The new content goes to a temporary file in the same folder, is forced to the disk, and takes the name in one
+step (``os.replace``). A full disk, an exception, Ctrl-C or a killed process leaves the old file as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tinynet.support.types import PathLike
+
+_ON_WINDOWS = os.name == "nt"
+
+
+@contextlib.contextmanager
+def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]:
+    """Open ``path`` for writing in such a way that it changes completely or not at all.
+
+    Used as ``with atomic_write("model.bin") as file: file.write(data)``. The file can also be read and sought
+    in, so that what was written can be checked before it takes the name: raising inside the block keeps the
+    old file. A symbolic link is followed. A new file gets the permissions that the umask gives, an existing
+    one keeps its own. A device or a pipe cannot be replaced and is written to directly.
+
+    Args:
+        path: the file to create or replace.
+        parents: create the missing folders above it.
+    Yields: a binary file object, open for writing and reading.
+    Raises: OSError, naming ``path``: if it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if parents:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    mode = _existing_mode(target)
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(target, "wb") as device:  # a folder raises here, as it should
+            yield device
+        return
+    # Whoever writes the same file at the same time has another temporary name: the last to finish wins.
+    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with _named(target):
+            file = open(temporary, "x+b")  # noqa: SIM115  (closed below, on every way out)
+        try:
+            if mode is not None:
+                with contextlib.suppress(OSError):
+                    os.chmod(temporary, stat.S_IMODE(mode))
+            yield file
+            if not file.closed:
+                with _named(target):
+                    file.flush()
+                    os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(
+                OSError
+            ):  # it is on the disk, or the error is on its way that says why not
+                file.close()
+        with _named(target):
+            _replace(temporary, target)
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def write_bytes(path: PathLike, data: bytes | bytearray | memoryview, *, parents: bool = False) -> None:
+    """Write ``data`` to ``path`` completely or not at all; see `atomic_write`."""
+    with atomic_write(path, parents=parents) as file, _named(Path(path)):
+        file.write(data)
+
+
+def _existing_mode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error name the file that was asked for, not the temporary one beside it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            reason = f"the folder {str(path.parent)!r} does not exist; create it first"
+        raise OSError(error.errno, reason, str(path)) from None  # OSError picks its subclass by errno
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """``os.replace``; on Windows a virus scanner or a reader may hold the old file for a moment."""
+    for pause in (0.02, 0.1, 0.5):
+        try:
+            os.replace(temporary, target)
+            return
+        except PermissionError:
+            if not _ON_WINDOWS:
+                raise
+            time.sleep(pause)
+    os.replace(temporary, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the new name to the disk. Windows and some network drives cannot, and need not."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

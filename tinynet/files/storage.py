@@ -1,0 +1,172 @@
+"""Model files and checkpoints: (description, arrays) to and from safetensors, with a digest over both.
+
+Each is an ordinary safetensors file, so other programs read its arrays with the safetensors package. Its
+metadata has two entries: ``tinynet``, the description as JSON, and ``sha256``, over description and arrays.
+The digest finds corruption; it is no signature.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tinynet.files import atomic, header
+from tinynet.support.errors import ModelFileError
+from tinynet.support.types import Array
+
+FORMAT = 1
+
+_KINDS = {
+    "model": "a model file, which load_model(path) reads",
+    "checkpoint": "a checkpoint, which fit(..., resume=path) goes on from",
+}
+
+_FOREIGN = {
+    b"\x80": "a pickle, which runs what its author wanted and is never read here",
+    b"PK\x03\x04": "a zip archive, as .keras, .npz and PyTorch's files are",
+    b"\x89HDF": "an HDF5 file, as Keras's .h5 files are",
+}
+"""What files begin with that people take for models."""
+
+
+def save(
+    path: str | os.PathLike[str],
+    description: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    kind: str = "model",
+) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        description: names, numbers and lists, as JSON can hold them.
+        arrays: of floats, integers or truth values, by name.
+        kind: "model" or "checkpoint"; `load` takes only the kind that it is asked for.
+    Raises: ModelFileError: if the description is no JSON, or it is more than `load` accepts; OSError: if the file
+        cannot be written. The old file then stays as it was.
+    """
+    name = os.fspath(path)
+    marked = {} if kind == "model" else {"kind": kind}  # the first files, all of models, did not say it
+    try:
+        text = json.dumps({"format": FORMAT, **marked, **description}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(
+            f"{name}: the {kind}'s description can't be written as JSON: {error}; "
+            "give layers names and numbers as arguments (an initializer by its name)"
+        ) from error
+    try:
+        data = _to_bytes(text, arrays)
+    except ValueError as error:
+        raise ModelFileError(f"{name}: the {kind} can't be written: {error}") from error
+    atomic.write_bytes(path, data)
+
+
+def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
+    """The file's content; raises ValueError if it is not one that `load` takes."""
+    from safetensors.numpy import save as to_bytes
+
+    header.parse_json(text)
+    for name, array in arrays.items():
+        if array.dtype not in header.DTYPES.values():
+            raise ValueError(f"array {name!r}: expected floats, integers or truth values, got {array.dtype}")
+    if sum(array.nbytes for array in arrays.values()) > header.MAX_PAYLOAD:
+        raise ValueError(f"its arrays are over {header.MAX_PAYLOAD:,} bytes, more than load accepts")
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    data = to_bytes(arrays, metadata={"tinynet": text, "sha256": _digest(text, arrays)})
+    size = int.from_bytes(data[:8], "little")
+    if size > header.MAX_HEADER:
+        raise ValueError(f"its description is over {header.MAX_HEADER:,} bytes, more than load accepts")
+    header.check(data[8 : 8 + size], len(data) - 8 - size)
+    return data
+
+
+def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, Any], dict[str, Array]]:
+    """The (description, arrays) of a file that `save` wrote, the arrays read-only.
+
+    What the file says is believed only once it is checked: first its header, see `tinynet.files.header`, then the
+    digest. No more memory is taken than twice the file's size and what a header of a megabyte can need.
+
+    Raises: ModelFileError: if it is no such file, is of another kind, is damaged or can't be read; FileNotFoundError:
+        if there is none.
+    """
+    from safetensors import SafetensorError
+
+    name = os.fspath(path)
+    try:
+        mode = os.stat(path).st_mode  # before it is opened: a pipe would wait for who writes to it
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise _Cause(f"is no tinynet {kind}: it is no ordinary file")
+        with open(path, "rb") as file:
+            return _from_bytes(*_read(file, kind), kind)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ModelFileError(f"{name}: can't be read: {error.strerror or error}") from error
+    except _Cause as error:
+        raise ModelFileError(f"{name}: {error}") from error
+    except (SafetensorError, ValueError, RecursionError, MemoryError) as error:
+        cause = str(error) or type(error).__name__
+        raise ModelFileError(f"{name}: is damaged or no tinynet {kind}: {cause}") from error
+
+
+class _Cause(Exception):
+    """Why a file is refused, in a whole sentence but for the file's name."""
+
+
+def _read(file: BinaryIO, kind: str) -> tuple[bytes, dict[str, str]]:
+    """All of the file, once its header is checked, and the header's metadata."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise _Cause(f"is no tinynet {kind}: it is no ordinary file")
+    prefix = file.read(8)
+    size = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or not 2 <= size <= header.MAX_HEADER:
+        looks = next((f" but {what}" for begins, what in _FOREIGN.items() if prefix.startswith(begins)), "")
+        raise _Cause(f"is no tinynet {kind}{looks}: it does not begin as a safetensors file does")
+    payload = status.st_size - 8 - size
+    if payload < 0:
+        raise _Cause(f"is damaged or no tinynet {kind}: it ends before its header does")
+    if payload > header.MAX_PAYLOAD:
+        raise _Cause(f"is no tinynet {kind}: it has more than {header.MAX_PAYLOAD:,} bytes")
+    begin = prefix + file.read(size)
+    metadata = header.check(begin[8:], payload)
+    file.seek(0)
+    data = file.read(status.st_size)
+    if not data.startswith(begin) or len(data) != status.st_size:
+        raise _Cause("changed while it was read; try again")
+    return data, metadata
+
+
+def _from_bytes(data: bytes, metadata: dict[str, str], kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    from safetensors.numpy import load as from_bytes
+
+    if metadata.keys() != {"tinynet", "sha256"}:
+        raise ValueError("its metadata are not a description and its digest")
+    text = metadata["tinynet"]
+    description = header.parse_json(text)
+    if not isinstance(description, dict) or "format" not in description:
+        raise ValueError("its description names no format")
+    if description["format"] != FORMAT:
+        raise _Cause(f"expected format {FORMAT}, got {description['format']!r:.60}; update tinynet")
+    arrays: dict[str, Array] = from_bytes(data)
+    if _digest(text, arrays) != metadata["sha256"]:
+        raise _Cause("is damaged: its contents don't match its SHA-256; take another copy")
+    if any(array.dtype == bool and array.view(np.uint8).max(initial=0) > 1 for array in arrays.values()):
+        raise ValueError("a truth value in it is neither 0 nor 1")
+    found = description.get("kind", "model")
+    if found != kind:
+        known = _KINDS.get(found) if isinstance(found, str) else None
+        raise _Cause(f"expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}")
+    return description, arrays
+
+
+def _digest(text: str, arrays: Mapping[str, Array]) -> str:
+    sha256 = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha256.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        sha256.update(array.data)
+    return sha256.hexdigest()

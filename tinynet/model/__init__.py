@@ -1,0 +1,5 @@
+"""What a network is: layers in a chain, their parameters in one vector, and the functions that use them."""
+
+from tinynet.model.sequential import Sequential, load_model
+
+__all__ = ["Sequential", "load_model"]

@@ -1,0 +1,124 @@
+"""Using a model: evaluate, predict, and find where numbers stop being finite. Nothing here writes to the model."""
+
+import copy
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tinynet.engines.devices import to_host
+from tinynet.layers import LogSoftmax, Softmax
+from tinynet.layers.activations import softmax
+from tinynet.losses import Loss
+from tinynet.metrics import record
+from tinynet.protocols import Model
+from tinynet.support.checks import check_positive_int
+from tinynet.support.types import Array
+from tinynet.training import inputs
+from tinynet.training.batches import IterableBatches
+
+
+def evaluate(
+    model: Model, x: Any, y: Any, batch_size: int = 256, loss: Loss | None = None
+) -> dict[str, float]:
+    """See `Sequential.evaluate`."""
+    loss = model.loss if loss is None else loss
+    if loss is None:
+        raise ValueError(
+            "this model was not fitted yet, so evaluate needs the loss: loss=CrossEntropy(), say"
+        )
+    if not isinstance(loss, Loss):
+        raise TypeError(f"loss: expected an object such as CrossEntropy(), got {loss!r}")
+    batch_size = check_positive_int("batch_size", batch_size)
+    batches: Iterable[tuple[Array, Array]]
+    if y is None:
+        batches = IterableBatches(x, model, loss, to_the_end=True).epoch(0)
+    else:
+        x, y = inputs.check_data(x, y, model, loss)
+        _warn_of_unit_range(model, x)
+        batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+    layers, loss = model.fuse(copy.copy(loss))
+    device = model.device
+    with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
+        meter = device.zeros(4, np.float64)
+        for x_batch, y_batch in batches:
+            outputs = model.run(layers, device.asarray(x_batch), training=False)
+            targets = device.asarray(y_batch)
+            value = loss.measure(outputs, targets)
+            record(meter, value, outputs, targets if loss.is_classification else None)
+    total, correct, count, _ = to_host(meter).tolist()
+    scores = {"loss": total / count}
+    return scores | {"accuracy": correct / count} if loss.is_classification else scores
+
+
+def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
+    """See `Sequential.predict`."""
+    x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
+    _warn_of_unit_range(model, x)
+    batch_size = check_positive_int("batch_size", batch_size)
+    device = model.device
+    with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
+        outputs = device.empty((len(x), *model.output_shape), model.dtype)
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            outputs[part] = model.forward(device.asarray(x[part]))
+    return to_host(outputs)
+
+
+def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
+    """See `Sequential.predict_proba`."""
+    _check_classifier(model, "predict_proba")
+    if average_flips:
+        x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
+        if x.ndim < 3:
+            raise ValueError(f"average_flips needs images (n, height, width, ...), got shape {x.shape}")
+        mean = predict_proba(model, x, batch_size)
+        mean += predict_proba(model, x[:, :, ::-1], batch_size)
+        mean /= 2
+        return mean
+    outputs = predict(model, x, batch_size)
+    if isinstance(model.layers[-1], Softmax):
+        return outputs
+    return np.exp(outputs) if isinstance(model.layers[-1], LogSoftmax) else softmax(outputs)
+
+
+def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
+    """See `Sequential.predict_classes`."""
+    _check_classifier(model, "predict_classes")
+    classes: Array = predict(model, x, batch_size).argmax(axis=1)
+    return classes
+
+
+def first_non_finite(model: Model, x: Array) -> str:
+    """See `Sequential.first_non_finite`."""
+    for path, array in model.named_params().items():
+        if not np.isfinite(array).all():
+            return f"parameter {path}"
+    outputs = model.device.asarray(x).astype(model.dtype)
+    if not np.isfinite(outputs).all():
+        return "the batch x"
+    for index, layer in enumerate(
+        copy.deepcopy(model.layers)
+    ):  # in training mode, which may change a layer's state
+        outputs = layer.forward(outputs, training=True)
+        if not np.isfinite(outputs).all():
+            return f"the output of layer {index} ({type(layer).__name__})"
+    return "the loss itself"
+
+
+def _check_classifier(model: Model, what: str) -> None:
+    if len(model.output_shape) != 1 or (model.loss is not None and not model.loss.is_classification):
+        raise ValueError(
+            f"{what} needs a classifier: outputs (batch, classes) and a classification loss; this model has "
+            f"outputs of shape {model.output_shape} and loss {model.loss}"
+        )
+
+
+def _warn_of_unit_range(model: Model, x: Array) -> None:
+    if model.fitted_on_bytes and inputs.looks_like_unit_range(x):
+        warnings.warn(
+            "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "
+            "if you have divided by 255, don't",
+            stacklevel=4,
+        )

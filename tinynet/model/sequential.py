@@ -1,0 +1,459 @@
+"""Sequential: a chain of layers as one function, with its parameters in one vector."""
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinynet.engines.devices import CPU, Device, check_device, get_device, to_host
+from tinynet.files import architecture, storage
+from tinynet.layers import Dropout, Layer
+from tinynet.layers.chain import backward_through, forward_through, walk
+from tinynet.losses import Loss
+from tinynet.model import heads, inference, summary
+from tinynet.model.parameters import Parameters
+from tinynet.optimizers import Optimizer
+from tinynet.support import random
+from tinynet.support.checks import batch_shape, check_dtype, check_shape
+from tinynet.support.errors import ModelFileError
+from tinynet.support.types import Array, Shape
+from tinynet.training import loop
+from tinynet.training.batches import Augment
+from tinynet.training.callbacks import Callback
+from tinynet.training.run import History
+
+
+class Sequential:
+    """Layers, one after the other.
+
+    Built at once: each layer declares its parameters, then all of them get their place in two flat vectors,
+    ``params`` and ``grads``, and every ``layer.W`` and ``layer.dW`` is a view into those. Parameters that
+    weight decay applies to come first. Names are paths: ``"2.W"`` is the W of ``layers[2]``.
+
+    Args:
+        layers: `Layer` objects, each in one place only.
+        input_shape: the shape of one example, without the batch axis: (28, 28).
+        seed: for initial values, shuffles and dropout; None draws one, kept as ``model.seed``.
+        dtype: "float32" or "float64".
+        device: "cpu"; "gpu", by way of CuPy; or "auto", the GPU where there is one.
+    Raises: ValueError: naming the layer that can't take its input, and the mend. DeviceError: if there is no GPU.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Sequence[int],
+        seed: int | None = None,
+        dtype: Any = "float32",
+        device: str = "cpu",
+    ) -> None:
+        target = get_device(device)
+        self.device = CPU  # initial values are drawn there, so that both devices begin alike
+        self.dtype = check_dtype(dtype)
+        self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
+        self.input_shape: Shape = check_shape("input_shape", input_shape)
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers: expected a list of Layer objects, got {layers!r}")
+        self.layers = tuple(layers)
+        self.loss: Loss | None = None  # the loss it was fitted with
+        self.fitted_on_bytes = False
+        self.step = 0  # training steps begun, which dropout counts by
+        self.epoch = 0  # epochs trained, which shuffles count by
+        self.outputs: Array | None = None  # of the last training step
+        self._input: Array | None = None  # memory for a training batch in the model's dtype
+        self._build()
+        self._parameters = Parameters(self.layers, self.dtype, self.seed)
+        self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
+        for index, layer in enumerate(self._dropouts):
+            layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
+        self._move(self.dtype, target)
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        if not self.layers:
+            raise ValueError("layers: expected at least one layer, got none")
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layer {index}: expected a Layer object such as Dense(10), got {layer!r}")
+        shape = self.input_shape
+        for index, layer in enumerate(self.layers):
+            try:
+                shape = layer.setup(shape, self.dtype)
+            except Exception as error:
+                for built in self.layers[:index]:
+                    built.unbuild()  # so that they can be used in the next try
+                if not isinstance(error, ValueError):
+                    raise
+                raise ValueError(f"layer {index} ({type(layer).__name__}): {error}") from None
+        self.output_shape: Shape = shape
+
+    @property
+    def params(self) -> Array:
+        """Every parameter, one flat vector."""
+        return self._parameters.values
+
+    @property
+    def grads(self) -> Array:
+        """Every parameter's gradient, one flat vector, in the order of ``params``."""
+        return self._parameters.grads
+
+    @property
+    def decay_size(self) -> int:
+        """How many parameters, at the front of ``params``, weight decay applies to."""
+        return self._parameters.decay_size
+
+    def walk(self) -> Iterator[tuple[str, Layer]]:
+        """Every layer with its path, layers inside layers included: ``("0", ...), ("5", ...), ("5.1", ...)``."""
+        return walk(self.layers)
+
+    # -- the function and its gradient --------------------------------------------------------------
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """The last layer's output (n, ...) for x (n, *input_shape); ``training`` keeps what backward needs."""
+        return self.run(self.layers, x, training)
+
+    def run(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
+        """`forward` through some of the layers, which must include the first."""
+        check_device(x, self.device, "x")
+        if x.shape[1:] != self.input_shape:
+            raise ValueError(f"x: expected shape (batch, {str(self.input_shape)[1:]}, got {x.shape}")
+        if x.dtype != self.dtype:
+            x = self._cast_into_buffer(x) if training else x.astype(self.dtype)
+        x = forward_through(layers, x, training)
+        if x.shape[1:] != self.output_shape:
+            raise ValueError(
+                f"the model was built for outputs {batch_shape(self.output_shape)} and gave {x.shape}: the build of "
+                f"a layer says another shape than its forward returns"
+            )
+        return x
+
+    def _cast_into_buffer(self, x: Array) -> Array:
+        if self._input is None or len(self._input) < len(x):
+            self._input = self.device.empty(x.shape, self.dtype)
+        buffer = self._input[: len(x)]
+        np.copyto(buffer, x, casting="unsafe")
+        return buffer
+
+    def backward(self, dy: Array) -> None:
+        """Write the gradient of every trainable parameter into ``grads``; layers below the first of them do nothing."""
+        backward_through(self.layers, dy, needs_input_grad=False)
+
+    def loss_and_gradients(
+        self, x: Array, y: Array, loss: Loss, total: int | None = None, first_row: int = 0
+    ) -> float:
+        """The loss of a batch; its gradients are then in ``grads``, the outputs in ``outputs``.
+
+        A Softmax at the end and a CrossEntropy are trained as one function of the logits (``outputs`` holds
+        the logits then): the same gradient, finite for logits of +-1e4.
+
+        Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is the part of it that
+            begins at ``first_row``.
+        """
+        self.begin_step(first_row)
+        layers, loss = self.fuse(loss)
+        self.outputs = self.run(layers, x, training=True)
+        value = loss.forward(self.outputs, y, total)
+        backward_through(layers, loss.backward(), needs_input_grad=False)
+        return value
+
+    def gradients(self, x: Array, y: Array, loss: Loss) -> Any:
+        """As `loss_and_gradients`, within a step that has begun, for targets that are checked and on the device.
+
+        The loss of a model on the GPU stays there, an array ().
+        """
+        layers, loss = self.fuse(loss)
+        self.outputs = self.run(layers, x, training=True)
+        value = loss.measure(self.outputs, y)
+        backward_through(layers, loss.backward(), needs_input_grad=False)
+        return value
+
+    def begin_step(self, first_row: int = 0, step: Any = None) -> None:
+        """Count a training step, and tell the dropout layers: each step has masks of its own.
+
+        Args: step: what dropout counts by; an array () on the GPU is read when the masks are drawn.
+        """
+        for layer in self._dropouts:
+            layer.step, layer.first_row = self.step if step is None else step, first_row
+        self.step += 1
+
+    def check_head(self, loss: Loss) -> None:
+        """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
+        heads.check_head(self.layers[-1], loss)
+
+    def fuse(self, loss: Loss) -> tuple[Sequence[Layer], Loss]:
+        """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy."""
+        return heads.fuse(self.layers, loss)
+
+    # -- training and using ------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        optimizer: Optimizer,
+        loss: Loss,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 1,
+        workers: int | None = None,
+        steps_per_epoch: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
+        """Train.
+
+        Args:
+            x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
+                iterable of (x, y) batches that can be iterated once per epoch. NumPy's, or on the model's device.
+            optimizer: it owns its state, so a second fit with it goes on where the first ended.
+            loss: kept as ``model.loss``, for `evaluate`.
+            epochs: how many in all, those before a ``resume`` included.
+            validation_data: (x, y), or an iterable of batches; measured after each epoch.
+            validation_split: the share at the end of x and y to validate with instead.
+            shuffle: a new order of the arrays each epoch, drawn from the model's seed.
+            augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
+            verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
+            workers: threads, each with its part of every batch; None decides from the sizes of the model and the
+                batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
+                something over the batch sees only its part, so with such layers None takes one.
+            steps_per_epoch: batches per epoch, where not all of them.
+            checkpoint: a file that is written after each epoch and at Ctrl-C, with all that it takes to go on.
+            checkpoint_every: batches after which it is written too, within an epoch.
+            resume: such a file, to go on from, with the same data (an iterable has to give the same batches again)
+                and with model, optimizer and callbacks made as before. The run ends as if nothing had stopped it:
+                to the bit with the same versions on the same kind of machine, and otherwise with a warning.
+        Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
+        Raises:
+            ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
+                that refuses the run, when a ``resume`` is put back already.
+            RuntimeError: if another thread trains this model or with this optimizer.
+            NonFiniteError: if the loss became NaN or infinite, before that step's update; on the GPU up to a hundred
+                steps later, and the model is put back to where those began.
+            DeviceMemoryError: if the GPU's memory does not suffice, with what to try; the model stays usable.
+        """
+        return loop.fit(
+            self,
+            x,
+            y,
+            optimizer=optimizer,
+            loss=loss,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            shuffle=shuffle,
+            augment=augment,
+            callbacks=callbacks,
+            verbose=verbose,
+            workers=workers,
+            steps_per_epoch=steps_per_epoch,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
+
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
+    ) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
+
+        Args: x, y: as in `fit`; loss: None takes the one the model was fitted with, saved with it.
+        Raises: ValueError: for bad input, or if no loss is known.
+        """
+        return inference.evaluate(self, x, y, batch_size, loss)
+
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
+        """The last layer's outputs (n, ...) for x (n, *input_shape). Safe from many threads.
+
+        Raises: ValueError: for bad input.
+        """
+        return inference.predict(self, x, batch_size)
+
+    def predict_proba(self, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
+        """Class probabilities (n, classes), whichever head the model has.
+
+        A `Softmax` gives them; a `LogSoftmax`'s are its exponential; any other head's outputs count as logits.
+        ``average_flips``: the mean of what it makes of each image and of its mirror image.
+        Raises: ValueError: for bad input, or if the model was fitted for regression.
+        """
+        return inference.predict_proba(self, x, batch_size, average_flips)
+
+    def predict_classes(self, x: Any, batch_size: int = 256) -> Array:
+        """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
+        return inference.predict_classes(self, x, batch_size)
+
+    def first_non_finite(self, x: Array) -> str:
+        """The name of the first array that is NaN or infinite in training on a batch."""
+        return inference.first_non_finite(self, x)
+
+    # -- parameters ---------------------------------------------------------------------------------
+
+    def named_params(self) -> dict[str, Array]:
+        """Every parameter by its path, ``"2.W"``, as the view that training changes."""
+        return self._parameters.named()
+
+    def named_grads(self) -> dict[str, Array]:
+        """The gradient of every parameter, by the parameter's path, as the view that backward writes."""
+        return self._parameters.named("d")
+
+    def named_state(self) -> dict[str, Array]:
+        """Every array that is saved but not trained, by its path: ``"3.running_mean"``."""
+        return {
+            f"{path}.{name}": getattr(layer, name)
+            for path, layer in self.walk()
+            for name in layer.state_names
+        }
+
+    def named_weights(self) -> dict[str, Array]:
+        """Parameters and state by their paths, layer by layer: gamma, beta, running_mean, running_var."""
+        return {
+            f"{path}.{name}": getattr(layer, name)
+            for path, layer in self.walk()
+            for name in (*layer.param_specs, *layer.state_names)
+        }
+
+    def trainable_ranges(self) -> list[tuple[int, int]]:
+        """The (start, stop) parts of ``params`` that train."""
+        return self._parameters.trainable_ranges()
+
+    def get_weights(self) -> list[Array]:
+        """Copies of the parameters and the state, layer by layer: for Dense ``[W, b]``."""
+        return [np.array(to_host(array)) for array in self.named_weights().values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Copy in what `get_weights` gave; raises ValueError, and changes nothing, if a shape differs."""
+        architecture.assign_in_order(self.named_weights(), weights)
+
+    def copy(self, dtype: Any = None, device: str | None = None) -> "Sequential":
+        """A model of its own with the same values, in another dtype or on another device if one is given."""
+        target = self.device if device is None else get_device(device)
+        with self.device.memory_errors(lambda: None, lambda: "no copy was made"):
+            clone = copy.deepcopy(self)
+        clone._move(self.dtype if dtype is None else check_dtype(dtype), target)
+        return clone
+
+    def to(self, device: str) -> "Sequential":
+        """Move the model, in place, and return it: parameters, gradients and state. An optimizer follows in `fit`.
+
+        Args: device: "cpu", "gpu" or "auto".
+        Raises: DeviceError: if there is no GPU, and nothing has changed. RuntimeError: while `fit` trains it.
+        """
+        target = get_device(device)
+        if target is not self.device and loop.is_in_training(self):
+            raise RuntimeError(
+                f"fit trains this model on {self.device.name!r}, and it has to stay there until fit ends; give a copy "
+                f"another device, model.copy(device={device!r})"
+            )
+        self._move(self.dtype, target)
+        return self
+
+    def replica(self) -> "Sequential":
+        """Layers that share this model's parameters and state, with gradients, caches and buffers of their own."""
+        shared = {id(array): array for array in self.named_weights().values()}
+        twin = object.__new__(type(self))
+        twin.__dict__.update(
+            self.__dict__, layers=copy.deepcopy(self.layers, shared), outputs=None, _input=None
+        )
+        twin._parameters = self._parameters.replica(twin.layers)
+        twin._dropouts = [layer for _, layer in twin.walk() if isinstance(layer, Dropout)]
+        return twin
+
+    def _move(self, dtype: np.dtype[Any], device: Device) -> None:
+        if (dtype, device) == (self.dtype, self.device):
+            return
+        # All that can fail for want of memory comes first.
+        with device.memory_errors(lambda: None, lambda: "the model stays where it was"):
+            state = [
+                (layer, name, device.asarray(getattr(layer, name).astype(dtype)))
+                for _, layer in self.walk()
+                for name in layer.state_names
+            ]
+            self._parameters.move(dtype, device)
+        for layer, name, array in state:
+            layer.bind(name, array)
+        self.dtype, self.device = dtype, device
+        self.forget()
+        for _, layer in self.walk():
+            layer.dtype, layer.device = dtype, device
+
+    def forget(self) -> None:
+        """Give up the memory that steps work in; the next one takes it anew."""
+        self.outputs = self._input = None
+        for _, layer in self.walk():
+            layer.forget()
+        for layer in self._dropouts:
+            if not isinstance(layer.step, int):
+                layer.step = self.step  # in place of a training run's memory on the GPU
+
+    def __copy__(self) -> "Sequential":
+        return self.copy()  # two models that share layers but not vectors would be neither one nor two
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_input": None, "outputs": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._parameters.bind()  # deepcopy and pickle make arrays of their own out of views
+
+    # -- showing and saving ---------------------------------------------------------------------------
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one example's forward pass."""
+        return sum(layer.multiply_adds() for _, layer in self.walk() if not layer.children)
+
+    def describe(self) -> list[summary.LayerRow]:
+        """A row for each layer: path, kind, output shape, parameters, multiply-adds."""
+        return summary.rows(self.walk())
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print the layers with shapes, parameters and multiply-adds, and the totals with their memory."""
+        print_fn(summary.table(self.describe(), self.dtype, self.input_shape, self.params.size))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write layers, parameters, state and loss to a .safetensors file; `load_model` reads it.
+
+        Raises: ModelFileError: if a layer's arguments can't be written as JSON.
+        """
+        arrays = {name: to_host(array) for name, array in self.named_weights().items()}
+        storage.save(path, architecture.describe(self), arrays)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(repr, self.layers))
+        return f"Sequential([{layers}], input_shape={self.input_shape}, seed={self.seed}, dtype={str(self.dtype)!r})"
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    custom_layers: Mapping[str, type[Layer]] | None = None,
+    device: str = "cpu",
+) -> Sequential:
+    """The model in a file that `Sequential.save` wrote, whichever device that was on.
+
+    Nothing in a file is imported or evaluated: layers are made from tinynet's own classes, and from those in
+    ``custom_layers``, a mapping of class name to class. Its arrays are held against what the layers declare before
+    anything of their size is allocated.
+
+    Raises: ModelFileError: if the file is damaged, is no model file, can't be read, or holds a layer that is not
+        known; FileNotFoundError: if there is none; DeviceError, DeviceMemoryError: if the GPU can't have it.
+    """
+    target = get_device(device)
+    description, arrays = storage.load(path)
+    try:
+        layers = architecture.make_layers(description, arrays, custom_layers or {})
+        model = Sequential(layers, description["input_shape"], description["seed"], description["dtype"])
+        architecture.restore(model, description)
+        architecture.assign(model.named_weights(), arrays)
+    except architecture.ERRORS as error:
+        cause = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
+        raise ModelFileError(f"{os.fspath(path)}: the model can't be made: {cause}") from error
+    return model.to(target.name)

@@ -1,0 +1,1 @@
+"""Gradient checks: every backward against the slope that forward shows."""

@@ -1,0 +1,186 @@
+"""What a gradient check differentiates: a network as one number, a function of each parameter and of x."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.engines.devices import CPU, device_of, to_host
+from tinynet.layers import Layer
+from tinynet.layers.chain import walk
+from tinynet.losses import Loss
+from tinynet.model.sequential import Sequential
+from tinynet.study.gradients.kinks import crossed, kink_pattern
+from tinynet.support import random
+from tinynet.support.checks import batch_shape
+from tinynet.support.types import Array
+
+
+class Slope(NamedTuple):
+    """A central difference."""
+
+    value: float
+    crossed: bool  # whether it reached across a kink; False also if nobody looked
+
+
+class Objective:
+    """f, the loss of a model on a batch, or its outputs times a fixed random cotangent; and its gradient by backward.
+
+    On a float64 copy, in training mode, at one step of dropout; what is handed in stays as it is. A model on the GPU is
+    computed there.
+
+    Args: as `gradcheck`; rng: draws the cotangent.
+    Raises: ValueError, TypeError: for what does not fit together.
+    """
+
+    tensors: dict[str, Array]
+    """Every parameter that trains, and x, by name: "2.W", "x". Change them in place, and f is another."""
+
+    analytic: dict[str, Array]
+    """What backward gave for each of them."""
+
+    base: float
+    """f as it stands."""
+
+    def __init__(
+        self,
+        model_or_layer: Sequential | Layer,
+        x: Any,
+        y: Any,
+        loss: Loss | None,
+        seed: int,
+        rng: np.random.Generator,
+    ) -> None:
+        if (y is None) != (loss is None):
+            raise ValueError("give both y and loss, or neither")
+        if not isinstance(model_or_layer, (Sequential, Layer)):
+            raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
+        self._x = np.array(to_host(x), np.float64)
+        self.model = _float64_copy(model_or_layer, self._x, seed)
+        on_cpu = self.model.device is CPU
+        self._host = self.model if on_cpu else self.model.copy(device="cpu")  # the tensors that are changed
+        if self._x.shape[1:] != self.model.input_shape:
+            raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
+        self._of_outputs, self._gradient_of_outputs = _scalar(self._outputs(), y, copy.copy(loss), rng)
+        self._state = [(array, array.copy()) for array in self.model.named_state().values()]
+
+        self.base = self.f()
+        self._pattern = kink_pattern(self.model)
+        dx = _backward(self.model, self._gradient_of_outputs(self._outputs()))
+        self.analytic = {
+            name: np.array(to_host(array))
+            for name, array in self.model.named_grads().items()
+            if _is_trained(self.model, name)
+        }
+        self.tensors = {
+            name: array for name, array in self._host.named_params().items() if name in self.analytic
+        }
+        self.analytic["x"], self.tensors["x"] = np.array(to_host(dx)), self._x
+
+    def f(self) -> float:
+        """The number, with the tensors as they are now."""
+        result = self._of_outputs(self._outputs())
+        for array, before in self._state:  # running statistics move in every forward
+            array[...] = before
+        return result
+
+    def slope(self, tensor: Array, index: tuple[int, ...], step: float, watch_kinks: bool = False) -> Slope:
+        """(f(p + step) - f(p - step)) / (2 step) for one element p of a tensor, which is put back afterwards."""
+        value = tensor[index]
+        ends, is_across = [], False
+        for end in (value + step, value - step):
+            tensor[index] = end
+            ends.append(self.f())
+            if watch_kinks and self._pattern:
+                is_across |= crossed(self._pattern, kink_pattern(self.model))
+        tensor[index] = value
+        return Slope((ends[0] - ends[1]) / (2 * step), is_across)
+
+    def scale(self, name: str) -> float:
+        """The size of a tensor's numbers, which steps are taken in proportion to: their root mean square, at least 1.
+
+        A step of 1e-6 is right for weights, and for pixels from 0 to 255 so small that little but rounding is left.
+        """
+        tensor = self.tensors[name]
+        return max(1.0, float(np.sqrt(np.mean(np.square(tensor))))) if tensor.size else 1.0
+
+    def rounding(self, epsilon: float) -> float:
+        """By how much rounding can move a slope: f is known to about 1e-16 |f|, a difference to that over epsilon."""
+        return float(4 * np.finfo(np.float64).eps * abs(self.base) / epsilon)
+
+    def analytic_without_dx(self) -> dict[str, Array]:
+        """The parameters' gradients where the first layer's dx is not asked for, as in training."""
+        dy = self._gradient_of_outputs(self._outputs())
+        self.model.grads.fill(np.nan)
+        self.model.backward(dy)
+        gradients = self.model.named_grads().items()
+        return {name: to_host(array) for name, array in gradients if name in self.analytic}
+
+    def _outputs(self) -> Array:
+        """Every layer in training mode, at one step of dropout; not the fused head, which has a test of its own."""
+        x, device = self._x, self.model.device
+        if self._host is not self.model:
+            x, self.model.params[...] = device.asarray(x), device.asarray(self._host.params)
+        for layer in self.model.layers:
+            x = layer.forward(x, training=True)
+        return x
+
+
+def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Sequential:
+    if isinstance(model_or_layer, Sequential):
+        return model_or_layer.copy("float64")
+    layer = copy.deepcopy(model_or_layer)
+    values = {
+        f"{path}.{name}": to_host(getattr(inner, name))
+        for path, inner in (walk([layer]) if layer.output_shape is not None else ())
+        for name in (*inner.param_specs, *inner.state_names)
+    }
+    layer.unbuild()
+    device = model_or_layer.device.name
+    model = Sequential([layer], input_shape=x.shape[1:], seed=0, dtype="float64")
+    for name, value in values.items():
+        model.named_weights()[name][...] = value
+    if not values:
+        # At their initial values parameters hide mistakes: a gamma of 1 may be left out, a bias of 0 too.
+        rng = random.generator(seed, random.GRADIENT_CHECK, 1)
+        for array in model.named_weights().values():
+            array += rng.uniform(0.1, 0.6, array.shape)
+    return model.to(device)
+
+
+def _is_trained(model: Sequential, path: str) -> bool:
+    return dict(model.walk())[path.rpartition(".")[0]].trainable
+
+
+def _backward(model: Sequential, dy: Array) -> Array:
+    for _, layer in model.walk():
+        layer.needs_input_grad = True
+    for index, layer in reversed(list(enumerate(model.layers))):
+        if isinstance(dy, np.ndarray):
+            dy.flags.writeable = False  # a backward that writes into dy is found out
+        dx = layer.backward(dy)
+        if dx is None:
+            raise ValueError(
+                f"layer {index} ({type(layer).__name__}): its backward returned None where dx is needed"
+            )
+        dy = dx.view()
+    return dy
+
+
+def _scalar(
+    outputs: Array, y: Any, loss: Loss | None, rng: np.random.Generator
+) -> tuple[Callable[[Array], float], Callable[[Array], Array]]:
+    """The number to differentiate as a function of the outputs, and its gradient with respect to them."""
+    if loss is None:
+        cotangent = rng.standard_normal(outputs.shape)
+        return (
+            lambda out: float(np.vdot(to_host(out), cotangent)),
+            lambda out: device_of(out).asarray(cotangent.copy()),
+        )
+
+    def gradient(out: Array) -> Array:
+        loss.forward(out, y)
+        return loss.backward()
+
+    return lambda out: loss.forward(out, y), gradient

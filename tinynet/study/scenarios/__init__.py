@@ -1,0 +1,1 @@
+"""Networks with a fault put in on purpose, beside a healthy twin."""

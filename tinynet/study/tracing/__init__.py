@@ -1,0 +1,1 @@
+"""One training step as data, frame by frame, and as a page."""

@@ -1,0 +1,1 @@
+"""What everything may import: types, errors, checks of arguments, random numbers."""

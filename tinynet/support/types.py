@@ -1,0 +1,22 @@
+"""The types that signatures share."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+"""A NumPy array of the model's dtype, unless the docstring says otherwise."""
+
+Shape = tuple[int, ...]
+"""Sizes of the axes; without the batch axis, unless the docstring says otherwise."""
+
+Memory = Callable[[str, Shape], Array]
+"""Gives an array to work in, by name and shape, not initialised."""
+
+PathLike = str | os.PathLike[str]
+"""The path of a file."""
+
+Schedule = Callable[[int], float]
+"""A learning rate for each step, 0, 1, ..."""

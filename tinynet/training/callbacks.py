@@ -1,0 +1,373 @@
+"""Callbacks: what happens beside training. Each has a `state` that can be saved and put back."""
+
+import csv
+import io
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+from tinynet.files import atomic
+from tinynet.support.checks import check_number, check_positive_int
+from tinynet.training.run import COLUMNS, Run
+
+
+class Callback:
+    """The hooks; each is given the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
+
+    def on_train_begin(self, run: Run) -> None:
+        """Before the first epoch, and after `set_state` if ``run.resumed``.
+
+        Raise ValueError here if the run can't give what the callback needs.
+        """
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before an epoch's first batch, or the first that a resumed run has of it."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """After each update; only looked for where a class defines it."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After an epoch, when ``run.history`` has its values."""
+
+    def on_train_end(self, run: Run) -> None:
+        """On every way out, errors and Ctrl-C included."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to go on: None, numbers, strings, arrays, and lists and mappings of them."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`; raise ValueError if it is none of yours."""
+
+
+def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
+    """One value of a state; raises ValueError if it is not of these kinds."""
+    value = state[name]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
+    return value
+
+
+class _Monitor(Callback):
+    """What watches one value of the history, and knows which of two is better."""
+
+    def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
+        kind = type(self).__name__
+        if monitor not in COLUMNS:
+            raise ValueError(f"{kind} monitor: expected one of {', '.join(COLUMNS)}, got {monitor!r}")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{kind} mode: expected 'auto', 'min' or 'max', got {mode!r}")
+        self.monitor = monitor
+        self.min_delta = check_number(f"{kind} min_delta", min_delta, 0, math.inf)
+        self.mode = ("max" if monitor.endswith("accuracy") else "min") if mode == "auto" else mode
+        self.best: float | None = None
+
+    def on_train_begin(self, run: Run) -> None:
+        if self.monitor not in run.metric_names:
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, which this run does not measure; it has "
+                f"{', '.join(run.metric_names)}{'' if run.has_validation else ': give fit validation_data'}"
+            )
+
+    def improved(self, run: Run) -> bool:
+        """Whether the last epoch is the best so far, which it then becomes. NaN never is."""
+        value = run.history.history[self.monitor][-1]
+        if math.isnan(value):
+            return False
+        if self.best is not None:
+            gain = value - self.best if self.mode == "max" else self.best - value
+            if not gain > self.min_delta:  # NaN too, between two infinities
+                return False
+        self.best = value
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        best = state_entry(state, "best", float, int, NoneType)
+        self.best = None if best is None else float(best)
+
+
+class EarlyStopping(_Monitor):
+    """Stop when a value has not become better for ``patience`` epochs, and go back to the best weights.
+
+    The best weights are put back on every way out, an error and Ctrl-C included.
+
+    Args:
+        monitor: "val_loss", "val_accuracy", "loss", "accuracy".
+        patience: epochs to wait for a better one; None never stops and only brings the best weights back.
+        min_delta: the smallest change that counts as better.
+        mode: "min", "max", or "auto": max for accuracies.
+        restore_best_weights: False keeps the last weights.
+    Raises: ValueError: when training begins, if the run does not measure ``monitor``.
+    Source: Prechelt 1998.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int | None = 0,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best_weights: bool = True,
+    ) -> None:
+        super().__init__(monitor, min_delta, mode)
+        if patience != 0 and patience is not None:
+            check_positive_int("EarlyStopping patience", patience)
+        self.patience = patience
+        self.restore_best_weights = restore_best_weights
+        self.best_epoch: int | None = None
+        self.best_weights: list[Any] | None = None
+        self.wait = 0
+
+    def on_train_begin(self, run: Run) -> None:
+        # First, so that a run that is refused does not end with the weights of the one before it.
+        if not run.resumed:
+            self.best, self.best_epoch, self.best_weights, self.wait = None, None, None, 0
+        super().on_train_begin(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self.improved(run):
+            self.wait, self.best_epoch = 0, run.epoch
+            if self.restore_best_weights:
+                self.best_weights = run.model.get_weights()
+            return
+        self.wait += 1
+        if self.patience is not None and self.wait >= self.patience:
+            run.stop_training = True
+
+    def on_train_end(self, run: Run) -> None:
+        if self.restore_best_weights and self.best_weights is not None:
+            run.model.set_weights(self.best_weights)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {
+            "best_epoch": self.best_epoch,
+            "wait": self.wait,
+            "best_weights": self.best_weights,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.wait = state_entry(state, "wait", int)
+        self.best_epoch = state_entry(state, "best_epoch", int, NoneType)
+        self.best_weights = state_entry(state, "best_weights", list, NoneType)
+        if not all(isinstance(weight, np.ndarray) for weight in self.best_weights or []):
+            raise ValueError("best_weights: expected arrays")
+
+
+class ModelCheckpoint(_Monitor):
+    """Save the model after each epoch, or after each that is the best so far.
+
+    Args:
+        path: where to; ``{epoch}`` or ``{epoch:02d}`` in it becomes the epoch's number, from 1.
+        monitor, min_delta, mode: as in `EarlyStopping`, used with save_best_only.
+        save_best_only: whether to save only improvements.
+    Raises: ValueError: when training begins, if the run does not measure ``monitor``; OSError: if it can't write.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, min_delta, mode)
+        self.path, self.save_best_only = os.fspath(path), save_best_only
+        try:
+            self.path.format(epoch=1)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"ModelCheckpoint path: expected no braces but {{epoch}}, got {self.path!r}"
+            ) from error
+
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+        if not run.resumed:
+            self.best = None
+        if self.save_best_only:
+            super().on_train_begin(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        if not self.save_best_only or self.improved(run):
+            run.model.save(self.path.format(epoch=run.epoch + 1))
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiply the learning rate by ``factor`` when a value has not become better for ``patience`` epochs.
+
+    Args:
+        monitor, min_delta, mode: as in `EarlyStopping`.
+        factor: in (0, 1).
+        patience: epochs to wait.
+        min_learning_rate: never go below it.
+    Raises: ValueError: when training begins, if the optimizer's learning rate is a schedule, or the run does not
+        measure ``monitor``.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_learning_rate: float = 0.0,
+        min_delta: float = 1e-4,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, min_delta, mode)
+        self.factor = check_number("ReduceLROnPlateau factor", factor, 1e-12, 1, open_high=True)
+        self.patience = check_positive_int("ReduceLROnPlateau patience", patience)
+        self.min_learning_rate = check_number(
+            "ReduceLROnPlateau min_learning_rate", min_learning_rate, 0, math.inf
+        )
+        self.wait = 0
+        self.learning_rate: float | None = None  # what it was last reduced to
+
+    def on_train_begin(self, run: Run) -> None:
+        super().on_train_begin(run)
+        if callable(run.optimizer.learning_rate):
+            raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
+        if not run.resumed:
+            self.best, self.wait, self.learning_rate = None, 0, None
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self.improved(run):
+            self.wait = 0
+            return
+        self.wait += 1
+        if self.wait >= self.patience:
+            current = run.optimizer.current_learning_rate()
+            self.learning_rate = min(current, max(current * self.factor, self.min_learning_rate))
+            run.optimizer.learning_rate = self.learning_rate
+            self.wait = 0
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"wait": self.wait, "learning_rate": self.learning_rate}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.wait = state_entry(state, "wait", int)
+        self.learning_rate = state_entry(state, "learning_rate", float, int, NoneType)
+
+
+class CSVLogger(Callback):
+    """The history as a CSV file, written anew after each epoch, so that it is always whole.
+
+    Args: path: where to; columns are epoch (from 1) and those of `History`.
+    Raises: OSError: if it can't write.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+
+    def on_train_begin(self, run: Run) -> None:
+        _check_folder(self.path)
+
+    def on_epoch_end(self, run: Run) -> None:
+        history = run.history.history
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *history])
+        writer.writerows(
+            [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
+        )
+        atomic.write_bytes(self.path, text.getvalue().encode())
+
+
+def _check_folder(path: str | os.PathLike[str]) -> None:
+    """Raises FileNotFoundError before training begins, not after its first epoch."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(path)}: the folder {str(folder)!r} does not exist; create it first"
+        )
+
+
+_TITLES = {
+    "loss": "loss",
+    "accuracy": "acc",
+    "val_loss": "val loss",
+    "val_accuracy": "val acc",
+    "learning_rate": "rate",
+    "seconds": "seconds",
+}
+
+
+class ProgressBar(Callback):
+    """A bar per epoch with the mean loss so far, by tqdm; silent where there is neither a terminal nor a notebook.
+
+    Args: leave: whether the finished bar stays, with what the epoch measured.
+    """
+
+    _SECONDS_BETWEEN = 0.1
+
+    def __init__(self, leave: bool = True) -> None:
+        self.leave = leave
+
+    def on_epoch_begin(self, run: Run) -> None:
+        from tqdm.auto import tqdm
+        from tqdm.notebook import tqdm_notebook
+
+        in_notebook = issubclass(tqdm, tqdm_notebook)
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a program without a console
+        self._bar = tqdm(
+            total=run.steps_per_epoch,
+            initial=run.first_batch,
+            desc=f"epoch {run.epoch + 1}/{run.epochs}",
+            unit="batch",
+            leave=self.leave,
+            dynamic_ncols=True,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            disable=not (in_notebook or on_terminal),
+        )
+        self._next = time.perf_counter() + self._SECONDS_BETWEEN
+
+    def on_batch_end(self, run: Run) -> None:
+        if time.perf_counter() >= self._next:
+            self._bar.set_postfix_str(f"loss {run.mean_loss():.4f}", refresh=False)
+            self._bar.update(run.batch + 1 - self._bar.n)
+            self._next = time.perf_counter() + self._SECONDS_BETWEEN
+
+    def on_epoch_end(self, run: Run) -> None:
+        row = run.history.row(run.history.epochs - 1)
+        measured = [
+            f"{_TITLES[name]} {row[name]:.4f}" for name in row if name not in ("learning_rate", "seconds")
+        ]
+        self._bar.set_postfix_str(", ".join(measured), refresh=False)
+        self._bar.update(run.batch + 1 - self._bar.n)
+        self._bar.close()
+
+    def on_train_end(self, run: Run) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.leave = False  # of an epoch that was not finished
+            self._bar.close()
+
+
+class EpochTable(Callback):
+    """A line per epoch on the standard output."""
+
+    def on_train_begin(self, run: Run) -> None:
+        self._names = [*run.metric_names]
+        print("epoch" + "".join(f"{_TITLES[name]:>10}" for name in self._names), flush=True)
+
+    def on_epoch_end(self, run: Run) -> None:
+        row = run.history.row(run.history.epochs - 1)
+        print(
+            f"{run.epoch + 1:>5}" + "".join(f"{_cell(name, row[name]):>10}" for name in self._names),
+            flush=True,
+        )
+
+
+def _cell(name: str, value: float) -> str:
+    if name == "learning_rate":
+        return f"{value:.2e}"
+    return f"{value:.2f}" if name == "seconds" else f"{value:.4f}"

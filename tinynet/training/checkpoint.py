@@ -1,0 +1,339 @@
+"""Checkpoints: all that a training run needs to go on as if nothing had stopped it, in one file.
+
+It is a safetensors file, as a model's is (`tinynet.files.storage`). Its arrays are parameters, running statistics, the
+optimizer's slots, the history, and what callbacks keep. Its description says how far the run was; its ``settings``,
+which have to be the same when it goes on; and its ``environment``: elsewhere it goes on too, but not bit for bit. No
+random generator is in it, as every stream is named by the seed, the epoch, the batch or the step (`tinynet.support.random`).
+"""
+
+import copy
+import errno
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.engines.devices import device_of, to_host
+from tinynet.files import storage
+from tinynet.protocols import Model
+from tinynet.support.checks import check_positive_int
+from tinynet.support.errors import ModelFileError
+from tinynet.support.types import Array, PathLike
+from tinynet.training import resume
+from tinynet.training.batches import Batches
+from tinynet.training.callbacks import Callback
+from tinynet.training.run import COLUMNS, Run
+
+
+class Checkpoint:
+    """What a run writes to go on from, and reads to go on.
+
+    Args:
+        path: the file to write; None writes none.
+        every: batches from one write to the next within an epoch; None writes when an epoch ends or Ctrl-C comes.
+        resume: the file to go on from; None begins anew.
+    Raises: TypeError, ValueError: for other arguments; FileNotFoundError: if there is no folder to write to.
+    """
+
+    def __init__(self, path: PathLike | None, every: int | None, resume: PathLike | None) -> None:
+        for name, value in (("checkpoint", path), ("resume", resume)):
+            if value is not None and not isinstance(value, (str, os.PathLike)):
+                raise TypeError(f"{name}: expected the path of a file, got {value!r}")
+        if every is not None and path is None:
+            raise ValueError("checkpoint_every: give checkpoint too, the file to write to")
+        if path is not None and not Path(path).parent.is_dir():
+            raise FileNotFoundError(
+                f"{os.fspath(path)}: the folder {str(Path(path).parent)!r} does not exist; create it first"
+            )
+        if path is not None and Path(path).is_dir():
+            raise ValueError(f"checkpoint: expected the path of a file, {os.fspath(path)!r} is a folder")
+        self.path, self.resume = path, resume
+        self.every = None if every is None else check_positive_int("checkpoint_every", every)
+
+    def begin(
+        self,
+        run: Run,
+        callbacks: Sequence[Callback],
+        batches: Batches,
+        validation: tuple[Any, Any] | None,
+        workers: int,
+    ) -> tuple[int, int]:
+        """How many epochs the run has behind it, and how many batches of the next; (0, 0) for a new run.
+
+        For one that goes on, everything is put back as the checkpoint has it: all of it, or on an error nothing.
+
+        Raises:
+            ValueError: with every setting that is not the checkpoint's. FileNotFoundError: if there is none.
+            ModelFileError: if it is damaged or no checkpoint. TypeError: if a callback's state can't be written.
+        """
+        if self.path is None and self.resume is None:
+            return 0, 0
+        self.run, self.callbacks = run, callbacks
+        self.settings = resume.settings(run, callbacks, batches, validation)
+        self.environment = resume.environment(workers, run.model.device.name)
+        if self.resume is not None:
+            return self._go_on(read(self.resume), os.fspath(self.resume))
+        self._contents(0, 0)  # so that what can't be written is found now, and not after an epoch
+        return 0, 0
+
+    def write(self, epochs: int, batches: int) -> None:
+        """Write that the run has ``epochs`` epochs behind it and ``batches`` batches of the next; no path, no file."""
+        if self.path is not None:
+            storage.save(self.path, *self._contents(epochs, batches), kind="checkpoint")
+
+    def _contents(self, epochs: int, batches: int) -> tuple[dict[str, Any], dict[str, Array]]:
+        run, model, optimizer = self.run, self.run.model, self.run.optimizer
+        arrays = {f"model.{name}": to_host(array) for name, array in _weights(model).items()}
+        for name, values in run.history.history.items():
+            arrays[f"history.{name}"] = np.array(values, np.float64)
+        loss_sum, correct, _ = run.meter.read()
+        place = {
+            "epochs": epochs,
+            "batches": batches,
+            "stopped": run.stop_training,
+            "loss_sum": loss_sum,
+            "correct": correct,
+            "examples": run.meter.examples,
+            "seconds": run._seconds,
+            "model_step": model.step,
+            "model_epoch": model.epoch,
+            "optimizer_step": optimizer.step_count,
+        }
+        left = (run.epochs - epochs) * run.steps_per_epoch - batches
+        now = {name: resume.plain(item.value) for name, item in resume.adjustable(run).items()}
+        return {
+            "place": _pack({name: kind(place[name]) for name, kind in _PLACE.items()}, "place", arrays),
+            "settings": self.settings,
+            "changed": {name: now[name] for name in now if self.settings.get(name, now[name]) != now[name]},
+            "rates": resume.rates(optimizer.learning_rate, optimizer.step_count + max(left, 0)),
+            "environment": self.environment,
+            "optimizer": _pack(optimizer.state(), f"the state of {type(optimizer).__name__}", arrays),
+            "callbacks": [
+                _pack(callback.state(), f"the state of callback {index}, {type(callback).__name__}", arrays)
+                for index, callback in enumerate(self.callbacks)
+            ],
+        }, arrays
+
+    def _go_on(self, saved: "Saved", name: str) -> tuple[int, int]:
+        run, model, place = self.run, self.run.model, saved.place
+        wrong = self._mismatches(saved)
+        if wrong:
+            raise ValueError(
+                f"{name}: the run in this checkpoint can't go on like this, and nothing was changed: "
+                f"{'; '.join(wrong)}"
+            )
+        elsewhere = [
+            f"{key} {self.environment.get(key)} here, {value} there"
+            for key, value in saved.environment.items()
+            if self.environment.get(key) != value
+        ]
+        if elsewhere:
+            warnings.warn(
+                f"{name}: the run goes on, but not bit for bit as it would have: {'; '.join(elsewhere)}",
+                stacklevel=5,
+            )
+        for callback, state in zip(self.callbacks, saved.callbacks, strict=True):
+            callback.set_state(state)
+        run.optimizer.set_state(saved.optimizer)
+        for key, (owner, attribute, value) in resume.adjustable(run).items():
+            if key in saved.changed and resume.plain(value) != saved.changed[key]:
+                setattr(owner, attribute, saved.changed[key])
+        for key, array in _weights(model).items():
+            array[...] = device_of(array).asarray(saved.weights[key])
+        model.step, model.epoch = place["model_step"], place["model_epoch"]
+        run.history.history = saved.history
+        run.meter.set(place["loss_sum"], place["correct"], place["examples"])
+        run._seconds = place["seconds"]
+        run.batch = (place["batches"] or run.steps_per_epoch) - 1
+        run.stop_training, run.resumed = place["stopped"], True
+        # What the run began with, when a callback may since have changed what this one was given.
+        self.settings = saved.settings
+        return place["epochs"], place["batches"]
+
+    def _mismatches(self, saved: "Saved") -> list[str]:
+        """Everything that keeps this run from going on there; nothing is changed."""
+        run, place, wrong = self.run, saved.place, []
+        for name, theirs in (dict.fromkeys(self.settings, "nothing") | saved.settings).items():
+            mine = self.settings.get(name, "nothing")
+            # Who gives the same model and optimizer again gives what a callback has made of them.
+            if mine not in (theirs, saved.changed.get(name, theirs)):
+                hint = f"; make the model with seed={theirs}" if name == "seed" else ""
+                wrong.append(f"{name}: {theirs!r} in the checkpoint, {mine!r} here{hint}")
+        adjustable = resume.adjustable(run)
+        wrong += [
+            f"{name}: a callback has made it {value!r}, which can't be put back"
+            for name, value in saved.changed.items()
+            if name not in adjustable or not adjustable[name].can_become(value)
+        ]
+        if (place["epochs"], place["batches"]) > (run.epochs, 0):
+            begun = place["epochs"] + (place["batches"] > 0)
+            wrong.append(f"epochs: {begun} have begun in the checkpoint, {run.epochs} are wanted in all here")
+        if place["batches"] >= run.steps_per_epoch:
+            wrong.append(
+                f"{place['batches']} batches of an epoch are done, which has {run.steps_per_epoch} here"
+            )
+        if place["epochs"] and tuple(saved.history) != run.metric_names:
+            wrong.append(f"the history has {', '.join(saved.history)}, here {', '.join(run.metric_names)}")
+        learning_rate = run.optimizer.learning_rate
+        wrong += [
+            f"learning rate at step {step}: {theirs} in the checkpoint, {mine} here"
+            for step, theirs in saved.rates
+            if (mine := resume.rate_at(learning_rate, int(step))) != theirs
+        ][:1]
+        weights = _weights(run.model)
+        wrong += [
+            f"{name}: {_kind(saved.weights.get(name))} in the checkpoint, {_kind(weights.get(name))} here"
+            for name in weights | saved.weights
+            if _kind(saved.weights.get(name)) != _kind(weights.get(name))
+        ]
+        if wrong:
+            return wrong
+        # Each state is tried on a copy first.
+        for index, (callback, state) in enumerate(zip(self.callbacks, saved.callbacks, strict=True)):
+            try:
+                _trial(callback).set_state(copy.deepcopy(state))
+            except Exception as error:
+                wrong.append(f"callback {index}, {type(callback).__name__}, refuses its state: {error!r}")
+        try:
+            trial = copy.copy(run.optimizer)
+            trial.set_state(copy.deepcopy(saved.optimizer))
+            trial.prepare(run.model.params)
+            for name, (owner, attribute, _) in adjustable.items():
+                if owner is run.optimizer and name in saved.changed:
+                    setattr(trial, attribute, saved.changed[name])
+        except Exception as error:
+            wrong.append(f"{type(run.optimizer).__name__} refuses its state: {error!r}")
+        return wrong
+
+
+def _trial(callback: Callback) -> Callback:
+    """A copy to try a state on, whose attributes are its own wherever they can be copied."""
+    try:
+        return copy.deepcopy(callback)
+    except Exception:  # it holds a file or a lock, say
+        return copy.copy(callback)
+
+
+class Saved(NamedTuple):
+    """A checkpoint, taken apart."""
+
+    place: dict[str, Any]  # how far the run was
+    settings: dict[str, Any]  # what it began with
+    changed: dict[str, Any]  # what callbacks have made of those
+    rates: list[list[float]]  # of a schedule, which by itself can't be written
+    environment: dict[str, Any]
+    optimizer: dict[str, Any]
+    callbacks: list[dict[str, Any]]
+    weights: dict[str, Array]
+    history: dict[str, list[float]]
+
+
+_PLACE: dict[str, type[int] | type[float]] = {
+    "epochs": int,
+    "batches": int,
+    "stopped": bool,
+    "loss_sum": float,
+    "correct": int,
+    "examples": int,
+    "seconds": float,
+    "model_step": int,
+    "model_epoch": int,
+    "optimizer_step": int,
+}
+
+
+def read(path: PathLike) -> Saved:
+    """What a file holds that `Checkpoint.write` wrote.
+
+    Raises: FileNotFoundError: if there is none; ModelFileError: if it is damaged or no checkpoint.
+    """
+    try:
+        description, arrays = storage.load(path, kind="checkpoint")
+    except FileNotFoundError:
+        mend = "there is no such checkpoint; leave resume out to begin anew"
+        raise FileNotFoundError(errno.ENOENT, mend, os.fspath(path)) from None
+    try:
+        place = _unpack(description["place"], arrays)
+        for name, kind in _PLACE.items():
+            if type(place[name]) is not kind or (kind is int and not 0 <= place[name] < 2**63):
+                raise ValueError(f"{name}: {place[name]!r}")
+        saved = Saved(
+            place=place,
+            settings=dict(description["settings"]),
+            changed=dict(description["changed"]),
+            rates=[[int(step), float(rate)] for step, rate in description["rates"]],
+            environment=dict(description["environment"]),
+            optimizer=dict(_unpack(description["optimizer"], arrays)),
+            callbacks=[dict(_unpack(state, arrays)) for state in description["callbacks"]],
+            weights={
+                name.removeprefix("model."): array
+                for name, array in arrays.items()
+                if name.startswith("model.")
+            },
+            history={
+                name: arrays[f"history.{name}"].astype(np.float64).tolist()
+                for name in COLUMNS
+                if f"history.{name}" in arrays
+            },
+        )
+        if saved.optimizer.get("step_count", place["optimizer_step"]) != place["optimizer_step"]:
+            raise ValueError(f"the optimizer's step_count: {saved.optimizer['step_count']!r}")
+        if any(resume.plain(value) != value for value in saved.changed.values()):
+            raise ValueError(f"changed: {saved.changed}")
+        if any(arrays[f"history.{name}"].shape != (place["epochs"],) for name in saved.history):
+            raise ValueError(f"its history does not have {place['epochs']} epochs")
+        if len(saved.callbacks) != len(saved.settings["callbacks"]):
+            raise ValueError(f"{saved.settings['callbacks']} have {len(saved.callbacks)} states")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelFileError(
+            f"{os.fspath(path)}: the checkpoint can't be used: {type(error).__name__}: {error}"
+        ) from error
+    return saved
+
+
+def _weights(model: Model) -> dict[str, Array]:
+    return model.named_params() | model.named_state()
+
+
+def _kind(array: Array | None) -> str:
+    return "nothing" if array is None else f"{array.dtype} {array.shape}"
+
+
+def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+    """A value as JSON holds it; the arrays in it are added to ``arrays``."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
+        key = f"{len(arrays)} {name}"
+        arrays[key] = value.astype(value.dtype.newbyteorder("="), copy=False)
+        return {"array": key}
+    if isinstance(value, (list, tuple)):
+        return [_pack(item, name, arrays) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {"items": {key: _pack(item, f"{name}, {key}", arrays) for key, item in value.items()}}
+    raise TypeError(
+        f"{name}: expected None, numbers, strings, arrays of numbers, or lists and mappings (by strings) of them, "
+        f"got {value!r}"
+    )
+
+
+def _unpack(value: Any, arrays: Mapping[str, Array]) -> Any:
+    """What `_pack` was given; arrays are copies, and tuples come back as lists."""
+    if isinstance(value, list):
+        return [_unpack(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "float":
+        return float(content)
+    if kind == "array":
+        return np.array(arrays[content])
+    return {key: _unpack(item, arrays) for key, item in content.items()}

@@ -1,0 +1,356 @@
+"""Training steps on the GPU, where the data set lies, and where a step is one CUDA graph, run again and again.
+
+Nothing of a step is read back, so that the processor is always ahead of the GPU. What differs from step to step is
+four numbers, which are sent there before it. The loss is read every hundred steps.
+"""
+
+import math
+import operator
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from tinynet.engines.devices import to_host
+from tinynet.engines.gpu.device import Gpu
+from tinynet.engines.operation import operation
+from tinynet.metrics import record
+from tinynet.optimizers import Optimizer
+from tinynet.protocols import Model
+from tinynet.support import random
+from tinynet.support.errors import REMEDY, NonFiniteError
+from tinynet.support.types import Array
+from tinynet.training.batches import ArrayBatches, Batches, augmented, take_rows
+from tinynet.training.callbacks import Callback, ProgressBar
+from tinynet.training.run import Meter, Run
+
+LOOK_EVERY = 100
+"""Steps from one look at the loss to the next."""
+
+_PLAIN = (bool, int, float, str, np.generic, type(None))
+Attributes = dict[tuple[int, str], Any]
+
+
+class DeviceSteps:
+    """The steps of a run whose model is on the GPU.
+
+    The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
+    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. So does a run
+    with a layer, a loss or an optimizer that is not the library's, unless it says that it is ``capturable``: a graph
+    repeats what their arrays went through, and nothing else that their code does.
+
+    Raises: DeviceMemoryError: if the data set does not fit.
+    """
+
+    def __init__(self, run: Run, batches: Batches, callbacks: list[Callback]) -> None:
+        self.run, self.batches = run, batches
+        self.device = cast(Gpu, run.model.device)
+        # Callbacks of this kind may change anything between two steps.
+        self._watched = any(
+            type(callback).on_batch_end is not Callback.on_batch_end and not isinstance(callback, ProgressBar)
+            for callback in callbacks
+        )
+        dtype = run.model.dtype
+        # What differs from step to step: where its batch begins, what dropout counts by, the optimizer's two numbers.
+        self._ints, self._floats = self.device.zeros(2, np.int64), self.device.zeros(2, dtype)
+        self._start, self._dropout_step = self._ints[0], self._ints[1]
+        self._step_size, self._kept = self._floats[0], self._floats[1]
+        self._batch = 0
+
+        self.meter = run.meter = DeviceMeter(self.device)
+        self._good: Snapshot | None = None
+        self._replay: Callable[[], None] | None = None
+        self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
+        self._captured_arrays: list[Array] = []  # what the graph reads and writes outside of its own memory
+        self._settings_may_differ = True
+        self._warm = self._refused = False
+        self._take_parts()
+        self._x: Array | None = None
+        self._y: Array | None = None
+        self._data: tuple[Array, Array] | None = None
+        self._order: Array | None = None
+        self._batch_size = 0
+        if isinstance(batches, ArrayBatches):
+            self._batch_size = min(batches.batch_size, len(batches.x))
+            size = batches.x.nbytes + batches.y.nbytes
+            advice = f"the data set takes {size / 1e6:,.0f} MB there: give an iterable of batches instead"
+            with self.device.memory_errors(self.close, lambda: advice):
+                self._data = self.device.asarray(batches.x), self.device.asarray(batches.y)
+
+    def epoch(self, first: int) -> Iterator[int]:
+        """Train on the batches of an epoch from the first; yields each batch's number when its step is on its way.
+
+        Raises: NonFiniteError: naming the batches among which the loss became NaN or infinite; the model is then as it
+            was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
+        """
+        run = self.run
+        self._settings_may_differ = True  # a callback may have changed them between the epochs
+        if (run.loss, run.optimizer) != (self._loss, self._optimizer):
+            self._take_parts()
+        with self.device.memory_errors(self._give_up, self._advice):
+            self._look_from(first)
+            for batch, size in self._batches(first):
+                run.learning_rate = self._optimizer.current_learning_rate()
+                self._send(batch)
+                run.model.begin_step(step=self._dropout_step)
+                self._step(size)
+                run.meter.examples += size
+                yield batch
+                if batch + 1 - self._looked >= LOOK_EVERY:
+                    self._look(batch + 1)
+
+    def _take_parts(self) -> None:
+        """Begin with the run's loss and optimizer, which a callback may have put in place of others."""
+        run = self.run
+        self._loss, self._optimizer = run.loss, run.optimizer
+        self._replay, self._warm, self._good = None, False, None
+        # Its formula may ask for the step count, or its step may not be the library's at all.
+        self._own_step = not _is_capturable(run.optimizer) or type(run.optimizer).step is not Optimizer.step
+        self._refused |= self._own_step or not all(map(_is_capturable, self._parts()))
+
+    def _parts(self) -> list[Any]:
+        """What a step is made of."""
+        return [self._loss, self._optimizer, *(layer for _, layer in self.run.model.walk())]
+
+    def settle(self) -> None:
+        """Look at the loss and the parameters now; raises NonFiniteError."""
+        with self.device.memory_errors(self._give_up, self._advice):
+            self._look(self.run.batch + 1)
+
+    def close(self) -> None:
+        """Give up what the steps hold on the GPU; the model stays as it is."""
+        self.device.synchronize()  # a graph that still runs needs its memory
+        self._replay = self._x = self._y = self._data = self._order = self._good = None
+        self._captured_arrays = []
+        self._warm = False
+        self.run.model.forget()
+
+    def _give_up(self) -> None:
+        if self._good is not None:
+            self._good.put_back()
+        self.close()
+
+    def _advice(self) -> str:
+        size = self._batch_size
+        return f"try batch_size={size // 2}" if size > 1 else "the model is too large for it"
+
+    # -- a step -------------------------------------------------------------------------------------
+
+    def _batches(self, first: int) -> Iterator[tuple[int, int]]:
+        """Number and size of each batch, which is then in ``_x`` and ``_y`` or will be taken from the data set."""
+        model, batches = self.run.model, self.batches
+        if not isinstance(batches, ArrayBatches):
+            for batch, (x, y) in enumerate(batches.epoch(model.epoch, first), first):
+                self._reserve(x, y)
+                assert self._x is not None
+                assert self._y is not None
+                np.copyto(self._x[: len(x)], self.device.asarray(x), casting="unsafe")
+                np.copyto(self._y[: len(y)], self.device.asarray(y))
+                yield batch, len(x)
+            return
+        order = batches.order(model.epoch)
+        if order is not None:  # into the same memory, which the graph reads
+            if self._order is None:
+                self._order = self.device.empty(order.shape, np.int64)
+            np.copyto(self._order, self.device.asarray(order.astype(np.int64, copy=False)))
+        self._reserve(batches.x[: self._batch_size], batches.y[: self._batch_size])
+        for batch in range(first, batches.steps):
+            start = batch * batches.batch_size
+            yield batch, min(batches.batch_size, len(batches.x) - start)
+
+    def _reserve(self, x: Array, y: Array) -> None:
+        """Memory for batches of this size and smaller ones."""
+        if self._x is None or self._y is None or len(self._x) < len(x):
+            self._x = self.device.empty(x.shape, self.run.model.dtype)
+            self._y = self.device.empty(y.shape, self.run.model.dtype if y.dtype.kind == "f" else y.dtype)
+            self._replay, self._warm, self._batch_size = None, False, len(x)
+
+    def _send(self, batch: int) -> None:
+        self._batch, size = batch, getattr(self.batches, "batch_size", 0)
+        # An optimizer's own step counts and takes its numbers by itself.
+        step_size, kept = (0.0, 1.0) if self._own_step else self._optimizer.next_step()
+        set_numbers(self._floats, self._ints, batch * size, self.run.model.step, step_size, kept)
+
+    def _step(self, size: int) -> None:
+        """Make the step with the numbers that were sent: by the graph, or as it is captured, or kernel by kernel."""
+        if self._data is not None and self.batches.augment is not None:
+            self._take_augmented(size)
+        assert self._x is not None
+        if size != len(self._x) or self._refused:
+            self._compute(size)
+            return
+        if self._watched or self._settings_may_differ:
+            self._forget_graph_of_another_step()
+        if not self._warm:
+            self._compute(size)
+            self._warm = True
+            return
+        if self._replay is None:
+            self._capture(size)
+        if self._replay is None:
+            self._compute(size)
+        else:
+            self._replay()
+
+    def _capture(self, size: int) -> None:
+        """Capture the step's kernels, or say why that can't be."""
+        refused = ""
+        try:
+            self._replay = self.device.capture(lambda: self._compute(size))
+        except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
+            refused = str(error) or type(error).__name__
+        # Out here, as the error and its traceback hold on to the memory that it had taken.
+        if self._replay is None:
+            self._refused = True
+            warnings.warn(
+                f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {refused}",
+                stacklevel=2,
+            )
+            return
+        self._captured_with, self._captured_arrays = _plain_attributes(self._parts()), self._arrays()
+
+    def _compute(self, size: int) -> None:
+        """One step, as kernels: batch, gradients, measures, update."""
+        model, loss, optimizer = self.run.model, self._loss, self._optimizer
+        assert self._x is not None
+        assert self._y is not None
+        x, y = self._x[:size], self._y[:size]
+        if self._data is not None:
+            data_x, data_y = self._data
+            if self.batches.augment is None:
+                take_rows(data_x, self._order, self._start, x)
+            take_rows(data_y, self._order, self._start, y)
+        value = model.gradients(x, y, loss)
+        assert model.outputs is not None
+        record(self.meter.array, value, model.outputs, y if loss.is_classification else None)
+        vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())
+        if self._own_step:
+            optimizer.step(*vectors, *parts)
+        else:
+            optimizer.apply(*vectors, self._step_size, self._kept, *parts)
+
+    def _take_augmented(self, size: int) -> None:
+        """The batch, changed by what the host draws for it."""
+        assert self._data is not None
+        assert self.batches.augment is not None
+        assert self._x is not None
+        run, data = self.run, self._data[0]
+        batch = self.device.empty((size, *data.shape[1:]), data.dtype)
+        take_rows(data, self._order, self._start, batch)
+        generator = random.generator(run.model.seed, random.AUGMENT, run.model.epoch, self._batch)
+        np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
+
+    def _forget_graph_of_another_step(self) -> None:
+        """Capture anew if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
+        self._settings_may_differ = False
+        self._optimizer.prepare(self.run.model.params)  # whose slots may be those of a state
+        if self._replay is None:
+            return
+        now, then = self._arrays(), self._captured_arrays
+        same = len(now) == len(then) and all(map(operator.is_, now, then))
+        if not same or _plain_attributes(self._parts()) != self._captured_with:
+            self._replay, self._captured_arrays, self._warm = None, [], False
+
+    def _arrays(self) -> list[Array]:
+        """The memory of model and optimizer; a graph is good as long as it is the same, and is not given up."""
+        model, optimizer = self.run.model, self._optimizer
+        buffers = [array for _, layer in model.walk() for array in layer._buffers.values()]
+        own = [model.params, model.grads, *model.named_state().values(), *buffers, *optimizer.slots.values()]
+        work = optimizer._scratch, optimizer._gradient
+        return [*own, *(array for array in work if array is not None)]
+
+    # -- looking at the loss ------------------------------------------------------------------------
+
+    def _look_from(self, batch: int) -> None:
+        """Remember the model as it is before a batch."""
+        self._looked = batch
+        good = self._good or Snapshot(self.run.model, self._optimizer)
+        good.take()
+        self._good = good
+
+    def _look(self, batch: int) -> None:
+        """Raises NonFiniteError if the steps before this batch have spoilt the loss or a parameter."""
+        run = self.run
+        if not math.isfinite(run.meter.read()[0]):
+            what = "the loss"
+        elif not bool(np.isfinite(run.model.params).all()):
+            what = "a parameter"
+        else:
+            self._look_from(batch)
+            return
+        assert self._good is not None
+        self._good.put_back()
+        raise NonFiniteError(
+            f"epoch {run.epoch + 1}, among batches {self._looked + 1} to {batch}: {what} became NaN or infinite. "
+            f"The model is as it was before batch {self._looked + 1}. {REMEDY}"
+        )
+
+
+def _is_capturable(part: Any) -> bool:
+    return type(part).__module__.startswith("tinynet.") or bool(getattr(part, "capturable", False))
+
+
+@operation
+def set_numbers(floats: Array, ints: Array, start: int, step: int, step_size: float, kept: float) -> None:
+    """ints = (start, step)     floats = (step_size, kept)
+
+    As arguments of a kernel they are copied when it is launched; an array on the host would have to stay as it is until
+    the GPU has come to read it.
+    """
+    ints[0], ints[1] = start, step
+    floats[0], floats[1] = step_size, kept
+
+
+class Snapshot:
+    """Parameters, state and slots, and how many steps were made."""
+
+    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.copies = [array.copy() for array in self._arrays()]
+        self.counts = model.step, optimizer.step_count
+
+    def _arrays(self) -> list[Array]:
+        self.optimizer.prepare(self.model.params)  # a callback may have given it a state's slots
+        return [self.model.params, *self.model.named_state().values(), *self.optimizer.slots.values()]
+
+    def take(self) -> None:
+        """Remember them as they are."""
+        for copy, array in zip(self.copies, self._arrays(), strict=True):
+            np.copyto(copy, array)
+        self.counts = self.model.step, self.optimizer.step_count
+
+    def put_back(self) -> None:
+        """Make them what they were."""
+        for copy, array in zip(self.copies, self._arrays(), strict=True):
+            np.copyto(array, copy)
+        self.model.step, self.optimizer.step_count = self.counts
+
+
+def _plain_attributes(parts: list[Any]) -> Attributes:
+    """The numbers and words that loss, optimizer and layers hold: what Python decides by, and no array."""
+    return {
+        (index, name): value
+        for index, part in enumerate(parts)
+        for name, value in ({"trainable": getattr(part, "trainable", None)} | vars(part)).items()
+        if name != "step_count" and name[0] != "_"
+        if isinstance(value, _PLAIN)
+        or (isinstance(value, tuple) and all(isinstance(item, _PLAIN) for item in value))
+    }
+
+
+class DeviceMeter(Meter):
+    """A meter on the GPU, whose numbers wait there until somebody asks for them; the examples are counted here."""
+
+    def __init__(self, device: Gpu) -> None:
+        self.array = device.zeros(4, np.float64)  # what `record` writes
+        super().__init__()
+
+    def set(self, loss_sum: float, correct: int, examples: int) -> None:
+        for i, value in enumerate((loss_sum, correct, examples, math.nan)):
+            self.array[i] = value
+        self.examples = examples
+
+    def read(self) -> tuple[float, int, float]:
+        loss_sum, correct, _, batch_loss = to_host(self.array).tolist()
+        return loss_sum, int(correct), batch_loss

@@ -1,0 +1,107 @@
+"""What users hand in, checked and made ready before anything is changed."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinynet.engines.devices import CPU, Device, check_device, contiguous, device_of, to_host
+from tinynet.losses import Loss
+from tinynet.protocols import Model
+from tinynet.support.checks import batch_shape
+from tinynet.support.types import Array, Shape
+
+_BLOCK = 1 << 20  # elements looked at together
+
+
+def check_inputs(
+    x: Any, input_shape: Shape, dtype: np.dtype[Any], name: str = "x", device: Device = CPU
+) -> Array:
+    """Examples as a C-contiguous array in the machine's byte order; the caller's array when it is that already.
+
+    Integers stay as they are (a batch at a time is cast when it is used); floats get the model's dtype.
+
+    Args: x: (n, *input_shape), numbers, NumPy's or on the model's device; name: what to call it in errors.
+    Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values; TypeError: for an
+        array on the GPU if the model is not.
+    """
+    if device_of(x) is not CPU:
+        check_device(x, device, name)
+    x = as_array(x, name)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: expected real numbers, got dtype {x.dtype}; make one array of them, "
+            "as np.stack(images) does for a list of images of one size"
+        )
+    if x.shape[1:] != input_shape or x.ndim == 0:
+        raise ValueError(
+            f"{name}: expected shape {batch_shape(input_shape)}, got {x.shape}{_shape_hint(x.shape, input_shape)}"
+        )
+    if not len(x):
+        raise ValueError(f"{name}: expected at least one example, got an empty array of shape {x.shape}")
+    if x.dtype.kind != "f":
+        dtype = x.dtype.newbyteorder("=")
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is found below
+        ready: Array = contiguous(x, dtype)
+    if ready.dtype.kind == "f":
+        _check_finite(ready, name)
+    return ready
+
+
+def _shape_hint(shape: Shape, input_shape: Shape) -> str:
+    if shape == input_shape:
+        return "; for a single example give x[None]"
+    if shape and math.prod(shape[1:]) == math.prod(input_shape):
+        return f"; x.reshape({', '.join(map(str, (-1, *input_shape)))}) would fit"
+    return ""
+
+
+def as_array(value: Any, name: str) -> Array:
+    """The value as an array; raises ValueError if its parts differ in shape."""
+    try:
+        return np.asarray(value) if device_of(value) is CPU else value
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected an array of numbers, got parts that don't make one: {error}"
+        ) from None
+
+
+def _check_finite(x: Array, name: str) -> None:
+    rows = max(1, _BLOCK // math.prod(x.shape[1:]))
+    for start in range(0, len(x), rows):
+        finite = np.isfinite(x[start : start + rows])
+        if not finite.all():
+            first = np.argwhere(~to_host(finite))[0]
+            index = (start + int(first[0]), *map(int, first[1:]))
+            raise ValueError(
+                f"{name}: expected finite {x.dtype} numbers, got {to_host(x[index])} at index {index}; "
+                "leave such examples out or repair them"
+            )
+
+
+def check_pair(x: Array, y: Array, x_name: str = "x", y_name: str = "y") -> None:
+    """Raises ValueError unless there is one target per example."""
+    if len(x) != len(y):
+        raise ValueError(f"expected one target per example; {x_name} has {len(x)}, {y_name} has {len(y)}")
+
+
+def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tuple[Array, Array]:
+    """Inputs and targets ready to use; raises ValueError. ``suffix`` goes behind their names in errors."""
+    x = check_inputs(x, model.input_shape, model.dtype, f"x{suffix}", model.device)
+    y = as_array(y, f"y{suffix}")
+    check_pair(x, y if y.ndim else y[None], f"x{suffix}", f"y{suffix}")
+    try:
+        targets = loss.check_targets(y, model.output_shape)
+        return x, np.ascontiguousarray(targets, model.dtype if targets.dtype.kind == "f" else None)
+    except ValueError as error:
+        raise ValueError(f"y{suffix}: {error}") from None
+
+
+def looks_like_bytes(x: Array) -> bool:
+    """Whether the values are pixels from 0 to 255, say, and not from 0 to 1."""
+    return x.dtype.kind in "iu" and int(x.max()) > 1
+
+
+def looks_like_unit_range(x: Array) -> bool:
+    """Whether the values are floats from 0 to 1, and not all 0."""
+    return x.dtype.kind == "f" and float(x.min()) >= 0 and 0 < float(x.max()) <= 1

@@ -1,0 +1,183 @@
+"""What the result of a training run depends on, as plain data: a run that goes on is compared with one that began."""
+
+import hashlib
+import inspect
+import math
+import platform
+import re
+from collections.abc import Sequence
+from types import NoneType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.engines import cpu
+from tinynet.engines.devices import to_host
+from tinynet.layers import Layer
+from tinynet.support.types import Array
+from tinynet.training.batches import ArrayBatches, Batches
+from tinynet.training.callbacks import Callback
+from tinynet.training.run import Run
+from tinynet.version import __version__
+
+_LIBRARY = ("tinynet.training.callbacks", "tinynet.pruning")
+_PLAIN = (bool, int, float, str, type(None))
+
+# The digest of the data looks at so many examples and bytes at most: it tells data sets apart, and costs nothing.
+_EXAMPLES, _BYTES = 1_000, 1 << 24
+
+
+class Setting(NamedTuple):
+    """A setting that a callback may change while training, and whose it is."""
+
+    owner: Any
+    attribute: str
+    value: Any
+
+    def can_become(self, other: Any) -> bool:
+        """Whether the attribute can be set to what a checkpoint says of it."""
+        if plain(self.value) == other:
+            return True
+        sorts = {_sort(self.value), _sort(other)}
+        if len(sorts - {"nothing"}) > 1 or None in sorts or not hasattr(self.owner, self.attribute):
+            return False
+        if isinstance(self.owner, Layer) and "whole number" in sorts:
+            return False  # units, filters: no run changes a shape
+        return _accepts(self.owner, self.attribute, other)
+
+
+def _sort(value: Any) -> str | None:
+    """What can take the place of what, beside nothing; None for what can't be replaced at all."""
+    sorts = {NoneType: "nothing", bool: "truth", int: "whole number", float: "number", str: "word"}
+    return sorts.get(type(value))
+
+
+def _accepts(owner: Any, attribute: str, value: Any) -> bool:
+    """Whether the constructor of the owner's class takes the value, beside the arguments that it has."""
+    names = [name for name in inspect.signature(type(owner).__init__).parameters if name != "self"]
+    if attribute not in names:
+        return True
+    arguments = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+    try:
+        type(owner)(**(arguments | {attribute: value}))
+    except Exception:
+        return False
+    return True
+
+
+def adjustable(run: Run) -> dict[str, Setting]:
+    """The arguments of the layers and of the optimizer, by name, as they are now."""
+    found = {}
+    for path, layer in run.model.walk():
+        try:
+            arguments = {} if layer.children else layer.config()
+        except ValueError:  # a layer that no model file can hold; here its type has to do
+            arguments = {}
+        for name, value in {"trainable": layer.trainable, **arguments}.items():
+            found[f"layer {path} {name}"] = Setting(layer, name, value)
+    optimizer = run.optimizer
+    public = [name for name in vars(optimizer) if name[0] != "_" and name not in ("step_count", "slots")]
+    for name in ("learning_rate", *public):
+        found[f"optimizer {name}"] = Setting(optimizer, name, getattr(optimizer, name))
+    return found
+
+
+def settings(
+    run: Run, callbacks: Sequence[Callback], batches: Batches, validation: tuple[Any, Any] | None
+) -> dict[str, Any]:
+    """What has to be the same in the run that goes on, by name, as JSON holds it."""
+    model = run.model
+    found = {
+        "input_shape": model.input_shape,
+        "dtype": str(model.dtype),
+        "seed": model.seed,
+        "layers": [f"{path} {type(layer).__name__}" for path, layer in model.walk()],
+        "optimizer": type(run.optimizer).__name__,
+        "loss": run.loss,
+        "callbacks": [type(callback).__name__ for callback in callbacks],
+        **_arguments(callbacks),
+        "steps_per_epoch": run.steps_per_epoch,
+        "augment": batches.augment,
+        **{name: setting.value for name, setting in adjustable(run).items()},
+    }
+    if isinstance(batches, ArrayBatches):
+        found |= {"batch_size": batches.batch_size, "shuffle": batches.shuffle}
+        found["data"] = _describe_data(batches.x, batches.y)
+    else:
+        found["data"] = "batches"
+    if validation is not None:
+        x, y = validation
+        found["validation_data"] = "batches" if y is None else _describe_data(x, y)
+    return {name: plain(value) for name, value in found.items()}
+
+
+def _arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """What the library's callbacks were made with, but for the files they write."""
+    own = [
+        (index, callback)
+        for index, callback in enumerate(callbacks)
+        if any(kind.__module__ in _LIBRARY and kind is not Callback for kind in type(callback).__mro__)
+    ]
+    return {
+        f"callback {index} {name}": vars(callback)[name]
+        for index, callback in own
+        for name in inspect.signature(type(callback).__init__).parameters
+        if name in vars(callback) and isinstance(vars(callback)[name], _PLAIN) and name != "path"
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it and as another process says it too: without addresses in memory."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, _PLAIN) and not (isinstance(value, float) and not math.isfinite(value)):
+        return value
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _describe_data(x: Array, y: Array) -> str:
+    """How many examples of what, and a digest of some of them, spread over all."""
+    count = max(1, min(_EXAMPLES, _BYTES * len(x) // x.nbytes))
+    sha256 = hashlib.sha256()
+    for array in (x, y):
+        every = 1 if array is y and y.nbytes <= _BYTES else -(-len(x) // count)
+        for part in (array[::every], array[-1:]):
+            sha256.update(np.ascontiguousarray(to_host(part)).data)
+    return f"{len(x)} examples {x.shape[1:]} {x.dtype}, SHA-256 {sha256.hexdigest()[:16]}"
+
+
+def rates(learning_rate: Any, steps: int) -> list[list[float]]:
+    """[step, learning rate] of a schedule at some of a run's steps: 0, 1, 3, 7, ... and the last."""
+    if not callable(learning_rate) or steps == 0:
+        return []
+    asked = sorted({*(2**power - 1 for power in range(steps.bit_length())), steps - 1})
+    found = []
+    for step in asked:
+        try:
+            found.append([step, float(learning_rate(step))])
+        except Exception:  # a table that is shorter than the run, which may be meant to stop before
+            break
+    return found
+
+
+def rate_at(learning_rate: Any, step: int) -> float | str:
+    """What it is at a step, or why there is none."""
+    try:
+        return float(learning_rate(step) if callable(learning_rate) else learning_rate)
+    except Exception as error:
+        return repr(error)
+
+
+def environment(workers: int, device: str) -> dict[str, Any]:
+    """What rounding depends on."""
+    libraries = cpu.blas_info()
+    own = [library for library in libraries if "numpy" in library["filepath"]] or libraries
+    return {
+        "tinynet": __version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "BLAS": ", ".join(f"{one['internal_api']} {one['version']} {one.get('architecture')}" for one in own),
+        "BLAS threads": max((one["num_threads"] for one in own), default=0),
+        "workers": workers,
+        "device": device,
+    }

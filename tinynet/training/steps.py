@@ -1,0 +1,66 @@
+"""Training steps, one after the other, on the CPU: gradients, a check that the loss is finite, an update."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinynet.support.errors import REMEDY, NonFiniteError
+from tinynet.support.types import Array
+from tinynet.training.batches import Batches
+from tinynet.training.run import Run
+from tinynet.training.team import Team
+
+
+class HostSteps:
+    """The steps of a run whose model is on the CPU, its batches divided among a team's threads."""
+
+    def __init__(self, run: Run, batches: Batches, team: Team) -> None:
+        self.run, self.batches, self.team = run, batches, team
+        self._x: Array | None = None  # the last batch
+
+    def epoch(self, first: int) -> Iterator[int]:
+        """Train on the batches of an epoch from the first; yields each batch's number when its step is made.
+
+        Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update.
+        """
+        run, model, optimizer, loss = self.run, self.run.model, self.run.optimizer, self.run.loss
+        good_state = {name: array.copy() for name, array in model.named_state().items()}
+        for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
+            self._x = x
+            value = self.team.loss_and_gradients(x, y, loss)
+            if not math.isfinite(value):
+                culprit = model.first_non_finite(x)
+                _restore_state(model.named_state(), good_state)
+                raise NonFiniteError(
+                    f"epoch {run.epoch + 1}, batch {batch + 1}: the loss is {value}; the first bad array is {culprit}. "
+                    f"No update was made with this batch. {REMEDY}"
+                )
+            run.learning_rate = optimizer.current_learning_rate()
+            optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
+            correct = 0
+            if loss.is_classification:
+                assert model.outputs is not None
+                correct = int(np.count_nonzero(model.outputs.argmax(axis=1) == y))
+            run.meter.add(value, correct, len(x))
+            yield batch
+
+    def settle(self) -> None:
+        """Raises NonFiniteError if the last update has spoilt a parameter."""
+        run = self.run
+        if not np.isfinite(run.model.params).all():
+            assert self._x is not None
+            raise NonFiniteError(
+                f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
+                f"bad array is {run.model.first_non_finite(self._x)}. {REMEDY}"
+            )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _restore_state(state: dict[str, Array], good: dict[str, Array]) -> None:
+    """Take back running statistics that the bad batch has spoilt."""
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            array[...] = good[name]
