@@ -121,7 +121,7 @@ CHECKS = {
     "AdamW": optimizer(tn.AdamW, weight_decay=0.1, **ADAM),
 }
 
-DENSE, CONV, COLUMNS, PATCHES = "layers.dense", "layers.conv", "layers.windows.columns", "layers.patches"
+DENSE, CONV, COLUMNS, PATCHES = "layers.dense", "layers.conv", "layers.windows.columns", "layers.windows.patches"
 FOURIER, DEPTHWISE, POOLING = "layers.windows.fourier", "layers.depthwise", "layers.pooling"
 BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "layers.flatten"
 
@@ -254,8 +254,8 @@ MUTANTS = [
     (
         "LeakyReLU",
         ACTIVATIONS,
-        "np.multiply(dy, self.cached(self._slope)",
-        "np.multiply(dy, 1 / self.cached(self._slope)",
+        "np.multiply(dy, self._slope",
+        "np.multiply(dy, 1 / self._slope",
     ),
     ("Sigmoid", ACTIVATIONS, "dx = np.subtract(1, y, out", "dx = np.subtract(2, y, out"),
     ("Tanh", ACTIVATIONS, "np.subtract(1, dx, out=dx)", "np.subtract(1, y, out=dx)"),
@@ -284,17 +284,22 @@ MUTANTS = [
     (
         "Dropout",
         "layers.dropout",
-        "np.multiply(dy, self.cached(self._mask)",
-        "np.multiply(dy, self.cached(self._mask) != 0",
+        "np.multiply(dy, self._mask",
+        "np.multiply(dy, self._mask != 0",
     ),
     ("Rescale", "layers.rescale", "np.multiply(dy, self.scale", "np.divide(dy, self.scale"),
-    ("Residual", "layers.residual", "cut: Array | None = dy", "cut: Array | None = 0 * dy"),
+    (
+        "Residual",
+        "layers.residual",
+        "cut = backward_through(self._short_cut, dy,",
+        "cut = backward_through(self._short_cut, 0 * dy,",
+    ),
     ("Residual", "layers.residual", "np.add(cut, through,", "np.subtract(cut, through,"),
     (
         "Residual, projection",
         "layers.residual",
-        "backward_through((self.projection,), dy,",
-        "backward_through((self.projection,), -dy,",
+        "backward_through(self._short_cut, dy,",
+        "backward_through(self._short_cut, -dy,",
     ),
     (
         "Residual, projection",
@@ -330,11 +335,11 @@ MUTANTS = [
     (
         "NegativeLogLikelihood",
         "losses",
-        "np.zeros_like(_need(self._outputs))",
-        "np.ones_like(_need(self._outputs))",
+        "np.zeros_like(self._outputs)",
+        "np.ones_like(self._outputs)",
     ),
     ("MeanSquaredError", "losses", "* (2 / self._count)", "* (1 / self._count)"),
-    ("MeanSquaredError", "losses", "_need(self._difference) *", "abs(_need(self._difference)) *"),
+    ("MeanSquaredError", "losses", "self._difference * (2", "abs(self._difference) * (2"),
     (
         "SGD",
         "optimizers",

@@ -1,7 +1,8 @@
 """Losses: what training minimises, each with its gradient directly below.
 
-``forward(outputs, targets, total=None)`` divides by ``total``, the number of examples of the whole batch,
-so that the parts of a batch add up; None means that the outputs are the whole batch.
+``forward(outputs, targets, total=None)`` divides by ``total``, the number of examples in the whole batch, so that the
+parts of a batch add up. Without it the outputs are the whole batch, and the targets are checked first; training
+checks them once a run, not in each step.
 """
 
 import math
@@ -9,24 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import device_of, number, to_host
+from tinynet.engines.devices import device_of, to_host
 from tinynet.engines.operation import operation
+from tinynet.support.arguments import arguments_of, shown
 from tinynet.support.checks import batch_shape, check_number
 from tinynet.support.types import Array, Shape
 
 
 class Loss:
-    """A function of outputs and targets that gives one number, and its derivative."""
+    """A function of outputs and targets that gives one number, and its derivative.
+
+    A loss of your own needs ``forward(outputs, targets, total)`` and ``backward()``, and `check_targets` if its
+    targets are no class labels.
+    """
 
     is_classification = True
+    cache_names: tuple[str, ...] = ()  # what forward keeps for backward
 
-    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
-        """The mean loss of the batch."""
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        """The mean loss of the batch; on the GPU an array () there."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(outputs, targets, total)")
-
-    def measure(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
-        """As `forward`, for targets that are checked already; on the GPU the number stays there, in an array ()."""
-        return self.forward(outputs, targets, total)
 
     def backward(self) -> Array:
         """The gradient with respect to the outputs that `forward` saw; a new array of their shape."""
@@ -36,13 +39,31 @@ class Loss:
         """The targets as `forward` takes them, shapes without the batch axis; raises ValueError."""
         return check_labels(targets, output_shape)
 
+    def check_batch(self, outputs: Array, targets: Any) -> tuple[Array, int]:
+        """Checked targets, where the outputs are, and how many there are; raises ValueError."""
+        checked = self.check_targets(targets, outputs.shape[1:])
+        if len(outputs) != len(checked) or not len(outputs):
+            raise ValueError(
+                f"expected one target per example and at least one; got {len(outputs)} outputs "
+                f"and {len(checked)} targets"
+            )
+        if checked.dtype.kind == "f":
+            checked = checked.astype(outputs.dtype, copy=False)
+        return device_of(outputs).asarray(checked), len(outputs)
+
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {}
+        return arguments_of(self)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({arguments})"
+        return shown(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).cache_names:
+            raise RuntimeError(
+                "the loss's backward needs what its forward(outputs, targets) keeps; call that first"
+            )
+        raise AttributeError(f"{type(self).__name__!r} loss has no attribute {name!r}")
 
 
 def check_labels(labels: Any, output_shape: Shape) -> Array:
@@ -90,71 +111,16 @@ def _label_out_of_range(labels: Array, classes: int) -> ValueError:
     )
 
 
-def _check_batch(outputs: Array, targets: Array) -> None:
-    if len(outputs) != len(targets) or not len(outputs):
-        raise ValueError(
-            f"expected one target per example and at least one; got {len(outputs)} outputs "
-            f"and {len(targets)} targets"
-        )
-
-
 class _Classification(Loss):
-    """What the losses on class labels share: the labels' check, and label smoothing."""
+    """What the losses on class labels share: label smoothing."""
 
-    _labels: Array | None = None
-    _total: int = 0
+    label_smoothing: float
+    _labels: Array
+    _total: int
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         kind = type(self).__name__
         self.label_smoothing = check_number(f"{kind} label_smoothing", label_smoothing, 0, 1, open_high=True)
-
-    def config(self) -> dict[str, Any]:
-        return {"label_smoothing": self.label_smoothing}
-
-    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
-        labels = check_labels(targets, outputs.shape[1:])
-        _check_batch(outputs, labels)
-        return float(self.measure(outputs, device_of(outputs).asarray(labels), total))
-
-    def measure(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
-        self._labels, self._total = targets, len(outputs) if total is None else total
-        return number(np.add.reduce(self._losses(outputs, targets))) / self._total
-
-    def _losses(self, outputs: Array, labels: Array) -> Array:
-        """The loss of each example, (n,); keeps what `backward` needs beside the labels."""
-        raise NotImplementedError
-
-
-@operation
-def pick(scores: Array, labels: Array) -> Array:
-    """The score of each example's label, (n,)."""
-    picked: Array = scores[np.arange(len(labels)), labels]
-    return picked
-
-
-@operation
-def subtract_targets(gradient: Array, labels: Array, smoothing: float, total: int) -> None:
-    """gradient -= q / total, for q = (1 - s) onehot + s / classes."""
-    gradient[np.arange(len(labels)), labels] -= (1 - smoothing) / total
-    if smoothing:
-        gradient -= smoothing / (total * gradient.shape[1])
-
-
-def target_term(scores: Array, labels: Array, smoothing: float) -> Array:
-    """sum_k q_k score_k of each example, (n,)."""
-    picked = pick(scores, labels)
-    if not smoothing:
-        return picked
-    mean: Array = np.add.reduce(scores, axis=1) / scores.shape[1]
-    return (1 - smoothing) * picked + smoothing * mean
-
-
-def _need(value: Array | None) -> Array:
-    if value is None:
-        raise RuntimeError(
-            "the loss's backward needs what its forward(outputs, targets) keeps; call that first"
-        )
-    return value
 
 
 class SoftmaxCrossEntropy(_Classification):
@@ -172,15 +138,18 @@ class SoftmaxCrossEntropy(_Classification):
     Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite where the logits' differences are.
     """
 
-    _probabilities: Array | None = None
+    cache_names = ("_probabilities", "_labels", "_total")
+    _probabilities: Array
 
-    def _losses(self, outputs: Array, labels: Array) -> Array:
-        losses, self._probabilities = softmax_cross_entropy(outputs, labels, self.label_smoothing)
-        return losses
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        if total is None:
+            targets, total = self.check_batch(outputs, targets)
+        losses, self._probabilities = softmax_cross_entropy(outputs, targets, self.label_smoothing)
+        self._labels, self._total = targets, total
+        return mean(np.add.reduce(losses), total)
 
     def backward(self) -> Array:
-        p = _need(self._probabilities)
-        return cross_entropy_gradient(p, _need(self._labels), self.label_smoothing, self._total)
+        return cross_entropy_gradient(self._probabilities, self._labels, self.label_smoothing, self._total)
 
 
 @operation
@@ -217,18 +186,22 @@ class CrossEntropy(_Classification):
     Raises: ValueError: for targets that are no class labels.
     """
 
-    _probabilities: Array | None = None
+    cache_names = ("_probabilities", "_labels", "_total")
+    _probabilities: Array
 
-    def _losses(self, outputs: Array, labels: Array) -> Array:
-        self._probabilities = outputs
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        if total is None:
+            targets, total = self.check_batch(outputs, targets)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_p = np.log(outputs)
-        return 0.0 - target_term(log_p, labels, self.label_smoothing)  # not -0.0
+        self._probabilities, self._labels, self._total = outputs, targets, total
+        losses = 0.0 - target_term(log_p, targets, self.label_smoothing)  # not -0.0
+        return mean(np.add.reduce(losses), total)
 
     def backward(self) -> Array:
-        p = _need(self._probabilities)
+        p = self._probabilities
         gradient = np.zeros_like(p)
-        subtract_targets(gradient, _need(self._labels), self.label_smoothing, self._total)
+        subtract_targets(gradient, self._labels, self.label_smoothing, self._total)
         with np.errstate(divide="ignore", over="ignore"):
             return np.divide(gradient, np.where(gradient == 0, np.ones_like(p), p), out=gradient)
 
@@ -248,22 +221,52 @@ class NegativeLogLikelihood(_Classification):
     Raises: ValueError: for targets that are no class labels.
     """
 
-    _outputs: Array | None = None
+    cache_names = ("_outputs", "_labels", "_total")
+    _outputs: Array
 
     def __init__(self) -> None:
         super().__init__()
 
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def _losses(self, outputs: Array, labels: Array) -> Array:
-        self._outputs = outputs
-        return 0.0 - pick(outputs, labels)
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        if total is None:
+            targets, total = self.check_batch(outputs, targets)
+        self._outputs, self._labels, self._total = outputs, targets, total
+        return mean(np.add.reduce(0.0 - pick(outputs, targets)), total)
 
     def backward(self) -> Array:
-        gradient = np.zeros_like(_need(self._outputs))
-        subtract_targets(gradient, _need(self._labels), 0.0, self._total)
+        gradient = np.zeros_like(self._outputs)
+        subtract_targets(gradient, self._labels, 0.0, self._total)
         return gradient
+
+
+@operation
+def pick(scores: Array, labels: Array) -> Array:
+    """The score of each example's label, (n,)."""
+    picked: Array = scores[np.arange(len(labels)), labels]
+    return picked
+
+
+def target_term(scores: Array, labels: Array, smoothing: float) -> Array:
+    """sum_k q_k score_k of each example, (n,)."""
+    picked = pick(scores, labels)
+    if not smoothing:
+        return picked
+    average: Array = np.add.reduce(scores, axis=1) / scores.shape[1]
+    return (1 - smoothing) * picked + smoothing * average
+
+
+@operation
+def subtract_targets(gradient: Array, labels: Array, smoothing: float, total: int) -> None:
+    """gradient -= q / total, for q = (1 - s) onehot + s / classes."""
+    gradient[np.arange(len(labels)), labels] -= (1 - smoothing) / total
+    if smoothing:
+        gradient -= smoothing / (total * gradient.shape[1])
+
+
+def mean(total_loss: Any, count: int) -> Any:
+    """total_loss / count in float64, so that the means of many batches add up: a float; of a GPU's, an array () there."""
+    value = np.divide(total_loss, count, dtype=np.float64)
+    return float(value) if isinstance(value, np.floating) else value
 
 
 class MeanSquaredError(Loss):
@@ -278,22 +281,18 @@ class MeanSquaredError(Loss):
     """
 
     is_classification = False
-    _difference: Array | None = None
-    _count: int = 0
+    cache_names = ("_difference", "_count")
+    _difference: Array
+    _count: int
 
-    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> float:
-        targets = self.check_targets(targets, outputs.shape[1:])
-        _check_batch(outputs, targets)
-        targets = device_of(outputs).asarray(targets.astype(outputs.dtype, copy=False))
-        return float(self.measure(outputs, targets, total))
-
-    def measure(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
-        difference = self._difference = outputs - targets
-        self._count = (len(outputs) if total is None else total) * math.prod(outputs.shape[1:])
-        return number(squared_norm(difference)) / self._count
+    def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
+        if total is None:
+            targets, total = self.check_batch(outputs, targets)
+        self._difference, self._count = outputs - targets, total * math.prod(outputs.shape[1:])
+        return mean(squared_norm(self._difference), self._count)
 
     def backward(self) -> Array:
-        return _need(self._difference) * (2 / self._count)
+        return self._difference * (2 / self._count)
 
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
         targets = to_host(targets)

@@ -21,7 +21,7 @@ def accuracy(labels: Any, predicted: Any) -> float:
 
 
 @operation
-def record(meter: Array, value: Any, outputs: Array, labels: Array | None) -> None:
+def record(meter: Array, value: Any, outputs: Any, labels: Array | None) -> None:
     """Add a batch to a meter (4,): the sum of losses, right answers, examples; and, last, the batch's loss.
 
     Args: value: the batch's mean loss; outputs (n, ...); labels (n,), or None for regression.

@@ -6,12 +6,12 @@ optimizer owns.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
-from tinynet.engines import cpu
+from tinynet.engines.cpu import MANY_ELEMENTS, in_halves
 from tinynet.engines.devices import device_of, to_host
 from tinynet.engines.operation import operation
 from tinynet.support.checks import check_number
@@ -67,9 +67,10 @@ class Optimizer:
         """The learning rate of the next step."""
         if not callable(self._learning_rate):
             return self._learning_rate
-        return check_number(
-            f"learning rate at step {self.step_count}", self._learning_rate(self.step_count), 0, math.inf
-        )
+        rate = self._learning_rate(self.step_count)
+        if type(rate) is float and 0 <= rate < math.inf:
+            return rate
+        return check_number(f"learning rate at step {self.step_count}", rate, 0, math.inf)
 
     def step_size(self, learning_rate: float) -> float:
         """What the formula takes of learning rate and step count, as one number: the learning rate itself."""
@@ -99,9 +100,8 @@ class Optimizer:
         Raises: ValueError: if the optimizer has begun with a model of another size or dtype.
         """
         self.prepare(params)
-        step_size, kept = self.next_step()
-        self.apply(params, grads, step_size, kept, decay_size, ranges)
-        if self.step_count % _FLUSH_EVERY == 0 and isinstance(params, np.ndarray):
+        self.apply(params, grads, *self.next_step(), decay_size, ranges)
+        if self.step_count % _FLUSH_EVERY == 0:
             self._flush_denormals()
 
     def next_step(self) -> tuple[float, float]:
@@ -120,25 +120,27 @@ class Optimizer:
         decay_size: int | None = None,
         ranges: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """A step whose numbers `next_step` has given: floats or, for parameters on the GPU, arrays () there."""
+        """Change the parameters: decay, clip, and `update` range by range; the numbers are those of `next_step`."""
         decay_size = params.size if decay_size is None else decay_size
         ranges = [(0, params.size)] if ranges is None else ranges
         penalty = self.weight_decay if not self.decoupled else 0.0
         if penalty or self.clip_norm is not None:
             grads = self._penalise_and_clip(params, grads, decay_size, ranges, penalty)
         assert self._scratch is not None
-        scratch = self._scratch
+        scratch, decays = self._scratch, self.weight_decay and self.decoupled
 
         def work(start: int, stop: int) -> None:
             decay_stop = min(decay_size, stop)
-            if self.weight_decay and self.decoupled and start < decay_stop:
+            if decays and start < decay_stop:
                 params[start:decay_stop] *= kept
             slots = {name: slot[start:stop] for name, slot in self.slots.items()}
             self.update(params[start:stop], grads[start:stop], step_size, scratch[start:stop], **slots)
 
-        divide = cpu.in_halves if isinstance(params, np.ndarray) else _whole
         for start, stop in ranges:
-            divide(work, start, stop)
+            if stop - start < MANY_ELEMENTS:
+                work(start, stop)
+            else:
+                in_halves(work, start, stop, params)
 
     def prepare(self, params: Array) -> None:
         """Allocate the slots for these parameters, or check that they are the ones it began with.
@@ -210,10 +212,6 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(learning_rate={self.learning_rate!r}, step_count={self.step_count})"
-
-
-def _whole(work: Callable[[int, int], None], start: int, stop: int) -> None:
-    work(start, stop)
 
 
 @operation

@@ -411,7 +411,7 @@ class TestErrors:
             ({"padding": "SAME"}, 'padding: expected "valid" or "same"'),
             ({"padding": 1}, 'padding: expected "valid" or "same"'),
             ({"padding": None}, 'padding: expected "valid" or "same"'),
-            ({"use_bias": "relu"}, r"use_bias: expected True or False, got 'relu'; .* put ReLU\(\)"),
+            ({"use_bias": "relu"}, r"use_bias: expected True or False, got 'relu'; .* add a ReLU"),
             ({"use_bias": 1}, "use_bias: expected True or False"),
         ],
     )

@@ -229,7 +229,7 @@ def test_float32_stays_float32(name, data):
         (lambda: tn.Dense(2.5), "Dense units: expected a positive int"),
         (
             lambda: tn.Dense(128, "relu"),
-            r"Dense use_bias: expected True or False, got 'relu'; .* put ReLU\(\)",
+            r"Dense use_bias: expected True or False, got 'relu'; .* add a ReLU",
         ),
         (lambda: tn.Dense(True), "Dense units: expected a positive int"),
         (lambda: tn.Dense("ten"), "Dense units: expected a positive int"),

@@ -12,6 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tinynet.support.types import Array
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 _MULTIPLY_ADDS_PER_THREAD = 8_000_000
 
 # Below this many elements, handing half of the work to another thread costs more than it saves.
-_MANY_ELEMENTS = 1 << 18
+MANY_ELEMENTS = 1 << 18
 
 _lock = threading.Lock()
 _holders = 0
@@ -61,13 +65,13 @@ def blas_threads(count: int) -> Iterator[None]:
                 _held = _limit = None
 
 
-def in_halves(work: Callable[[int, int], None], start: int, stop: int) -> None:
-    """``work(start, stop)``, or for large ranges ``work`` on both halves at once; for arrays on the CPU.
+def in_halves(work: Callable[[int, int], None], start: int, stop: int, array: Array) -> None:
+    """``work(start, stop)``, or for an array on the CPU ``work`` on both halves at once; for MANY_ELEMENTS and more.
 
     For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
     where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
     """
-    if stop - start < _MANY_ELEMENTS or _held != 1 or threads_allowed() < 2:
+    if not isinstance(array, np.ndarray) or _held != 1 or threads_allowed() < 2:
         work(start, stop)
         return
     middle = (start + stop) // 2

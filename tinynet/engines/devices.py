@@ -119,9 +119,14 @@ def to_host(array: Any) -> Array:
     return host
 
 
-def number(value: Any) -> Any:
-    """A float of NumPy's scalar; of the GPU's array () itself, as reading it would wait for all work before it."""
-    return value if type(value) in _devices else float(value)
+def as_array(value: Any, name: str) -> Array:
+    """The value as an array; raises ValueError if its parts differ in shape."""
+    try:
+        return np.asarray(value) if device_of(value) is CPU else value
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected an array of numbers, got parts that don't make one: {error}"
+        ) from None
 
 
 def contiguous(array: Array, dtype: Any = None) -> Array:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from tinynet.engines.devices import explain_mixture, kernels_for
-from tinynet.support.types import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,8 +16,8 @@ OPERATIONS: dict[str, str] = {}
 
 def operation(body: F) -> F:
     """Run the function on NumPy's arrays, and the kernel of its name on another engine's; the first argument decides."""
-    name = body.__name__
-    if OPERATIONS.setdefault(name, body.__module__) != body.__module__:
+    name, module = body.__name__, getattr(body, "__module__", None) or __name__
+    if OPERATIONS.setdefault(name, module) != module:
         raise ValueError(f"operation {name}: {OPERATIONS[name]} has one of that name; choose another")
 
     @functools.wraps(body)
@@ -33,8 +32,4 @@ def operation(body: F) -> F:
     return cast(F, run)
 
 
-@operation
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a b, for stacks of matrices too, as np.matmul."""
-    result: Array = np.matmul(a, b, out=out)
-    return result
+matmul = operation(np.matmul)

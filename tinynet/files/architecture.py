@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from tinynet import layers, losses
-from tinynet.engines.devices import device_of, to_host
+from tinynet.engines.devices import as_array, device_of, to_host
 from tinynet.layers import Layer
-from tinynet.layers.chain import walk
+from tinynet.layers.chain import set_up, walk
 from tinynet.protocols import Model
 from tinynet.support.checks import check_bool, check_shape
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array, Shape
-from tinynet.training.inputs import as_array
 
 MAX_LAYERS = 1000  # in a file, layers inside layers included
 
@@ -108,11 +107,7 @@ def _check_arrays(
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
     if not layers:
         raise ValueError("layers: expected at least one layer, got none")
-    for index, layer in enumerate(layers):
-        try:
-            shape = layer.setup(shape, dtype)
-        except ValueError as error:
-            raise ValueError(f"layer {index} ({type(layer).__name__}): {error}") from None
+    set_up(layers, shape, dtype)
     _compare(_declared(layers, np.dtype(dtype)), arrays)
 
 

@@ -117,3 +117,12 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def check_folder(path: PathLike) -> None:
+    """Raises FileNotFoundError if the folder of a file to be written does not exist: before work is done for it."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(path)}: the folder {str(folder)!r} does not exist; create it first"
+        )

@@ -24,8 +24,9 @@ class ReLU(Layer):
     Source: Nair & Hinton 2010.
     """
 
-    _y: Array | None = None
-    _zeros: Array | None = None
+    cache_names = ("_y", "_zeros")
+    _y: Array
+    _zeros: Array
 
     def forward(self, x: Array, training: bool = False, bias: Array | None = None) -> Array:
         """y = max(x + bias, 0); the bias is that of a Dense layer before it, which has left it to be added here."""
@@ -35,11 +36,11 @@ class ReLU(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        y = self.cached(self._y)
+        y = self._y
         return rectify_backward(dy, y, self.buffer("dx", dy.shape, dy.dtype, like=dy), self.buffer)
 
     def _zeros_like(self, x: Array) -> Array:
-        zeros = self._zeros
+        zeros: Array | None = self.__dict__.get("_zeros")
         if zeros is None or zeros.shape != x.shape or zeros.dtype != x.dtype:
             zeros = self._zeros = np.zeros_like(x)
         return zeros
@@ -76,7 +77,8 @@ class LeakyReLU(Layer):
     Source: Maas, Hannun & Ng 2013.
     """
 
-    _slope: Array | None = None
+    cache_names = ("_slope",)
+    _slope: Array
 
     def __init__(self, negative_slope: float = 0.3) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class LeakyReLU(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        return np.multiply(dy, self.cached(self._slope), out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
+        return np.multiply(dy, self._slope, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
 
 class Sigmoid(Layer):
@@ -104,7 +106,8 @@ class Sigmoid(Layer):
     Source: Cox 1958. For x far below 0 exp(-x) overflows to infinity, and y is 0 as it should be.
     """
 
-    _y: Array | None = None
+    cache_names = ("_y",)
+    _y: Array
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y = np.negative(x, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
@@ -117,7 +120,7 @@ class Sigmoid(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        y = self.cached(self._y)
+        y = self._y
         dx = np.subtract(1, y, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
         dx *= y
         dx *= dy
@@ -135,7 +138,8 @@ class Tanh(Layer):
     Source: LeCun, Bottou, Orr & Mueller 1998.
     """
 
-    _y: Array | None = None
+    cache_names = ("_y",)
+    _y: Array
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y = np.tanh(x, out=self.buffer("y", x.shape, x.dtype, like=x) if training else None)
@@ -144,7 +148,7 @@ class Tanh(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        y = self.cached(self._y)
+        y = self._y
         dx = np.multiply(y, y, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
         np.subtract(1, dx, out=dx)
         dx *= dy
@@ -162,7 +166,8 @@ class Softmax(Layer):
     Source: Bridle 1990. `Sequential` trains Softmax under `CrossEntropy` as `SoftmaxCrossEntropy`.
     """
 
-    _y: Array | None = None
+    cache_names = ("_y",)
+    _y: Array
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y = softmax(x)
@@ -171,7 +176,7 @@ class Softmax(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        y = self.cached(self._y)
+        y = self._y
         dx = dy - np.add.reduce(dy * y, axis=-1, keepdims=True)
         dx *= y
         return dx
@@ -188,7 +193,8 @@ class LogSoftmax(Layer):
     Source: the logarithm of `Softmax`, exact where its probabilities would round to 0.
     """
 
-    _y: Array | None = None
+    cache_names = ("_y",)
+    _y: Array
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y = log_softmax(x)
@@ -197,7 +203,7 @@ class LogSoftmax(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        dx = np.exp(self.cached(self._y))
+        dx = np.exp(self._y)
         dx *= np.add.reduce(dy, axis=-1, keepdims=True)
         return np.subtract(dy, dx, out=dx)
 

@@ -4,17 +4,16 @@ import inspect
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from tinynet import initializers
 from tinynet.engines.devices import CPU, Device, device_of
 from tinynet.initializers import Initializer
+from tinynet.support.arguments import arguments_of, shown
 from tinynet.support.checks import MAX_AXES, batch_shape
 from tinynet.support.types import Array, Memory, Shape
-
-T = TypeVar("T")
 
 
 class ParamSpec(NamedTuple):
@@ -41,8 +40,8 @@ class Layer:
     parameter declared by ``add_param("W", ...)`` its place: ``layer.W`` and its gradient ``layer.dW``
     are views into the model's two flat vectors.
 
-    - ``forward`` keeps what ``backward`` needs on ``self`` (``_x``, ``_mask``), if ``training``; without it,
-      it writes nothing to ``self`` and returns a new array, or x itself seen anew (Flatten, Reshape, Dropout).
+    - ``forward`` keeps what ``backward`` needs on ``self``, if ``training``, under the names in ``cache_names``
+      (``_x``, ``_mask``); without it, it writes nothing to ``self`` and returns a new array or a view of x.
     - ``backward`` **overwrites** the gradients of the parameters and returns dx, or None if
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
     - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
@@ -53,6 +52,7 @@ class Layer:
 
     children: tuple["Layer", ...] = ()
     state_names: tuple[str, ...] = ()  # arrays that are saved but not trained
+    cache_names: tuple[str, ...] = ()  # what forward keeps for backward; `forget` drops it
     capturable = False  # asked of layers that are not the library's
     trainable = True
     needs_input_grad = True
@@ -95,15 +95,7 @@ class Layer:
         Reads the attribute of the same name for each argument, so a layer that keeps its arguments
         under their names needs no ``config`` of its own.
         """
-        arguments = list(inspect.signature(type(self).__init__).parameters.values())[1:]
-        names = [item.name for item in arguments if item.kind is not item.VAR_KEYWORD]
-        missing = [name for name in names if name not in self.__dict__]
-        if missing:
-            raise ValueError(
-                f"{type(self).__name__} does not keep its argument {missing[0]!r} under that name; "
-                f"set self.{missing[0]} in its __init__, or define config()"
-            )
-        return {name: self.__dict__[name] for name in names}
+        return arguments_of(self)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -155,15 +147,6 @@ class Layer:
             return lambda name, shape: self.buffer(name, shape, dtype)
         return lambda name, shape: self.device.empty(shape, dtype)
 
-    def cached(self, value: T | None) -> T:
-        """What `forward` kept for `backward`; raises RuntimeError if it did not run."""
-        if value is None:
-            kind = type(self).__name__
-            raise RuntimeError(
-                f"{kind}.backward needs what {kind}.forward(x, training=True) keeps; call that first"
-            )
-        return value
-
     # -- what the model calls ---------------------------------------------------------------------
 
     def setup(self, input_shape: Shape, dtype: Any) -> Shape:
@@ -197,7 +180,7 @@ class Layer:
     def forget(self) -> None:
         """Drop the buffers and what `forward` kept; parameters and state stay."""
         self._buffers, self._buffer_views = {}, {}
-        for name in _cache_names(type(self)):
+        for name in self.cache_names:
             self.__dict__.pop(name, None)
 
     def unbuild(self) -> None:
@@ -228,6 +211,11 @@ class Layer:
 
     def __getattr__(self, name: str) -> Any:
         # Only reached when the ordinary look-up failed.
+        if name in type(self).cache_names:
+            kind = type(self).__name__
+            raise RuntimeError(
+                f"{kind}.backward needs what {kind}.forward(x, training=True) keeps; call that first"
+            )
         hint = ""
         if "_buffers" not in self.__dict__ and not name.startswith("__"):
             hint = f"; the __init__ of {type(self).__name__} has to call super().__init__() first"
@@ -236,40 +224,17 @@ class Layer:
         raise AttributeError(f"{type(self).__name__!r} layer has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = _cache_names(type(self))
-        state = {name: value for name, value in self.__dict__.items() if name not in caches}
+        state = {name: value for name, value in self.__dict__.items() if name not in self.cache_names}
         state["_buffers"], state["_buffer_views"] = {}, {}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def arguments(self) -> str:
-        """The constructor's arguments that differ from their defaults: ``units=300``."""
-        parameters = inspect.signature(type(self).__init__).parameters
-        shown: list[str] = []
-        for name, parameter in parameters.items():
-            value = self.__dict__.get(name, parameter.default)
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                shown += map(repr, self.__dict__.get(name, ()))
-            elif repr(value) != repr(parameter.default):
-                shown.append(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}")
-        return ", ".join(shown)
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.arguments()})"
+        return shown(self)
 
 
 def memory_order(x: Array) -> list[int]:
     """The axes of an array from the slowest in memory to the fastest."""
     return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
-
-
-def _cache_names(kind: type) -> set[str]:
-    """The names of what `forward` keeps: declared in the class as ``_x: Array | None = None``."""
-    return {
-        name
-        for base in kind.__mro__
-        for name, value in vars(base).items()
-        if name.startswith("_") and not name.startswith("__") and value is None
-    }

@@ -33,15 +33,16 @@ class BatchNorm(Layer):
     """
 
     state_names = ("running_mean", "running_var")
+    cache_names = ("_x_hat", "_inv_std", "_order")
     gamma: Array
     beta: Array
     dgamma: Array
     dbeta: Array
     running_mean: Array
     running_var: Array
-    _x_hat: Array | None = None
-    _inv_std: Array | None = None
-    _order: list[int] | None = None
+    _x_hat: Array
+    _inv_std: Array
+    _order: list[int] | None
     shard: Shard = WHOLE_BATCH
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
@@ -82,12 +83,12 @@ class BatchNorm(Layer):
         return y
 
     def backward(self, dy: Array) -> Array | None:
-        inv_std = self.cached(self._inv_std)
+        inv_std = self._inv_std
         if not self.trainable:  # y is linear in x: mean and var are constants
             frozen_dx: Array = dy * (self.gamma * inv_std)
             return frozen_dx
 
-        x_hat = self.cached(self._x_hat)
+        x_hat = self._x_hat
         order = self._order
         rows, rows_hat = feature_rows(dy, order), feature_rows(x_hat, order)
         feature_sums(rows, rows_hat, self.dbeta, self.dgamma)

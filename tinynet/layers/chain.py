@@ -1,12 +1,14 @@
-"""The two passes through layers that follow each other."""
+"""Layers that follow each other: building them, and the two passes through them."""
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 from tinynet.layers.activations import ReLU
 from tinynet.layers.base import Layer
 from tinynet.layers.dense import Dense
-from tinynet.support.types import Array
+from tinynet.support.types import Array, Shape
 
 
 def walk(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
@@ -16,18 +18,46 @@ def walk(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer
         yield from walk(layer.children, f"{prefix}{index}.")
 
 
-def trains(layer: Layer) -> bool:
-    """Whether the layer, or one inside it, has parameters that train."""
-    return (layer.trainable and bool(layer.param_specs)) or any(map(trains, layer.children))
+def set_up(layers: Sequence[Layer], shape: Shape, dtype: Any, name: str = "layer {}") -> Shape:
+    """Build the layers, each for the output of the one before it, and return the last one's output shape.
+
+    Raises: ValueError: naming the layer that can't take its input; all of them can then be used again.
+    """
+    for index, layer in enumerate(layers):
+        try:
+            shape = layer.setup(shape, dtype)
+        except Exception as error:
+            for built in layers[:index]:
+                built.unbuild()
+            if not isinstance(error, ValueError):
+                raise
+            raise ValueError(f"{name.format(index)} ({type(layer).__name__}): {error}") from None
+    return shape
+
+
+class Watcher(Protocol):
+    """Makes the passes in place of the functions below, as `tinynet.study.trace` does to keep every array."""
+
+    def forward(self, layers: Sequence[Layer], x: Array, training: bool) -> Array: ...
+
+    def backward(self, layers: Sequence[Layer], dy: Array) -> Array | None: ...
+
+
+watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
-    """y of the last layer. A Dense layer's bias is added by the ReLU behind it, in the same pass over the numbers."""
-    pairs = itertools.zip_longest(layers, layers[1:])
-    for layer, following in pairs:
+    """y of the last layer. A Dense layer's bias is added by the ReLU after it, in the same pass over the numbers."""
+    watching = watcher.get()
+    if watching is not None:
+        return watching.forward(layers, x, training)
+    bias: Array | None = None
+    for layer, following in itertools.zip_longest(layers, layers[1:]):
         if type(layer) is Dense and type(following) is ReLU and layer.use_bias:
-            x = following.forward(layer.forward(x, training, add_bias=False), training, layer.b)
-            next(pairs)
+            x, bias = layer.forward(x, training, add_bias=False), layer.b
+        elif bias is not None:
+            assert isinstance(layer, ReLU)
+            x, bias = layer.forward(x, training, bias), None
         else:
             x = layer.forward(x, training)
     return x
@@ -40,9 +70,13 @@ def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool)
     """
     first = plan_gradients(layers, needs_input_grad)
     gradient: Array | None = dy
-    for layer in reversed(layers[first:]):
-        assert gradient is not None
-        gradient = layer.backward(gradient)
+    watching = watcher.get()
+    if watching is not None:
+        gradient = watching.backward(layers[first:], dy)
+    else:
+        for layer in reversed(layers[first:]):
+            assert gradient is not None
+            gradient = layer.backward(gradient)
     return gradient if needs_input_grad else None
 
 
@@ -50,9 +84,15 @@ def plan_gradients(layers: Sequence[Layer], needs_input_grad: bool) -> int:
     """Where the backward pass ends; tells each layer whether its dx is needed."""
     first = 0
     if not needs_input_grad:
-        first = next((index for index, layer in enumerate(layers) if trains(layer)), len(layers))
+        while first < len(layers) and not trains(layers[first]):
+            first += 1
     for index, layer in enumerate(layers):
         needed = needs_input_grad or index != first
         if layer.needs_input_grad is not needed:  # setting an attribute of a layer takes longer than asking
             layer.needs_input_grad = needed
     return first
+
+
+def trains(layer: Layer) -> bool:
+    """Whether the layer, or one inside it, has parameters that train."""
+    return bool(layer.trainable and layer.param_specs) or any(map(trains, layer.children))

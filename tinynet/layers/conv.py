@@ -6,15 +6,15 @@ import numpy as np
 
 from tinynet.engines.operation import operation
 from tinynet.initializers import Initializer
-from tinynet.layers.base import Layer
+from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.columns import Columns
 from tinynet.layers.windows.fourier import Fourier
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
-from tinynet.support.checks import check_bool, check_positive_int
+from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array, Shape
 
 
-class Conv2D(Layer):
+class Conv2D(KernelLayer):
     """Convolution (as everywhere in neural networks, the kernel is not flipped).
 
     Forward:   y[n, i, j, o] = sum_{u, v, c} x[n, i s + u, j s + v, c] W[u, v, c, o] + b[o]
@@ -38,11 +38,8 @@ class Conv2D(Layer):
     Source: Fukushima 1980; trained by backpropagation by LeCun et al. 1989.
     """
 
-    W: Array
-    b: Array
-    dW: Array
-    db: Array
-    _kept: Any = None
+    cache_names = ("_kept",)
+    _kept: Any
 
     def __init__(
         self,
@@ -54,25 +51,16 @@ class Conv2D(Layer):
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
     ) -> None:
-        super().__init__()
+        super().__init__(use_bias, kernel_initializer, bias_initializer)
         self.filters = check_positive_int("Conv2D filters", filters)
         self.kernel_size = check_size("Conv2D kernel_size", kernel_size)
         self.strides = check_size("Conv2D strides", strides)
         self.padding = check_padding("Conv2D padding", padding)
-        self.use_bias = check_bool(
-            "Conv2D use_bias", use_bias, "; an activation is a layer: put ReLU(), say, behind"
-        )
-        self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
 
     def build(self, input_shape: Shape) -> Shape:
         places = windows(input_shape, self.kernel_size, self.strides, self.padding, "kernel")
         c_in = input_shape[2]
-        self.add_param(
-            "W", (places.down.size, places.across.size, c_in, self.filters), self.kernel_initializer
-        )
-        if self.use_bias:
-            self.add_param("b", (self.filters,), self.bias_initializer, decay=False)
+        self.add_kernel((places.down.size, places.across.size, c_in, self.filters), self.filters)
         self.methods: tuple[Columns | Fourier, ...] = (Columns(places), Fourier(places))
         return (*places.output_shape, self.filters)
 
@@ -91,7 +79,7 @@ class Conv2D(Layer):
         return channel_major(y)
 
     def backward(self, dy: Array) -> Array | None:
-        kept, method = self.cached(self._kept), self.method(len(dy))
+        kept, method = self._kept, self.method(len(dy))
         dy = channel_major(dy)  # (c_out, down, across, n)
         memory = self.memory(dy.dtype, training=True)
         if not dy.flags.c_contiguous:

@@ -4,12 +4,12 @@ import numpy as np
 
 from tinynet.engines.operation import matmul, operation
 from tinynet.initializers import Initializer
-from tinynet.layers.base import Layer
-from tinynet.support.checks import batch_shape, check_bool, check_positive_int
+from tinynet.layers.kernel import KernelLayer
+from tinynet.support.checks import batch_shape, check_positive_int
 from tinynet.support.types import Array, Shape
 
 
-class Dense(Layer):
+class Dense(KernelLayer):
     """Fully connected layer.
 
     Forward:   y = x W + b
@@ -25,11 +25,8 @@ class Dense(Layer):
     Source: Rumelhart, Hinton & Williams 1986; initialised after Glorot & Bengio 2010.
     """
 
-    W: Array
-    b: Array
-    dW: Array
-    db: Array
-    _x: Array | None = None
+    cache_names = ("_x",)
+    _x: Array
 
     def __init__(
         self,
@@ -38,22 +35,15 @@ class Dense(Layer):
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
     ) -> None:
-        super().__init__()
+        super().__init__(use_bias, kernel_initializer, bias_initializer)
         self.units = check_positive_int("Dense units", units)
-        self.use_bias = check_bool(
-            "Dense use_bias", use_bias, "; an activation is a layer: put ReLU(), say, behind"
-        )
-        self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
 
     def build(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
             raise ValueError(
                 f"expected input shape (batch, features), got {batch_shape(input_shape)}; put Flatten() before it"
             )
-        self.add_param("W", (input_shape[0], self.units), self.kernel_initializer)
-        if self.use_bias:
-            self.add_param("b", (self.units,), self.bias_initializer, decay=False)
+        self.add_kernel((input_shape[0], self.units), self.units)
         return (self.units,)
 
     def forward(self, x: Array, training: bool = False, add_bias: bool = True) -> Array:
@@ -67,7 +57,7 @@ class Dense(Layer):
         return y
 
     def backward(self, dy: Array) -> Array | None:
-        x = self.cached(self._x)
+        x = self._x
         if self.trainable:
             matmul(x.T, dy, out=self.dW)  # (in, n) (n, out) -> (in, out)
             if self.use_bias:

@@ -4,13 +4,13 @@ import numpy as np
 
 from tinynet.engines.operation import operation
 from tinynet.initializers import Initializer
-from tinynet.layers.base import Layer
+from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
-from tinynet.support.checks import check_bool, check_positive_int
+from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array, Shape
 
 
-class DepthwiseConv2D(Layer):
+class DepthwiseConv2D(KernelLayer):
     """Convolution within each channel; a Conv2D of kernel size 1 behind it mixes the channels.
 
     Forward:   y[n, i, j, c m] = sum_{u, v} x[n, i s + u, j s + v, c] W[u, v, c, m] + b[c m]
@@ -32,11 +32,8 @@ class DepthwiseConv2D(Layer):
     Source: Sifre & Mallat 2013; Howard et al. 2017 (MobileNets).
     """
 
-    W: Array
-    b: Array
-    dW: Array
-    db: Array
-    _x: Array | None = None
+    cache_names = ("_x",)
+    _x: Array
 
     def __init__(
         self,
@@ -48,24 +45,17 @@ class DepthwiseConv2D(Layer):
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",
     ) -> None:
-        super().__init__()
+        super().__init__(use_bias, kernel_initializer, bias_initializer)
         self.kernel_size = check_size("DepthwiseConv2D kernel_size", kernel_size)
         self.strides = check_size("DepthwiseConv2D strides", strides)
         self.padding = check_padding("DepthwiseConv2D padding", padding)
         self.depth_multiplier = check_positive_int("DepthwiseConv2D depth_multiplier", depth_multiplier)
-        self.use_bias = check_bool(
-            "DepthwiseConv2D use_bias", use_bias, "; an activation is a layer: put ReLU(), say, behind"
-        )
-        self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
 
     def build(self, input_shape: Shape) -> Shape:
         self.windows = windows(input_shape, self.kernel_size, self.strides, self.padding, "kernel")
         channels = input_shape[2] * self.depth_multiplier
         shape = (self.windows.down.size, self.windows.across.size, input_shape[2], self.depth_multiplier)
-        self.add_param("W", shape, self.kernel_initializer)
-        if self.use_bias:
-            self.add_param("b", (channels,), self.bias_initializer, decay=False)
+        self.add_kernel(shape, channels)
         return (*self.windows.output_shape, channels)
 
     def forward(self, x: Array, training: bool = False) -> Array:
@@ -83,7 +73,7 @@ class DepthwiseConv2D(Layer):
         return channel_major(y.reshape(-1, *y.shape[2:]))
 
     def backward(self, dy: Array) -> Array | None:
-        x = channel_major(self.cached(self._x))[:, None]  # (c, 1, h, w, n)
+        x = channel_major(self._x)[:, None]  # (c, 1, h, w, n)
         dy = channel_major(dy)
         dy = dy.reshape(len(x), self.depth_multiplier, *dy.shape[1:])  # (c, m, down, across, n)
         memory = self.memory(dy.dtype, training=True)

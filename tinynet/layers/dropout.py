@@ -32,7 +32,8 @@ class Dropout(Layer):
     `Sequential` counts ``step``; two forward passes at one step drop the same units.
     """
 
-    _mask: Array | None = None
+    cache_names = ("_mask",)
+    _mask: Array
 
     def __init__(self, rate: float, seed: int | None = None) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class Dropout(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        return np.multiply(dy, self.cached(self._mask), out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
+        return np.multiply(dy, self._mask, out=self.buffer("dx", dy.shape, dy.dtype, like=dy))
 
     @property
     def threshold(self) -> int:

@@ -20,7 +20,8 @@ class Flatten(Layer):
     Cached for backward: the shape of x
     """
 
-    _x_shape: Shape | None = None
+    cache_names = ("_x_shape",)
+    _x_shape: Shape
 
     def build(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
@@ -36,7 +37,7 @@ class Flatten(Layer):
         return y.T
 
     def backward(self, dy: Array) -> Array:
-        return dy.reshape(self.cached(self._x_shape))
+        return dy.reshape(self._x_shape)
 
 
 class Reshape(Layer):
@@ -51,7 +52,8 @@ class Reshape(Layer):
     Raises: ValueError: if the numbers of elements differ.
     """
 
-    _x_shape: Shape | None = None
+    cache_names = ("_x_shape",)
+    _x_shape: Shape
 
     def __init__(self, target_shape: Sequence[int]) -> None:
         super().__init__()
@@ -71,4 +73,4 @@ class Reshape(Layer):
         return x.reshape(len(x), *self.target_shape)
 
     def backward(self, dy: Array) -> Array:
-        return dy.reshape(self.cached(self._x_shape))
+        return dy.reshape(self._x_shape)

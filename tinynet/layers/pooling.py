@@ -60,8 +60,9 @@ class MaxPool2D(_Pool2D):
     Source: Yamaguchi, Sakamoto, Akabane & Fujimoto 1990.
     """
 
-    _x: Array | None = None
-    _y: Array | None = None
+    cache_names = ("_x", "_y")
+    _x: Array
+    _y: Array
 
     def forward(self, x: Array, training: bool = False) -> Array:
         images = channel_major(x)  # (c, h, w, n)
@@ -73,7 +74,7 @@ class MaxPool2D(_Pool2D):
         return channel_major(y)
 
     def backward(self, dy: Array) -> Array:
-        x, y, dy = self.cached(self._x), self.cached(self._y), channel_major(dy)
+        x, y, dy = self._x, self._y, channel_major(dy)
         memory = self.memory(dy.dtype, training=True)
         dx = memory("dx", x.shape)
         max_pool_backward(dy, x, y, self.windows, dx, self.buffer)

@@ -1,11 +1,9 @@
 """Residual: layers whose output is added to their input."""
 
-from typing import Any
-
 import numpy as np
 
 from tinynet.layers.base import Layer
-from tinynet.layers.chain import backward_through, forward_through
+from tinynet.layers.chain import backward_through, forward_through, set_up
 from tinynet.support.checks import batch_shape
 from tinynet.support.types import Array, Shape
 
@@ -27,25 +25,19 @@ class Residual(Layer):
 
     def __init__(self, *layers: Layer, projection: Layer | None = None) -> None:
         super().__init__()
-        for layer in (*layers, *([] if projection is None else [projection])):
+        self.layers = layers
+        self.projection = projection
+        self.children = (*layers, *self._short_cut)
+        for layer in self.children:
             if not isinstance(layer, Layer):
                 raise TypeError(f"Residual: expected Layer objects such as Conv2D(64, 3), got {layer!r}")
         if not layers:
             raise ValueError("Residual: expected at least one layer, got none")
-        self.layers = layers
-        self.projection = projection
-        self.children = layers if projection is None else (*layers, projection)
 
     def build(self, input_shape: Shape) -> Shape:
-        shape, cut = input_shape, input_shape
-        built: list[Layer] = []
+        shape, built = set_up(self.layers, input_shape, self.dtype), self.layers
         try:
-            for index, layer in enumerate(self.layers):
-                shape = _set_up(f"layer {index}", layer, shape, self.dtype)
-                built.append(layer)
-            if self.projection is not None:
-                cut = _set_up("projection", self.projection, input_shape, self.dtype)
-                built.append(self.projection)
+            cut, built = set_up(self._short_cut, input_shape, self.dtype, "projection"), self.children
             if cut != shape:
                 raise ValueError(
                     f"its layers give {batch_shape(shape)} and the short cut {batch_shape(cut)}, which can't be added; "
@@ -59,21 +51,16 @@ class Residual(Layer):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         y = forward_through(self.layers, x, training)
-        cut = x if self.projection is None else self.projection.forward(x, training)
+        cut = forward_through(self._short_cut, x, training)
         return np.add(cut, y, out=self.buffer("y", y.shape, y.dtype, like=y) if training else None)
 
     def backward(self, dy: Array) -> Array | None:
         through = backward_through(self.layers, dy, self.needs_input_grad)
-        cut: Array | None = dy
-        if self.projection is not None:
-            cut = backward_through((self.projection,), dy, self.needs_input_grad)
+        cut = backward_through(self._short_cut, dy, self.needs_input_grad)
         if through is None or cut is None:
             return None
         return np.add(cut, through, out=self.buffer("dx", through.shape, through.dtype, like=through))
 
-
-def _set_up(name: str, layer: Layer, shape: Shape, dtype: Any) -> Shape:
-    try:
-        return layer.setup(shape, dtype)
-    except ValueError as error:
-        raise ValueError(f"{name} ({type(layer).__name__}): {error}") from None
+    @property
+    def _short_cut(self) -> tuple[Layer, ...]:
+        return () if self.projection is None else (self.projection,)

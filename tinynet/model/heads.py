@@ -5,16 +5,19 @@ from typing import NamedTuple
 
 from tinynet.layers import Dense, Layer, LogSoftmax, Softmax
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
+from tinynet.protocols import Model
 
 
-def fuse(layers: Sequence[Layer], loss: Loss) -> tuple[Sequence[Layer], Loss]:
+def fuse(model: Model, loss: Loss) -> tuple[Sequence[Layer], Loss]:
     """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy.
 
     The two are one function of the logits, with the same gradient, but finite where a probability rounds to 0.
     """
-    if type(loss) is CrossEntropy and type(layers[-1]) is Softmax:  # a subclass may compute something else
-        return layers[:-1], loss.on_logits()
-    return layers, loss
+    if (
+        type(loss) is CrossEntropy and type(model.layers[-1]) is Softmax
+    ):  # a subclass may compute something else
+        return model.layers[:-1], loss.on_logits()
+    return model.layers, loss
 
 
 def loss_for(head: Layer) -> Loss:
@@ -47,9 +50,9 @@ _TAKES: dict[type[Loss], _Takes] = {
 }
 
 
-def check_head(head: Layer, loss: Loss) -> None:
+def check_head(model: Model, loss: Loss) -> None:
     """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
-    takes = _TAKES.get(type(loss))
+    head, takes = model.layers[-1], _TAKES.get(type(loss))
     if takes is not None and type(head) in takes.wrong_heads:
         raise ValueError(
             f"loss: {type(loss).__name__} takes {takes.what}, and the last layer is {type(head).__name__}; {takes.mend}"

@@ -16,13 +16,17 @@ from tinynet.protocols import Model
 from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array
 from tinynet.training import inputs
-from tinynet.training.batches import IterableBatches
+from tinynet.training.iterables import IterableBatches
 
 
 def evaluate(
-    model: Model, x: Any, y: Any, batch_size: int = 256, loss: Loss | None = None
+    model: Model, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
 ) -> dict[str, float]:
-    """See `Sequential.evaluate`."""
+    """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
+
+    Args: x, y: as in `fit`; loss: None takes the one the model was fitted with, saved with it.
+    Raises: ValueError: for bad input, or if no loss is known.
+    """
     loss = model.loss if loss is None else loss
     if loss is None:
         raise ValueError(
@@ -45,7 +49,7 @@ def evaluate(
         for x_batch, y_batch in batches:
             outputs = model.run(layers, device.asarray(x_batch), training=False)
             targets = device.asarray(y_batch)
-            value = loss.measure(outputs, targets)
+            value = loss.forward(outputs, targets, len(targets))
             record(meter, value, outputs, targets if loss.is_classification else None)
     total, correct, count, _ = to_host(meter).tolist()
     scores = {"loss": total / count}
@@ -53,7 +57,10 @@ def evaluate(
 
 
 def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
-    """See `Sequential.predict`."""
+    """The last layer's outputs (n, ...) for x (n, *input_shape). Safe from many threads.
+
+    Raises: ValueError: for bad input.
+    """
     x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
     _warn_of_unit_range(model, x)
     batch_size = check_positive_int("batch_size", batch_size)
@@ -67,7 +74,12 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
 
 
 def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
-    """See `Sequential.predict_proba`."""
+    """Class probabilities (n, classes), whichever head the model has.
+
+    A `Softmax` gives them; a `LogSoftmax`'s are its exponential; any other head's outputs count as logits.
+    ``average_flips``: the mean of what it makes of each image and of its mirror image.
+    Raises: ValueError: for bad input, or if the model was fitted for regression.
+    """
     _check_classifier(model, "predict_proba")
     if average_flips:
         x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
@@ -84,14 +96,14 @@ def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bo
 
 
 def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
-    """See `Sequential.predict_classes`."""
+    """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
     _check_classifier(model, "predict_classes")
     classes: Array = predict(model, x, batch_size).argmax(axis=1)
     return classes
 
 
 def first_non_finite(model: Model, x: Array) -> str:
-    """See `Sequential.first_non_finite`."""
+    """The name of the first array that is NaN or infinite in training on a batch."""
     for path, array in model.named_params().items():
         if not np.isfinite(array).all():
             return f"parameter {path}"
@@ -120,5 +132,5 @@ def _warn_of_unit_range(model: Model, x: Array) -> None:
         warnings.warn(
             "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "
             "if you have divided by 255, don't",
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -10,19 +10,16 @@ import numpy as np
 from tinynet.engines.devices import CPU, Device, check_device, get_device, to_host
 from tinynet.files import architecture, storage
 from tinynet.layers import Dropout, Layer
-from tinynet.layers.chain import backward_through, forward_through, walk
+from tinynet.layers.chain import backward_through, forward_through, set_up, walk
 from tinynet.losses import Loss
 from tinynet.model import heads, inference, summary
 from tinynet.model.parameters import Parameters
-from tinynet.optimizers import Optimizer
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_dtype, check_shape
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array, Shape
-from tinynet.training import loop
-from tinynet.training.batches import Augment
-from tinynet.training.callbacks import Callback
-from tinynet.training.run import History
+from tinynet.training.in_use import is_in_use
+from tinynet.training.loop import fit
 
 
 class Sequential:
@@ -78,17 +75,7 @@ class Sequential:
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layer {index}: expected a Layer object such as Dense(10), got {layer!r}")
-        shape = self.input_shape
-        for index, layer in enumerate(self.layers):
-            try:
-                shape = layer.setup(shape, self.dtype)
-            except Exception as error:
-                for built in self.layers[:index]:
-                    built.unbuild()  # so that they can be used in the next try
-                if not isinstance(error, ValueError):
-                    raise
-                raise ValueError(f"layer {index} ({type(layer).__name__}): {error}") from None
-        self.output_shape: Shape = shape
+        self.output_shape: Shape = set_up(self.layers, self.input_shape, self.dtype)
 
     @property
     def params(self) -> Array:
@@ -117,18 +104,24 @@ class Sequential:
 
     def run(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
         """`forward` through some of the layers, which must include the first."""
+        self._check_input(x)
+        return self._through(layers, x, training)
+
+    def _check_input(self, x: Array) -> None:
         check_device(x, self.device, "x")
         if x.shape[1:] != self.input_shape:
             raise ValueError(f"x: expected shape (batch, {str(self.input_shape)[1:]}, got {x.shape}")
+
+    def _through(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
         if x.dtype != self.dtype:
             x = self._cast_into_buffer(x) if training else x.astype(self.dtype)
-        x = forward_through(layers, x, training)
-        if x.shape[1:] != self.output_shape:
+        y = forward_through(layers, x, training)
+        if y.shape[1:] != self.output_shape:
             raise ValueError(
-                f"the model was built for outputs {batch_shape(self.output_shape)} and gave {x.shape}: the build of "
+                f"the model was built for outputs {batch_shape(self.output_shape)} and gave {y.shape}: the build of "
                 f"a layer says another shape than its forward returns"
             )
-        return x
+        return y
 
     def _cast_into_buffer(self, x: Array) -> Array:
         if self._input is None or len(self._input) < len(x):
@@ -150,23 +143,22 @@ class Sequential:
         the logits then): the same gradient, finite for logits of +-1e4.
 
         Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is the part of it that
-            begins at ``first_row``.
+            begins at ``first_row``, with targets that are checked.
         """
-        self.begin_step(first_row)
+        self._check_input(x)
         layers, loss = self.fuse(loss)
-        self.outputs = self.run(layers, x, training=True)
-        value = loss.forward(self.outputs, y, total)
-        backward_through(layers, loss.backward(), needs_input_grad=False)
-        return value
+        self.begin_step(first_row)
+        return float(self.gradients(layers, x, y, loss, total))
 
-    def gradients(self, x: Array, y: Array, loss: Loss) -> Any:
-        """As `loss_and_gradients`, within a step that has begun, for targets that are checked and on the device.
+    def gradients(
+        self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
+    ) -> Any:
+        """As `loss_and_gradients`, for the layers and the loss that `fuse` gave, in a step that has begun.
 
         The loss of a model on the GPU stays there, an array ().
         """
-        layers, loss = self.fuse(loss)
-        self.outputs = self.run(layers, x, training=True)
-        value = loss.measure(self.outputs, y)
+        self.outputs = self._through(layers, x, training=True)
+        value = loss.forward(self.outputs, y, total)
         backward_through(layers, loss.backward(), needs_input_grad=False)
         return value
 
@@ -179,122 +171,17 @@ class Sequential:
             layer.step, layer.first_row = self.step if step is None else step, first_row
         self.step += 1
 
-    def check_head(self, loss: Loss) -> None:
-        """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
-        heads.check_head(self.layers[-1], loss)
-
-    def fuse(self, loss: Loss) -> tuple[Sequence[Layer], Loss]:
-        """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy."""
-        return heads.fuse(self.layers, loss)
+    check_head = heads.check_head
+    fuse = heads.fuse
 
     # -- training and using ------------------------------------------------------------------------
 
-    def fit(
-        self,
-        x: Any,
-        y: Any = None,
-        *,
-        optimizer: Optimizer,
-        loss: Loss,
-        batch_size: int = 32,
-        epochs: int = 1,
-        validation_data: Any = None,
-        validation_split: float = 0.0,
-        shuffle: bool = True,
-        augment: Augment | None = None,
-        callbacks: Sequence[Callback] = (),
-        verbose: int = 1,
-        workers: int | None = None,
-        steps_per_epoch: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_every: int | None = None,
-        resume: str | os.PathLike[str] | None = None,
-    ) -> History:
-        """Train.
-
-        Args:
-            x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
-                iterable of (x, y) batches that can be iterated once per epoch. NumPy's, or on the model's device.
-            optimizer: it owns its state, so a second fit with it goes on where the first ended.
-            loss: kept as ``model.loss``, for `evaluate`.
-            epochs: how many in all, those before a ``resume`` included.
-            validation_data: (x, y), or an iterable of batches; measured after each epoch.
-            validation_split: the share at the end of x and y to validate with instead.
-            shuffle: a new order of the arrays each epoch, drawn from the model's seed.
-            augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
-            verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
-            workers: threads, each with its part of every batch; None decides from the sizes of the model and the
-                batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
-                something over the batch sees only its part, so with such layers None takes one.
-            steps_per_epoch: batches per epoch, where not all of them.
-            checkpoint: a file that is written after each epoch and at Ctrl-C, with all that it takes to go on.
-            checkpoint_every: batches after which it is written too, within an epoch.
-            resume: such a file, to go on from, with the same data (an iterable has to give the same batches again)
-                and with model, optimizer and callbacks made as before. The run ends as if nothing had stopped it:
-                to the bit with the same versions on the same kind of machine, and otherwise with a warning.
-        Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
-        Raises:
-            ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
-                that refuses the run, when a ``resume`` is put back already.
-            RuntimeError: if another thread trains this model or with this optimizer.
-            NonFiniteError: if the loss became NaN or infinite, before that step's update; on the GPU up to a hundred
-                steps later, and the model is put back to where those began.
-            DeviceMemoryError: if the GPU's memory does not suffice, with what to try; the model stays usable.
-        """
-        return loop.fit(
-            self,
-            x,
-            y,
-            optimizer=optimizer,
-            loss=loss,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            shuffle=shuffle,
-            augment=augment,
-            callbacks=callbacks,
-            verbose=verbose,
-            workers=workers,
-            steps_per_epoch=steps_per_epoch,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            resume=resume,
-        )
-
-    def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
-    ) -> dict[str, float]:
-        """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
-
-        Args: x, y: as in `fit`; loss: None takes the one the model was fitted with, saved with it.
-        Raises: ValueError: for bad input, or if no loss is known.
-        """
-        return inference.evaluate(self, x, y, batch_size, loss)
-
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
-        """The last layer's outputs (n, ...) for x (n, *input_shape). Safe from many threads.
-
-        Raises: ValueError: for bad input.
-        """
-        return inference.predict(self, x, batch_size)
-
-    def predict_proba(self, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
-        """Class probabilities (n, classes), whichever head the model has.
-
-        A `Softmax` gives them; a `LogSoftmax`'s are its exponential; any other head's outputs count as logits.
-        ``average_flips``: the mean of what it makes of each image and of its mirror image.
-        Raises: ValueError: for bad input, or if the model was fitted for regression.
-        """
-        return inference.predict_proba(self, x, batch_size, average_flips)
-
-    def predict_classes(self, x: Any, batch_size: int = 256) -> Array:
-        """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
-        return inference.predict_classes(self, x, batch_size)
-
-    def first_non_finite(self, x: Array) -> str:
-        """The name of the first array that is NaN or infinite in training on a batch."""
-        return inference.first_non_finite(self, x)
+    fit = fit
+    evaluate = inference.evaluate
+    predict = inference.predict
+    predict_proba = inference.predict_proba
+    predict_classes = inference.predict_classes
+    first_non_finite = inference.first_non_finite
 
     # -- parameters ---------------------------------------------------------------------------------
 
@@ -349,7 +236,7 @@ class Sequential:
         Raises: DeviceError: if there is no GPU, and nothing has changed. RuntimeError: while `fit` trains it.
         """
         target = get_device(device)
-        if target is not self.device and loop.is_in_training(self):
+        if target is not self.device and is_in_use(self):
             raise RuntimeError(
                 f"fit trains this model on {self.device.name!r}, and it has to stay there until fit ends; give a copy "
                 f"another device, model.copy(device={device!r})"

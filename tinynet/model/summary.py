@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.layers import Layer
+from tinynet.support.arguments import shown_arguments
 from tinynet.support.checks import batch_shape
 from tinynet.support.types import Shape
 
@@ -33,7 +34,7 @@ def rows(layers: Iterable[tuple[str, Layer]]) -> list[LayerRow]:
             LayerRow(
                 name=path,
                 kind=type(layer).__name__,
-                detail="" if layer.children else layer.arguments(),  # children have rows of their own
+                detail="" if layer.children else shown_arguments(layer),  # children have rows of their own
                 output_shape=layer.output_shape or (),
                 params=params + state,
                 multiply_adds=0 if layer.children else layer.multiply_adds(),

@@ -6,13 +6,12 @@ import math
 import os
 import sys
 import time
-from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import numpy as np
 
-from tinynet.files import atomic
+from tinynet.files.atomic import check_folder, write_bytes
 from tinynet.support.checks import check_number, check_positive_int
 from tinynet.training.run import COLUMNS, Run
 
@@ -191,7 +190,7 @@ class ModelCheckpoint(_Monitor):
             ) from error
 
     def on_train_begin(self, run: Run) -> None:
-        _check_folder(self.path)
+        check_folder(self.path)
         if not run.resumed:
             self.best = None
         if self.save_best_only:
@@ -270,7 +269,7 @@ class CSVLogger(Callback):
         self.path = path
 
     def on_train_begin(self, run: Run) -> None:
-        _check_folder(self.path)
+        check_folder(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
         history = run.history.history
@@ -280,16 +279,7 @@ class CSVLogger(Callback):
         writer.writerows(
             [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
         )
-        atomic.write_bytes(self.path, text.getvalue().encode())
-
-
-def _check_folder(path: str | os.PathLike[str]) -> None:
-    """Raises FileNotFoundError before training begins, not after its first epoch."""
-    folder = Path(path).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{os.fspath(path)}: the folder {str(folder)!r} does not exist; create it first"
-        )
+        write_bytes(self.path, text.getvalue().encode())
 
 
 _TITLES = {

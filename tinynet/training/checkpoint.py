@@ -3,7 +3,8 @@
 It is a safetensors file, as a model's is (`tinynet.files.storage`). Its arrays are parameters, running statistics, the
 optimizer's slots, the history, and what callbacks keep. Its description says how far the run was; its ``settings``,
 which have to be the same when it goes on; and its ``environment``: elsewhere it goes on too, but not bit for bit. No
-random generator is in it, as every stream is named by the seed, the epoch, the batch or the step (`tinynet.support.random`).
+random generator is in it, as every stream is named by the seed, the epoch, the batch or the step
+(`tinynet.support.random`).
 """
 
 import copy
@@ -19,6 +20,7 @@ import numpy as np
 
 from tinynet.engines.devices import device_of, to_host
 from tinynet.files import storage
+from tinynet.files.atomic import check_folder
 from tinynet.protocols import Model
 from tinynet.support.checks import check_positive_int
 from tinynet.support.errors import ModelFileError
@@ -26,10 +28,12 @@ from tinynet.support.types import Array, PathLike
 from tinynet.training import resume
 from tinynet.training.batches import Batches
 from tinynet.training.callbacks import Callback
+from tinynet.training.data import Pair
 from tinynet.training.run import COLUMNS, Run
+from tinynet.training.steps import Steps
 
 
-class Checkpoint:
+class Checkpoint(Callback):
     """What a run writes to go on from, and reads to go on.
 
     Args:
@@ -45,24 +49,17 @@ class Checkpoint:
                 raise TypeError(f"{name}: expected the path of a file, got {value!r}")
         if every is not None and path is None:
             raise ValueError("checkpoint_every: give checkpoint too, the file to write to")
-        if path is not None and not Path(path).parent.is_dir():
-            raise FileNotFoundError(
-                f"{os.fspath(path)}: the folder {str(Path(path).parent)!r} does not exist; create it first"
-            )
+        if path is not None:
+            check_folder(path)
         if path is not None and Path(path).is_dir():
             raise ValueError(f"checkpoint: expected the path of a file, {os.fspath(path)!r} is a folder")
         self.path, self.resume = path, resume
         self.every = None if every is None else check_positive_int("checkpoint_every", every)
 
     def begin(
-        self,
-        run: Run,
-        callbacks: Sequence[Callback],
-        batches: Batches,
-        validation: tuple[Any, Any] | None,
-        workers: int,
-    ) -> tuple[int, int]:
-        """How many epochs the run has behind it, and how many batches of the next; (0, 0) for a new run.
+        self, run: Run, callbacks: Sequence[Callback], batches: Batches, validation: Pair | None, steps: Steps
+    ) -> int:
+        """How many epochs the run has behind it: 0 for a new run. ``run.first_batch`` is set for the next.
 
         For one that goes on, everything is put back as the checkpoint has it: all of it, or on an error nothing.
 
@@ -71,14 +68,23 @@ class Checkpoint:
             ModelFileError: if it is damaged or no checkpoint. TypeError: if a callback's state can't be written.
         """
         if self.path is None and self.resume is None:
-            return 0, 0
-        self.run, self.callbacks = run, callbacks
+            return 0
+        self.run, self.callbacks, self.steps = run, callbacks, steps
         self.settings = resume.settings(run, callbacks, batches, validation)
-        self.environment = resume.environment(workers, run.model.device.name)
+        self.environment = resume.environment(steps.workers, run.model.device.name)
         if self.resume is not None:
             return self._go_on(read(self.resume), os.fspath(self.resume))
         self._contents(0, 0)  # so that what can't be written is found now, and not after an epoch
-        return 0, 0
+        return 0
+
+    def on_batch_end(self, run: Run) -> None:
+        done = run.batch + 1
+        if self.every is not None and done % self.every == 0 and run.in_mid_epoch and not run.stop_training:
+            self.steps.settle()
+            self.write(run.epoch, done)
+
+    def on_epoch_end(self, run: Run) -> None:
+        self.write(run.epoch + 1, 0)
 
     def write(self, epochs: int, batches: int) -> None:
         """Write that the run has ``epochs`` epochs behind it and ``batches`` batches of the next; no path, no file."""
@@ -90,15 +96,15 @@ class Checkpoint:
         arrays = {f"model.{name}": to_host(array) for name, array in _weights(model).items()}
         for name, values in run.history.history.items():
             arrays[f"history.{name}"] = np.array(values, np.float64)
-        loss_sum, correct, _ = run.meter.read()
+        loss_sum, correct, examples, _ = run.meter.read()
         place = {
             "epochs": epochs,
             "batches": batches,
             "stopped": run.stop_training,
             "loss_sum": loss_sum,
             "correct": correct,
-            "examples": run.meter.examples,
-            "seconds": run._seconds,
+            "examples": examples,
+            "seconds": run.seconds() if batches else 0.0,
             "model_step": model.step,
             "model_epoch": model.epoch,
             "optimizer_step": optimizer.step_count,
@@ -118,7 +124,7 @@ class Checkpoint:
             ],
         }, arrays
 
-    def _go_on(self, saved: "Saved", name: str) -> tuple[int, int]:
+    def _go_on(self, saved: "Saved", name: str) -> int:
         run, model, place = self.run, self.run.model, saved.place
         wrong = self._mismatches(saved)
         if wrong:
@@ -134,7 +140,7 @@ class Checkpoint:
         if elsewhere:
             warnings.warn(
                 f"{name}: the run goes on, but not bit for bit as it would have: {'; '.join(elsewhere)}",
-                stacklevel=5,
+                stacklevel=4,
             )
         for callback, state in zip(self.callbacks, saved.callbacks, strict=True):
             callback.set_state(state)
@@ -152,7 +158,8 @@ class Checkpoint:
         run.stop_training, run.resumed = place["stopped"], True
         # What the run began with, when a callback may since have changed what this one was given.
         self.settings = saved.settings
-        return place["epochs"], place["batches"]
+        run.epoch, run.first_batch = min(place["epochs"], run.epochs - 1), place["batches"]
+        return int(place["epochs"])
 
     def _mismatches(self, saved: "Saved") -> list[str]:
         """Everything that keeps this run from going on there; nothing is changed."""

@@ -7,23 +7,25 @@ four numbers, which are sent there before it. The loss is read every hundred ste
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 import numpy as np
 
-from tinynet.engines.devices import to_host
 from tinynet.engines.gpu.device import Gpu
 from tinynet.engines.operation import operation
 from tinynet.metrics import record
 from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
 from tinynet.support import random
-from tinynet.support.errors import REMEDY, NonFiniteError
+from tinynet.support.errors import REMEDY, DeviceMemoryError, NonFiniteError
 from tinynet.support.types import Array
 from tinynet.training.batches import ArrayBatches, Batches, augmented, take_rows
-from tinynet.training.callbacks import Callback, ProgressBar
+from tinynet.training.callbacks import Callback
+from tinynet.training.data import Pair
 from tinynet.training.run import Meter, Run
+from tinynet.training.steps import changes_between_steps
 
 LOOK_EVERY = 100
 """Steps from one look at the loss to the next."""
@@ -32,7 +34,7 @@ _PLAIN = (bool, int, float, str, np.generic, type(None))
 Attributes = dict[tuple[int, str], Any]
 
 
-class DeviceSteps:
+class GpuSteps:
     """The steps of a run whose model is on the GPU.
 
     The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
@@ -43,14 +45,41 @@ class DeviceSteps:
     Raises: DeviceMemoryError: if the data set does not fit.
     """
 
-    def __init__(self, run: Run, batches: Batches, callbacks: list[Callback]) -> None:
-        self.run, self.batches = run, batches
+    workers = 1
+
+    def __init__(
+        self,
+        run: Run,
+        batches: Batches,
+        validation: Pair | None,
+        callbacks: Sequence[Callback],
+        workers: int | None,
+    ) -> None:
+        if workers not in (None, 1):
+            raise ValueError(f"workers: the GPU takes a batch whole; expected None or 1, got {workers}")
+        self.run, self.batches, self.validation = run, batches, validation
         self.device = cast(Gpu, run.model.device)
-        # Callbacks of this kind may change anything between two steps.
-        self._watched = any(
-            type(callback).on_batch_end is not Callback.on_batch_end and not isinstance(callback, ProgressBar)
-            for callback in callbacks
-        )
+        self._watched = changes_between_steps(callbacks)
+
+    def __enter__(self) -> "GpuSteps":
+        with ExitStack() as stack:
+            stack.enter_context(
+                self.device.memory_errors(
+                    self.run.model.forget,
+                    lambda: "there is no room for the model's optimizer and data; make them smaller",
+                )
+            )
+            stack.enter_context(self.device.running())
+            self._begin()
+            stack.callback(self.close)
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._held.__exit__(*error)
+
+    def _begin(self) -> None:
+        run, batches = self.run, self.batches
         dtype = run.model.dtype
         # What differs from step to step: where its batch begins, what dropout counts by, the optimizer's two numbers.
         self._ints, self._floats = self.device.zeros(2, np.int64), self.device.zeros(2, dtype)
@@ -58,7 +87,7 @@ class DeviceSteps:
         self._step_size, self._kept = self._floats[0], self._floats[1]
         self._batch = 0
 
-        self.meter = run.meter = DeviceMeter(self.device)
+        run.meter = Meter(self.device.zeros(4, np.float64))
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
         self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
@@ -78,6 +107,15 @@ class DeviceSteps:
             with self.device.memory_errors(self.close, lambda: advice):
                 self._data = self.device.asarray(batches.x), self.device.asarray(batches.y)
 
+    def prepare(self) -> None:
+        run = self.run
+        with self.device.memory_errors(self.close, lambda: "the optimizer's vectors are too large for it"):
+            run.optimizer.prepare(run.model.params)
+        if self.validation is not None and self.validation[1] is not None:
+            # As it was, to be moved batch by batch, if there is no room for it.
+            with suppress(DeviceMemoryError), self.device.memory_errors(lambda: None, lambda: ""):
+                self.validation = self.device.asarray(self.validation[0]), self.validation[1]
+
     def epoch(self, first: int) -> Iterator[int]:
         """Train on the batches of an epoch from the first; yields each batch's number when its step is on its way.
 
@@ -95,7 +133,6 @@ class DeviceSteps:
                 self._send(batch)
                 run.model.begin_step(step=self._dropout_step)
                 self._step(size)
-                run.meter.examples += size
                 yield batch
                 if batch + 1 - self._looked >= LOOK_EVERY:
                     self._look(batch + 1)
@@ -221,9 +258,10 @@ class DeviceSteps:
             if self.batches.augment is None:
                 take_rows(data_x, self._order, self._start, x)
             take_rows(data_y, self._order, self._start, y)
-        value = model.gradients(x, y, loss)
+        layers, fused = model.fuse(loss)
+        value = model.gradients(layers, x, y, fused, size)
         assert model.outputs is not None
-        record(self.meter.array, value, model.outputs, y if loss.is_classification else None)
+        record(self.run.meter.totals, value, model.outputs, y if loss.is_classification else None)
         vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())
         if self._own_step:
             optimizer.step(*vectors, *parts)
@@ -337,20 +375,3 @@ def _plain_attributes(parts: list[Any]) -> Attributes:
         if isinstance(value, _PLAIN)
         or (isinstance(value, tuple) and all(isinstance(item, _PLAIN) for item in value))
     }
-
-
-class DeviceMeter(Meter):
-    """A meter on the GPU, whose numbers wait there until somebody asks for them; the examples are counted here."""
-
-    def __init__(self, device: Gpu) -> None:
-        self.array = device.zeros(4, np.float64)  # what `record` writes
-        super().__init__()
-
-    def set(self, loss_sum: float, correct: int, examples: int) -> None:
-        for i, value in enumerate((loss_sum, correct, examples, math.nan)):
-            self.array[i] = value
-        self.examples = examples
-
-    def read(self) -> tuple[float, int, float]:
-        loss_sum, correct, _, batch_loss = to_host(self.array).tolist()
-        return loss_sum, int(correct), batch_loss

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, Device, check_device, contiguous, device_of, to_host
+from tinynet.engines.devices import CPU, Device, as_array, check_device, contiguous, device_of, to_host
 from tinynet.losses import Loss
 from tinynet.protocols import Model
 from tinynet.support.checks import batch_shape
@@ -54,16 +54,6 @@ def _shape_hint(shape: Shape, input_shape: Shape) -> str:
     if shape and math.prod(shape[1:]) == math.prod(input_shape):
         return f"; x.reshape({', '.join(map(str, (-1, *input_shape)))}) would fit"
     return ""
-
-
-def as_array(value: Any, name: str) -> Array:
-    """The value as an array; raises ValueError if its parts differ in shape."""
-    try:
-        return np.asarray(value) if device_of(value) is CPU else value
-    except ValueError as error:
-        raise ValueError(
-            f"{name}: expected an array of numbers, got parts that don't make one: {error}"
-        ) from None
 
 
 def _check_finite(x: Array, name: str) -> None:

@@ -1,294 +1,209 @@
-"""The training loop. It drives any object with loss_and_gradients, params and grads; it knows no layer."""
+"""The training loop: epochs, batches, and what happens between them."""
 
 import copy
-import math
 import os
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
-from tinynet.engines import cpu
-from tinynet.engines.devices import Device
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
-from tinynet.support.checks import check_bool, check_number, check_positive_int
-from tinynet.support.errors import DeviceMemoryError
-from tinynet.support.types import Array
-from tinynet.training import inputs
-from tinynet.training.batches import ArrayBatches, Augment, Batches, IterableBatches
+from tinynet.support.checks import check_bool, check_positive_int
+from tinynet.training.batches import Augment
 from tinynet.training.callbacks import Callback, EpochTable, ProgressBar
 from tinynet.training.checkpoint import Checkpoint
-from tinynet.training.gpu_steps import DeviceSteps
+from tinynet.training.data import prepare_data
+from tinynet.training.in_use import in_use
 from tinynet.training.interrupts import HeldInterrupt
 from tinynet.training.run import History, Run
-from tinynet.training.steps import HostSteps
-from tinynet.training.team import Team, workers_for
+from tinynet.training.steps import Steps, steps_for
 
-Steps = HostSteps | DeviceSteps
 
-# What is in training: (process, identity), so that a forked child may train its copies.
-_in_training: dict[tuple[int, int], object] = {}
+def train(
+    run: Run,
+    steps: Steps,
+    callbacks: Sequence[Callback],
+    interrupt: HeldInterrupt,
+    saving: Checkpoint,
+    epochs: range,
+) -> None:
+    """The loop. Each step computes a batch's loss and gradients, and updates the parameters."""
+    after_each_batch = [
+        callback for callback in callbacks if type(callback).on_batch_end is not Callback.on_batch_end
+    ]
+    for run.epoch in epochs:
+        run.begin_epoch()
+        for callback in callbacks:
+            callback.on_epoch_begin(run)
+        first = run.start_clock()
+        for run.batch in steps.epoch(first):
+            for callback in after_each_batch:
+                callback.on_batch_end(run)
+            if run.stop_training or interrupt.pending:
+                break
+        steps.settle()
+        if run.in_mid_epoch and not run.stop_training:  # Ctrl-C: what is not finished is no epoch
+            saving.write(run.epoch, run.batch + 1)
+            break
+        measured = run.measured()
+        if steps.validation is not None:
+            scores = run.model.evaluate(*steps.validation, batch_size=max(run.batch_size, 256), loss=run.loss)
+            measured |= {f"val_{name}": score for name, score in scores.items()}
+        run.end_epoch(measured)
+        for callback in callbacks:
+            callback.on_epoch_end(run)
+        if run.stop_training or interrupt.pending:
+            break
 
 
 def fit(
     model: Model,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     optimizer: Optimizer,
     loss: Loss,
-    batch_size: int,
-    epochs: int,
-    validation_data: Any,
-    validation_split: float,
-    shuffle: bool,
-    augment: Augment | None,
-    callbacks: Sequence[Callback],
-    verbose: int,
-    workers: int | None,
-    steps_per_epoch: int | None,
-    checkpoint: str | os.PathLike[str] | None,
-    checkpoint_every: int | None,
-    resume: str | os.PathLike[str] | None,
+    batch_size: int = 32,
+    epochs: int = 1,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    shuffle: bool = True,
+    augment: Augment | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: int = 1,
+    workers: int | None = None,
+    steps_per_epoch: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
-    """See `Sequential.fit`."""
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks: expected a list of Callback objects, got {callbacks!r}")
-    callbacks = list(callbacks)
-    _check_types(optimizer, loss, callbacks, verbose, augment)
+    """Train.
+
+    Args:
+        x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
+            iterable of (x, y) batches that can be iterated once per epoch. NumPy's, or on the model's device.
+        optimizer: it owns its state, so a second fit with it goes on where the first ended.
+        loss: kept as ``model.loss``, for `evaluate`.
+        epochs: how many in all, those before a ``resume`` included.
+        validation_data: (x, y), or an iterable of batches; measured after each epoch.
+        validation_split: the share at the end of x and y to validate with instead.
+        shuffle: a new order of the arrays each epoch, drawn from the model's seed.
+        augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
+        verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
+        workers: threads, each with its part of every batch; None decides from the sizes of the model and the
+            batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
+            something over the batch sees only its part, so with such layers None takes one.
+        steps_per_epoch: batches per epoch, where not all of them.
+        checkpoint: a file that is written after each epoch and at Ctrl-C, with all that it takes to go on.
+        checkpoint_every: batches after which it is written too, within an epoch.
+        resume: such a file, to go on from, with the same data (an iterable has to give the same batches again)
+            and with model, optimizer and callbacks made as before. The run ends as if nothing had stopped it:
+            to the bit with the same versions on the same kind of machine, and otherwise with a warning.
+    Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
+    Raises:
+        ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
+            that refuses the run, when a ``resume`` is put back already.
+        RuntimeError: if another thread trains this model or with this optimizer.
+        NonFiniteError: if the loss became NaN or infinite, before that step's update; on the GPU up to a hundred
+            steps later, and the model is put back to where those began.
+        DeviceMemoryError: if the GPU's memory does not suffice, with what to try; the model stays usable.
+    """
+    callbacks = _check_arguments(optimizer, loss, callbacks, verbose, augment)
     model.check_head(loss)
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
-    steps = None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch)
-    shuffle = check_bool("shuffle", shuffle)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
     loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
-
-    batches: Batches
-    if y is None:
-        if validation_split:
-            raise ValueError("validation_split needs arrays x and y; give validation_data beside an iterable")
-        batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
-        on_bytes = model.fitted_on_bytes
-    else:
-        x, y = inputs.check_data(x, y, model, loss)
-        if validation_split:
-            if validation_data is not None:
-                raise ValueError("give validation_data or validation_split, not both")
-            x, y, validation_data = _split(x, y, validation_split)
-        on_bytes = inputs.looks_like_bytes(x)
-        batches = ArrayBatches(
-            x, y, batch_size, seed=model.seed, shuffle=shuffle, augment=augment, steps=steps
-        )
-    validation = _check_validation(model, validation_data, loss)
-
-    run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None)
-    shown: list[Callback] = [EpochTable()] if verbose == 2 else []
-    # The bar is first: it has to be gone when others print.
-    has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
-    active = [*([ProgressBar(leave=not has_table)] if verbose == 1 else []), *callbacks, *shown]
-    on_gpu = model.device.name == "gpu"
-    if on_gpu and workers not in (None, 1):
-        raise ValueError(f"workers: the GPU takes a batch whole; expected None or 1, got {workers}")
-    if workers is None:
-        workers = 1 if on_gpu else workers_for(model, batch_size)
-    threads = cpu.blas_threads_for(model.multiply_adds(), batch_size) if workers == 1 else 1
-    # What overflows makes the loss NaN or infinite, which the loop reports with its place.
+    batches, validation, on_bytes = prepare_data(
+        model,
+        x,
+        y,
+        loss,
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch),
+        shuffle=check_bool("shuffle", shuffle),
+        augment=augment,
+        validation_data=validation_data,
+        validation_split=validation_split,
+    )
+    run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None, batch_size)
+    shown = _with_display(callbacks, verbose)
+    # What overflows makes the loss NaN or infinite, which the steps report with its place.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    begun: list[Callback] = []
     with (
         HeldInterrupt() as interrupt,
-        _alone(model),
-        _alone(optimizer),
-        cpu.blas_threads(threads),
+        in_use(model, optimizer),
         quiet,
-        Team(model, workers) as team,
-        model.device.memory_errors(
-            model.forget, lambda: "there is no room for the model's optimizer and data; make them smaller"
-        ),
-        model.device.running(),
-        ExitStack() as stack,
+        steps_for(run, batches, validation, shown, workers) as steps,
     ):
-        stepper = DeviceSteps(run, batches, active) if on_gpu else HostSteps(run, batches, team)
-        stack.callback(stepper.close)
-        first, run.first_batch = saving.begin(run, callbacks, batches, validation, workers)
-        if on_gpu:
-            validation = _moved(validation, model.device)
-        last = first if run.stop_training else epochs  # a run that a callback has stopped is done
-        run.epoch = min(first, epochs - 1)
-        try:
-            for callback in active:
-                begun.append(callback)
-                callback.on_train_begin(run)
-            with model.device.memory_errors(
-                stepper.close, lambda: "the optimizer's vectors are too large for it"
-            ):
-                optimizer.prepare(model.params)
+        first = saving.begin(run, callbacks, batches, validation, steps)
+        with _told(shown, run):
+            steps.prepare()
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
-            for run.epoch in range(first, last):
-                values = _train_epoch(run, stepper, active, interrupt, saving)
-                if values is not None:
-                    _end_epoch(run, values, validation, batch_size, active)
-                    saving.write(run.epoch + 1, 0)
-                if run.stop_training or interrupt.pending:
-                    break
-        finally:
-            with ExitStack() as ends:  # each on_train_end runs, in order, whatever the others raise
-                for callback in reversed(begun):
-                    ends.callback(callback.on_train_end, run)
+            # A run that a callback has stopped is done, also when it is resumed.
+            remaining = range(first, first if run.stop_training else epochs)
+            writing = [saving] if saving.path is not None else []
+            train(run, steps, [*shown, *writing], interrupt, saving, remaining)
     if interrupt.pending:
         run.history.interrupted = True
-        go_on = f"; go on with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
-        if run.history.epochs >= epochs:
-            go_on = ": when all were done"
-        warnings.warn(
-            f"training was interrupted in epoch {run.epoch + 1} of {epochs}, after batch {run.batch + 1} of "
-            f"{run.steps_per_epoch}{go_on}",
-            stacklevel=3,
-        )
+        _warn_of_interrupt(run, checkpoint)
     return run.history
 
 
 @contextmanager
-def _alone(used: Model | Optimizer) -> Iterator[None]:
-    """Raises RuntimeError if another `fit`, in another thread or around this one, trains with the same object."""
-    key, claim = (os.getpid(), id(used)), object()
+def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
+    """Tell the callbacks that training begins, and on every way out that it ends."""
+    begun: list[Callback] = []
     try:
-        if _in_training.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
-            raise RuntimeError(
-                f"this {type(used).__name__} is in use by another fit; wait for its end, or give each fit its own"
-            )
+        for callback in callbacks:
+            begun.append(callback)
+            callback.on_train_begin(run)
         yield
     finally:
-        if _in_training.get(key) is claim:
-            del _in_training[key]
+        with ExitStack() as ends:  # each on_train_end runs, in order, whatever the others raise
+            for callback in reversed(begun):
+                ends.callback(callback.on_train_end, run)
 
 
-def is_in_training(used: object) -> bool:
-    """Whether a `fit` is at work with the object."""
-    return (os.getpid(), id(used)) in _in_training
+def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
+    """The callbacks with what ``verbose`` asks for; the bar is first, as it has to be gone when others print."""
+    has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
+    bar: list[Callback] = [ProgressBar(leave=not has_table)] if verbose == 1 else []
+    return [*bar, *callbacks, *([EpochTable()] if verbose == 2 else [])]
 
 
-def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: Any, augment: Any) -> None:
+def _warn_of_interrupt(run: Run, checkpoint: str | os.PathLike[str] | None) -> None:
+    go_on = f"; go on with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
+    if run.history.epochs >= run.epochs:
+        go_on = ": when all were done"
+    warnings.warn(
+        f"training was interrupted in epoch {run.epoch + 1} of {run.epochs}, after batch {run.batch + 1} of "
+        f"{run.steps_per_epoch}{go_on}",
+        stacklevel=3,
+    )
+
+
+def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, augment: Any) -> list[Callback]:
+    """The callbacks as a list. Raises: TypeError, ValueError."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of Callback objects, got {callbacks!r}")
+    listed: list[Callback] = list(callbacks)
     for name, value, kind, example in (
         ("optimizer", optimizer, Optimizer, "Adam()"),
         ("loss", loss, Loss, "CrossEntropy()"),
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
-    for callback in callbacks:
+    for callback in listed:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose: expected 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
     if augment is not None and not callable(augment):
         raise TypeError(f"augment: expected a function (x_batch, generator) -> x_batch, got {augment!r}")
-
-
-def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
-    """The front to train with and the end to validate with, as Keras cuts it."""
-    share = check_number("validation_split", share, 0, 1, open_high=True)
-    start = math.floor(len(x) * (1 - share))
-    if not 0 < start < len(x):
-        raise ValueError(f"validation_split={share} leaves nothing on one side of {len(x)} examples")
-    return x[:start], y[:start], (x[start:], y[start:])
-
-
-def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[Any, Any] | None:
-    """The pair that `evaluate` takes; None without validation."""
-    if validation_data is None:
-        return None
-    if isinstance(validation_data, tuple) and len(validation_data) == 2:
-        return inputs.check_data(*validation_data, model, loss, suffix=" of validation_data")
-    if isinstance(validation_data, Iterator):
-        raise ValueError(
-            "validation_data: a generator is used up after one epoch; give arrays or a list of batches"
-        )
-    if isinstance(validation_data, (list, tuple)) and any(
-        isinstance(item, np.ndarray) for item in validation_data
-    ):
-        raise ValueError(
-            "validation_data: expected a tuple (x, y), or an iterable of such batches, got other arrays"
-        )
-    batches = IterableBatches(validation_data, model, loss, to_the_end=True)
-    if isinstance(validation_data, (list, tuple)):
-        try:
-            for _ in batches.epoch(0):
-                pass
-        except ValueError as error:
-            raise ValueError(f"validation_data: {error}") from None
-    return validation_data, None
-
-
-def _moved(validation: tuple[Any, Any] | None, device: Device) -> tuple[Any, Any] | None:
-    """Arrays to validate with, on the device; as they were, to be moved batch by batch, if there is no room."""
-    if validation is None or validation[1] is None:
-        return validation
-    with suppress(DeviceMemoryError), device.memory_errors(lambda: None, lambda: ""):
-        return device.asarray(validation[0]), validation[1]
-    return validation
-
-
-def _train_epoch(
-    run: Run,
-    stepper: Steps,
-    callbacks: Sequence[Callback],
-    interrupt: HeldInterrupt,
-    saving: Checkpoint,
-) -> dict[str, float] | None:
-    """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
-    if not run.first_batch:
-        run.meter.set(0.0, 0, 0)
-        run._seconds = 0.0
-    for callback in callbacks:
-        callback.on_epoch_begin(run)
-    first, run.first_batch = run.first_batch, 0
-    every = saving.every
-    each_batch = [
-        callback for callback in callbacks if type(callback).on_batch_end is not Callback.on_batch_end
-    ]
-
-    started = time.perf_counter() - run._seconds
-    for run.batch in stepper.epoch(first):
-        for callback in each_batch:
-            callback.on_batch_end(run)
-        if run.stop_training:
-            break
-        done = run.batch + 1
-        if done < run.steps_per_epoch and (interrupt.pending or (every and done % every == 0)):
-            stepper.settle()
-            run._seconds = time.perf_counter() - started
-            saving.write(run.epoch, done)
-            if interrupt.pending:
-                return None
-    stepper.settle()
-    seconds = time.perf_counter() - started
-
-    run.model.epoch += 1
-    return {
-        "loss": run.mean_loss(),
-        "accuracy": run.mean_accuracy(),
-        "learning_rate": run.learning_rate,
-        "seconds": seconds,
-    }
-
-
-def _end_epoch(
-    run: Run,
-    values: dict[str, float],
-    validation: tuple[Any, Any] | None,
-    batch_size: int,
-    callbacks: Sequence[Callback],
-) -> None:
-    """Validate, write the epoch into the history, and tell the callbacks."""
-    if validation is not None:
-        scores = run.model.evaluate(*validation, batch_size=max(batch_size, 256), loss=run.loss)
-        values = values | {f"val_{name}": score for name, score in scores.items()}
-    run.history.append({name: values[name] for name in run.metric_names})
-    for callback in callbacks:
-        callback.on_epoch_end(run)
+    return listed

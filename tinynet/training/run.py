@@ -1,12 +1,17 @@
 """Run: a training run as its callbacks see it."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from tinynet.engines.devices import to_host
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
+from tinynet.support.types import Array
 
 COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
@@ -47,33 +52,30 @@ class History:
 
 
 class Meter:
-    """What an epoch has measured so far."""
+    """What an epoch has measured so far: sum of losses, right answers, examples, and the last batch's loss.
 
-    def __init__(self) -> None:
-        self.set(0.0, 0, 0)
+    Args: totals: the four numbers, which `tinynet.metrics.record` adds to; on a GPU reading them waits for it.
+    """
+
+    def __init__(self, totals: Array) -> None:
+        self.totals = totals
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
         """Begin with these: the sum of the examples' losses, how many were right, and how many there were."""
-        self._loss_sum, self._correct, self.examples = loss_sum, correct, examples
-        self._batch_loss = math.nan
+        for index, value in enumerate((loss_sum, correct, examples, math.nan)):
+            self.totals[index] = value
 
-    def add(self, batch_loss: float, correct: int, examples: int) -> None:
-        """Add a batch."""
-        self._batch_loss = batch_loss
-        self._loss_sum += batch_loss * examples
-        self._correct += correct
-        self.examples += examples
-
-    def read(self) -> tuple[float, int, float]:
-        """The sum of the examples' losses, how many were right, and the last batch's loss."""
-        return self._loss_sum, self._correct, self._batch_loss
+    def read(self) -> tuple[float, int, int, float]:
+        """The sum of the examples' losses, how many were right, how many there were, and the last batch's loss."""
+        loss_sum, correct, examples, batch_loss = to_host(self.totals).tolist()
+        return loss_sum, int(correct), int(examples), batch_loss
 
 
 @dataclass
 class Run:
     """A training run. Epochs and batches count from 0; a callback may set ``stop_training``.
 
-    On the GPU, the loss is there: who asks for ``batch_loss``, `mean_loss` or `mean_accuracy` waits for it.
+    On a GPU the loss stays there: reading ``batch_loss``, `mean_loss` or `mean_accuracy` waits for it.
     """
 
     model: Model
@@ -82,20 +84,27 @@ class Run:
     epochs: int
     steps_per_epoch: int
     has_validation: bool
+    batch_size: int = 32
     history: History = field(default_factory=History)
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = field(default_factory=lambda: Meter(np.zeros(4)))
     epoch: int = 0
     batch: int = 0
     stop_training: bool = False
     resumed: bool = False  # from a checkpoint
     first_batch: int = 0  # of its first epoch, if that had begun already
     learning_rate: float = math.nan  # of the last step
-    _seconds: float = 0.0
+    _seconds: float = 0.0  # that this epoch had taken when its clock was started
+    _started: float = 0.0
 
     @property
     def batch_loss(self) -> float:
         """The loss of the last batch, before its update."""
-        return self.meter.read()[2]
+        return self.meter.read()[3]
+
+    @property
+    def in_mid_epoch(self) -> bool:
+        """Whether the epoch has batches left."""
+        return self.batch + 1 < self.steps_per_epoch
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -106,8 +115,40 @@ class Run:
 
     def mean_loss(self) -> float:
         """The mean training loss of this epoch so far."""
-        return self.meter.read()[0] / max(self.meter.examples, 1)
+        loss_sum, _, examples, _ = self.meter.read()
+        return loss_sum / max(examples, 1)
 
     def mean_accuracy(self) -> float:
         """The training accuracy of this epoch so far."""
-        return self.meter.read()[1] / max(self.meter.examples, 1)
+        _, correct, examples, _ = self.meter.read()
+        return correct / max(examples, 1)
+
+    def begin_epoch(self) -> None:
+        """Forget what the epoch before has measured, unless part of this one is done already."""
+        if not self.first_batch:
+            self.meter.set(0.0, 0, 0)
+            self._seconds = 0.0
+
+    def start_clock(self) -> int:
+        """The epoch trains from now on; returns its first batch."""
+        first, self.first_batch = self.first_batch, 0
+        self._started = time.perf_counter()
+        return first
+
+    def seconds(self) -> float:
+        """How long the epoch has trained."""
+        return self._seconds + time.perf_counter() - self._started
+
+    def measured(self) -> dict[str, float]:
+        """What the epoch has measured while training."""
+        return {
+            "loss": self.mean_loss(),
+            "accuracy": self.mean_accuracy(),
+            "learning_rate": self.learning_rate,
+            "seconds": self.seconds(),
+        }
+
+    def end_epoch(self, values: Mapping[str, float]) -> None:
+        """Write the values into the history; the epoch counts from now on."""
+        self.model.epoch += 1
+        self.history.append({name: values[name] for name in self.metric_names})

@@ -1,52 +1,120 @@
-"""Training steps, one after the other, on the CPU: gradients, a check that the loss is finite, an update."""
+"""Training steps, one after the other: gradients, a check that the loss is finite, an update."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Protocol
 
 import numpy as np
 
+from tinynet.engines.cpu import blas_threads, blas_threads_for
+from tinynet.metrics import record
 from tinynet.support.errors import REMEDY, NonFiniteError
 from tinynet.support.types import Array
 from tinynet.training.batches import Batches
+from tinynet.training.callbacks import Callback, ProgressBar
+from tinynet.training.data import Pair
 from tinynet.training.run import Run
-from tinynet.training.team import Team
+from tinynet.training.team import Team, workers_for
 
 
-class HostSteps:
-    """The steps of a run whose model is on the CPU, its batches divided among a team's threads."""
+class Steps(Protocol):
+    """What computes a run's steps, and holds what they need as long as the run goes on."""
 
-    def __init__(self, run: Run, batches: Batches, team: Team) -> None:
-        self.run, self.batches, self.team = run, batches, team
-        self._x: Array | None = None  # the last batch
+    workers: int  # threads among which each batch is divided
+    validation: Pair | None  # where it is computed with
+
+    def prepare(self) -> None:
+        """Make room for what the optimizer keeps; raises ValueError if it has begun with another model."""
 
     def epoch(self, first: int) -> Iterator[int]:
-        """Train on the batches of an epoch from the first; yields each batch's number when its step is made.
+        """Train on the batches of an epoch from the first; yields each batch's number after its step."""
+        ...
 
-        Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update.
-        """
-        run, model, optimizer, loss = self.run, self.run.model, self.run.optimizer, self.run.loss
+    def settle(self) -> None:
+        """Wait for all steps; raises NonFiniteError if one has spoilt a parameter."""
+
+
+def steps_for(
+    run: Run,
+    batches: Batches,
+    validation: Pair | None,
+    callbacks: Sequence[Callback],
+    workers: int | None,
+) -> AbstractContextManager[Steps]:
+    """The steps of a run, on its model's device. This is where CPU and GPU part."""
+    if run.model.device.name == "gpu":
+        from tinynet.training.gpu_steps import GpuSteps
+
+        return GpuSteps(run, batches, validation, callbacks, workers)
+    return CpuSteps(run, batches, validation, callbacks, workers)
+
+
+def changes_between_steps(callbacks: Sequence[Callback]) -> bool:
+    """Whether a callback is told of each batch, and may change anything then: what is frozen, a rate."""
+    return any(
+        type(callback).on_batch_end is not Callback.on_batch_end and not isinstance(callback, ProgressBar)
+        for callback in callbacks
+    )
+
+
+class CpuSteps:
+    """The steps of a run on the CPU; each batch is divided among ``workers`` threads, or BLAS has them."""
+
+    def __init__(
+        self,
+        run: Run,
+        batches: Batches,
+        validation: Pair | None,
+        callbacks: Sequence[Callback],
+        workers: int | None,
+    ) -> None:
+        self.run, self.batches, self.validation = run, batches, validation
+        self.workers = workers_for(run.model, run.batch_size) if workers is None else workers
+        self._watched = changes_between_steps(callbacks)
+        self._x: Array | None = None  # the last batch
+
+    def __enter__(self) -> "CpuSteps":
+        model, alone = self.run.model, self.workers == 1
+        threads = blas_threads_for(model.multiply_adds(), self.run.batch_size) if alone else 1
+        with ExitStack() as stack:
+            stack.enter_context(blas_threads(threads))
+            team = stack.enter_context(Team(model, self.workers))
+            self._gradients = model.gradients if alone else team.gradients
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.__exit__(*error)
+
+    def prepare(self) -> None:
+        self.run.optimizer.prepare(self.run.model.params)
+
+    def epoch(self, first: int) -> Iterator[int]:
+        """Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update."""
+        run, model, optimizer = self.run, self.run.model, self.run.optimizer
+        layers, loss = model.fuse(run.loss)
+        params, grads, decay_size, ranges = (
+            model.params,
+            model.grads,
+            model.decay_size,
+            model.trainable_ranges(),
+        )
         good_state = {name: array.copy() for name, array in model.named_state().items()}
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
-            value = self.team.loss_and_gradients(x, y, loss)
+            model.begin_step()
+            value = self._gradients(layers, x, y, loss, len(x))
             if not math.isfinite(value):
-                culprit = model.first_non_finite(x)
-                _restore_state(model.named_state(), good_state)
-                raise NonFiniteError(
-                    f"epoch {run.epoch + 1}, batch {batch + 1}: the loss is {value}; the first bad array is {culprit}. "
-                    f"No update was made with this batch. {REMEDY}"
-                )
+                self._refuse(batch, value, good_state)
             run.learning_rate = optimizer.current_learning_rate()
-            optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
-            correct = 0
-            if loss.is_classification:
-                assert model.outputs is not None
-                correct = int(np.count_nonzero(model.outputs.argmax(axis=1) == y))
-            run.meter.add(value, correct, len(x))
+            optimizer.step(params, grads, decay_size, ranges)
+            record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
+            if self._watched:
+                ranges = model.trainable_ranges()
 
     def settle(self) -> None:
-        """Raises NonFiniteError if the last update has spoilt a parameter."""
         run = self.run
         if not np.isfinite(run.model.params).all():
             assert self._x is not None
@@ -55,12 +123,15 @@ class HostSteps:
                 f"bad array is {run.model.first_non_finite(self._x)}. {REMEDY}"
             )
 
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def _restore_state(state: dict[str, Array], good: dict[str, Array]) -> None:
-    """Take back running statistics that the bad batch has spoilt."""
-    for name, array in state.items():
-        if not np.isfinite(array).all():
-            array[...] = good[name]
+    def _refuse(self, batch: int, value: float, good_state: dict[str, Array]) -> None:
+        """Raises NonFiniteError, and takes back running statistics that the batch has spoilt."""
+        model = self.run.model
+        assert self._x is not None
+        culprit = model.first_non_finite(self._x)
+        for name, array in model.named_state().items():
+            if not np.isfinite(array).all():
+                array[...] = good_state[name]
+        raise NonFiniteError(
+            f"epoch {self.run.epoch + 1}, batch {batch + 1}: the loss is {value}; the first bad array is {culprit}. "
+            f"No update was made with this batch. {REMEDY}"
+        )

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tinynet.engines import cpu
-from tinynet.layers import BatchNorm
+from tinynet.layers import BatchNorm, Layer
 from tinynet.layers.shard import Shard
 from tinynet.losses import Loss
 from tinynet.protocols import Model
@@ -104,24 +104,29 @@ class Team:
 
     def loss_and_gradients(self, x: Array, y: Array, loss: Loss) -> float:
         """As the model's own; its gradients and outputs are then those of the whole batch."""
+        layers, loss = self.model.fuse(loss)
+        self.model.begin_step()
+        return self.gradients(layers, x, y, loss, len(x))
+
+    def gradients(self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int) -> float:
+        """As the model's own, within a step that has begun."""
         if len(x) < 2 * self.workers or self.workers == 1:
-            return self.model.loss_and_gradients(x, y, loss)
+            return float(self.model.gradients(layers, x, y, loss, total))
         self._follow()
         edges = [len(x) * index // self.workers for index in range(self.workers + 1)]
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-        step = self.model.step
         self.barrier.reset()
         futures = [
             # With a copy of the context, the thread has the caller's np.errstate.
             self.pool.submit(
-                contextvars.copy_context().run, self._work, index, step, x, y, loss, parts[index]
+                contextvars.copy_context().run, self._work, index, len(layers), x, y, loss, parts[index]
             )
             for index in range(1, self.workers)
         ]
         errors: list[BaseException] = []
         values = []
         try:
-            values.append(self._work(0, step, x, y, loss, parts[0]))
+            values.append(self._work(0, len(layers), x, y, loss, parts[0]))
         except BaseException as error:
             self.barrier.abort()  # Ctrl-C may come before this thread's part had begun
             errors.append(error)
@@ -146,14 +151,16 @@ class Team:
                         if vars(twin).get(name) != value:
                             setattr(twin, name, value)
 
-    def _work(self, index: int, step: int, x: Array, y: Array, loss: Loss, part: slice) -> float:
+    def _work(self, index: int, depth: int, x: Array, y: Array, loss: Loss, part: slice) -> float:
         member, shard = self.models[index], self.shards[index]
         try:
             shard.rows, shard.all_rows, shard.turn = part.stop - part.start, len(x), 0
-            member.step = step
+            if index:
+                member.begin_step(part.start, self.model.step - 1)
             for layer in self.batchnorms[index]:
                 layer.shard = shard
-            return member.loss_and_gradients(x[part], y[part], copy.copy(loss), len(x), part.start)
+            layers, loss = member.layers[:depth], copy.copy(loss)
+            return float(member.gradients(layers, x[part], y[part], loss, len(x)))
         except BaseException:
             self.barrier.abort()  # or the others would wait for this one
             raise

@@ -13,6 +13,7 @@ from tinynet.study.over_time.page import render
 from tinynet.study.over_time.probe import BINS, SAMPLED, Histograms, Look, Place, Probe
 from tinynet.study.over_time.record import MOST_SAMPLES, Record, Sample, Watched
 from tinynet.study.tracing.statistics import dead_units, saturated
+from tinynet.support.arguments import shown_arguments
 from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array, PathLike
 from tinynet.training import inputs
@@ -233,7 +234,7 @@ def _next_sample(record: Record) -> int:
 
 
 def _watched(layer: Layer, y: Array) -> Watched:
-    return Watched(type(layer).__name__, layer.arguments(), y.shape[-1], y.ndim == 4)
+    return Watched(type(layer).__name__, shown_arguments(layer), y.shape[-1], y.ndim == 4)
 
 
 def _norm(array: Array) -> float:

@@ -9,10 +9,11 @@ from tinynet.study.gradients.report import ElementCheck
 from tinynet.study.tracing import drawing
 from tinynet.study.tracing.equations import Equation, equations
 from tinynet.study.tracing.events import backward_notes, forward_notes
-from tinynet.study.tracing.notation import formula_method, layer_formulas, loss_formulas, update_formulas
+from tinynet.study.tracing.notation import layer_formulas, loss_formulas, update_formulas
 from tinynet.study.tracing.records import LayerTrace, ParameterTrace, Step
 from tinynet.study.tracing.source import Source, method_sources
 from tinynet.study.tracing.statistics import RATIO_GUIDE, Statistics, norm, statistics
+from tinynet.support.arguments import shown_arguments
 from tinynet.support.types import Array, Shape
 
 Checks = Mapping[str, Sequence[ElementCheck]]
@@ -63,7 +64,7 @@ def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
         f'<article class="card" id="card-{record.path}" data-path="{record.path}" tabindex="-1" '
         f'style="--depth: {record.path.count(".")}" aria-labelledby="title-{record.path}">'
         f'<header><h2 id="title-{record.path}"><span class="path">{record.path}</span> {record.kind}</h2>'
-        f'<p class="facts"><code>{html.escape(record.layer.arguments()) or "no arguments"}</code> · '
+        f'<p class="facts"><code>{html.escape(shown_arguments(record.layer)) or "no arguments"}</code> · '
         f"{facts}</p></header>"
         f'<div class="passes">{forward}{backward}</div>'
         f"{inspector(record.path, 'Point at any element')}"
@@ -77,7 +78,7 @@ def loss_card(step: Step) -> str:
     loss = step.loss
     owner = type(loss.loss)
     forward, backward = (loss_formulas(loss.loss, direction) for direction in ("forward", "backward"))
-    passes = _pass("forward", "Forward", forward, method_sources(owner, formula_method(owner)), [], [])
+    passes = _pass("forward", "Forward", forward, method_sources(owner, "forward"), [], [])
     passes += _pass("backward", "Backward", backward, method_sources(owner, "backward"), [], [])
     note = (
         '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the '

@@ -34,19 +34,10 @@ def layer_formulas(record: LayerTrace, direction: str) -> list[str]:
     return [mathml(formula) for formula in formulas]
 
 
-def formula_method(kind: type[Loss]) -> str:
-    """The method that has a loss's formula: for the library's, which share a ``forward``, the one that it calls."""
-    if kind.forward.__module__ == Loss.__module__:
-        for name in ("_losses", "measure"):
-            if getattr(kind, name, None) not in (None, Loss.measure):
-                return name
-    return "forward"
-
-
 def loss_formulas(loss: Loss, direction: str) -> list[str]:
     """HTML of the formulas of "forward" or "backward"."""
     kind = type(loss)
-    name = library_class(kind, formula_method(kind) if direction == "forward" else direction)
+    name = library_class(kind, direction)
     if name is None or name not in FORMULAS:
         return _docstring(type(loss), direction)
     return [mathml(formula) for formula in getattr(FORMULAS[name], direction)]

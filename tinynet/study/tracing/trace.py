@@ -6,14 +6,15 @@ order on the same memory, and copies what each was given and gave. The layers kn
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinynet.engines import cpu
 from tinynet.engines.devices import to_host
-from tinynet.layers import BatchNorm, Layer, Residual, Softmax
-from tinynet.layers.chain import plan_gradients, walk
+from tinynet.layers import BatchNorm, Layer, Softmax
+from tinynet.layers.chain import walk, watcher
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.model.sequential import Sequential
 from tinynet.optimizers import Optimizer
@@ -90,24 +91,24 @@ def step_through(
 def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimizer: Optimizer) -> Trace:
     layers, computed = model.fuse(loss)
     step, state = model.step, {name: array.copy() for name, array in model.named_state().items()}
-    model.begin_step()
-    batch = x.astype(model.dtype)
-    records, outputs = _forward(layers, batch, batch.copy(), "")
-    kept_outputs = outputs.copy()
-    value = computed.forward(outputs, y)
-    gradient = computed.backward()
-    updated = bool(np.isfinite(value))
-    kept_gradient = gradient.copy()
-    if updated:
-        _backward(layers, gradient, kept_gradient, records, needs_input_grad=False)
-
     before = {name: array.copy() for name, array in model.named_params().items()}
+    recorder = Recorder(model)
+    model.begin_step()
+    with recorder.watching():
+        value = float(model.gradients(layers, x, y, computed, len(y)))
+    assert model.outputs is not None
+    records, kept_outputs = recorder.records, model.outputs.copy()
+    kept_gradient = recorder.gradient
+    updated = bool(np.isfinite(value))
     learning_rate = optimizer.current_learning_rate()
     if updated:
         optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
         model.loss, model.fitted_on_bytes = copy.copy(given), inputs.looks_like_bytes(x)
         model.outputs = kept_outputs.copy()  # the loss is computed once more below, in the same memory
     else:
+        for record in records:
+            for inner in record.walk():
+                inner.dy = inner.dx = None
         model.step = step
         for name, array in model.named_state().items():
             array[...] = state[name]
@@ -140,7 +141,7 @@ def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimi
         y,
         records,
         loss_trace,
-        _loss_again(model, layers, batch, y, computed) if updated else value,
+        _loss_again(model, layers, x, y, computed) if updated else value,
         predicted,
         learning_rate,
         step,
@@ -149,32 +150,62 @@ def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimi
     )
 
 
-# -- forward and backward, as Sequential and Residual run them -------------------------------------------
+class Recorder:
+    """Makes the passes in place of `tinynet.layers.chain`, and keeps what each layer was given and gave.
 
+    A layer that is made of layers runs them by the same functions, so its card has theirs inside.
+    """
 
-def _forward(layers: Sequence[Layer], x: Array, kept: Array, prefix: str) -> tuple[list[LayerTrace], Array]:
-    """Records of the layers, and the last one's output. ``kept`` is a copy of x."""
-    records = []
-    for index, layer in enumerate(layers):
-        record, x = _forward_layer(layer, x, kept, f"{prefix}{index}")
-        records.append(record)
-        kept = record.y
-    return records, x
+    def __init__(self, model: Sequential) -> None:
+        self.records: list[LayerTrace] = []
+        self.gradient = np.empty(0)  # of the loss with respect to the outputs
+        self._paths = {id(layer): path for path, layer in model.walk()}
+        self._by_layer: dict[int, LayerTrace] = {}
+        self._inside = self.records  # where the next layer's record goes
+        self._kept: list[tuple[Array, Array]] = []  # arrays of this pass and their copies
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Record while a block runs."""
+        token = watcher.set(self)
+        try:
+            yield
+        finally:
+            watcher.reset(token)
 
-def _forward_layer(layer: Layer, x: Array, kept: Array, path: str) -> tuple[LayerTrace, Array]:
-    children: list[LayerTrace] = []
-    if _is_residual(layer):  # as Residual.forward does it, with an eye on what is between
-        assert isinstance(layer, Residual)
-        children, y = _forward(layer.layers, x, kept, f"{path}.")
-        cut = x
-        if layer.projection is not None:
-            record, cut = _forward_layer(layer.projection, x, kept, f"{path}.{len(layer.layers)}")
-            children.append(record)
-        y = np.add(cut, y, out=layer.buffer("y", y.shape, y.dtype, like=y))
-    else:
-        y = layer.forward(x, training=True)
-    return LayerTrace(path, layer, kept, np.array(y, order="C"), _cache(layer), children=children), y
+    def forward(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
+        records = self._inside
+        for layer in layers:
+            children: list[LayerTrace] = []
+            self._inside = children
+            kept, y = self._copy(x), layer.forward(x, training)
+            record = LayerTrace(
+                self._paths[id(layer)], layer, kept, self._copy(y), _cache(layer), children=children
+            )
+            records.append(record)
+            self._by_layer[id(layer)] = record
+            x = y
+        self._inside = records
+        return x
+
+    def backward(self, layers: Sequence[Layer], dy: Array) -> Array | None:
+        if not self.gradient.size:
+            self._kept, self.gradient = [], dy.copy()
+        gradient: Array | None = dy
+        for layer in reversed(layers):
+            assert gradient is not None
+            record = self._by_layer[id(layer)]
+            record.dy, gradient = self._copy(gradient), layer.backward(gradient)
+            record.dx = None if gradient is None else self._copy(gradient)
+        return gradient
+
+    def _copy(self, array: Array) -> Array:
+        """A copy; the same one for what goes from layer to layer."""
+        for live, copied in self._kept:
+            if live is array:
+                return copied
+        self._kept.append((array, np.array(array, order="C")))
+        return self._kept[-1][1]
 
 
 def _cache(layer: Layer) -> dict[str, Array]:
@@ -183,52 +214,6 @@ def _cache(layer: Layer) -> dict[str, Array]:
         return {name: getattr(layer, name).copy() for name in layer.state_names}
     mask = layer.__dict__.get("_mask")
     return {"mask": np.array(mask, order="C")} if isinstance(mask, np.ndarray) else {}
-
-
-def _is_residual(layer: Layer) -> bool:
-    """Whether it does what Residual does, so that one can look between the layers inside."""
-    kind = type(layer)
-    return isinstance(layer, Residual) and (kind.forward, kind.backward) == (
-        Residual.forward,
-        Residual.backward,
-    )
-
-
-def _backward(
-    layers: Sequence[Layer], dy: Array, kept: Array, records: list[LayerTrace], needs_input_grad: bool
-) -> tuple[Array | None, Array | None]:
-    """dx of the first layer, and a copy of it, as `backward_through` goes; fills in the records."""
-    first = plan_gradients(layers, needs_input_grad)
-    gradient: Array | None = dy
-    copied: Array | None = kept
-    for layer, record in reversed(list(zip(layers[first:], records[first:], strict=True))):
-        assert gradient is not None
-        assert copied is not None
-        gradient = _backward_layer(layer, gradient, copied, record)
-        copied = record.dx
-    return (gradient, copied) if needs_input_grad else (None, None)
-
-
-def _backward_layer(layer: Layer, dy: Array, kept: Array, record: LayerTrace) -> Array | None:
-    record.dy = kept
-    if _is_residual(layer):
-        assert isinstance(layer, Residual)
-        inner = record.children[: len(layer.layers)]
-        through, _ = _backward(layer.layers, dy, kept, inner, layer.needs_input_grad)
-        cut: Array | None = dy
-        if layer.projection is not None:
-            cut, _ = _backward(
-                (layer.projection,), dy, kept, record.children[len(layer.layers) :], layer.needs_input_grad
-            )
-        dx = (
-            None
-            if through is None or cut is None
-            else np.add(cut, through, out=layer.buffer("dx", through.shape, through.dtype, like=through))
-        )
-    else:
-        dx = layer.backward(dy)
-    record.dx = None if dx is None else np.array(dx, order="C")
-    return dx
 
 
 # -- the rest of the step ----------------------------------------------------------------------------------
@@ -266,7 +251,7 @@ def _probabilities(loss: Loss, outputs: Array) -> Array | None:
 def _loss_again(model: Sequential, layers: Sequence[Layer], batch: Array, y: Array, loss: Loss) -> float:
     """The loss that the same function has now; running statistics stay as the step left them."""
     state = {name: array.copy() for name, array in model.named_state().items()}
-    value = copy.copy(loss).forward(model.run(layers, batch, training=True), y)
+    value = float(copy.copy(loss).forward(model.run(layers, batch, training=True), y))
     for name, array in model.named_state().items():
         array[...] = state[name]
     return value

@@ -1,0 +1,89 @@
+"""What `fit` was given to train and to validate with, checked and made ready before anything is changed."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynet.losses import Loss
+from tinynet.protocols import Model
+from tinynet.support.checks import check_number
+from tinynet.support.types import Array
+from tinynet.training.batches import ArrayBatches, Augment, Batches
+from tinynet.training.inputs import check_data, looks_like_bytes
+from tinynet.training.iterables import IterableBatches
+
+Pair = tuple[Any, Any]
+"""What `evaluate` takes: inputs and targets, or an iterable of batches and None."""
+
+
+class Data(NamedTuple):
+    """The data of a run."""
+
+    batches: Batches
+    validation: Pair | None
+    on_bytes: bool  # whether pixels from 0 to 255 train the model, say
+
+
+def prepare_data(
+    model: Model,
+    x: Any,
+    y: Any,
+    loss: Loss,
+    *,
+    batch_size: int,
+    epochs: int,
+    steps: int | None,
+    shuffle: bool,
+    augment: Augment | None,
+    validation_data: Any,
+    validation_split: float,
+) -> Data:
+    """See `tinynet.training.loop.fit` for the arguments. Raises: ValueError, TypeError: if they don't fit."""
+    if y is None:
+        if validation_split:
+            raise ValueError("validation_split needs arrays x and y; give validation_data beside an iterable")
+        batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
+        return Data(batches, _check_validation(model, validation_data, loss), model.fitted_on_bytes)
+    x, y = check_data(x, y, model, loss)
+    if validation_split:
+        if validation_data is not None:
+            raise ValueError("give validation_data or validation_split, not both")
+        x, y, validation_data = _split(x, y, validation_split)
+    arrays = ArrayBatches(x, y, batch_size, seed=model.seed, shuffle=shuffle, augment=augment, steps=steps)
+    return Data(arrays, _check_validation(model, validation_data, loss), looks_like_bytes(x))
+
+
+def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
+    """The front to train with and the end to validate with, as Keras cuts it."""
+    share = check_number("validation_split", share, 0, 1, open_high=True)
+    start = math.floor(len(x) * (1 - share))
+    if not 0 < start < len(x):
+        raise ValueError(f"validation_split={share} leaves nothing on one side of {len(x)} examples")
+    return x[:start], y[:start], (x[start:], y[start:])
+
+
+def _check_validation(model: Model, validation_data: Any, loss: Loss) -> Pair | None:
+    if validation_data is None:
+        return None
+    if isinstance(validation_data, tuple) and len(validation_data) == 2:
+        return check_data(*validation_data, model, loss, suffix=" of validation_data")
+    if isinstance(validation_data, Iterator):
+        raise ValueError(
+            "validation_data: a generator is used up after one epoch; give arrays or a list of batches"
+        )
+    if isinstance(validation_data, (list, tuple)) and any(
+        isinstance(item, np.ndarray) for item in validation_data
+    ):
+        raise ValueError(
+            "validation_data: expected a tuple (x, y), or an iterable of such batches, got other arrays"
+        )
+    batches = IterableBatches(validation_data, model, loss, to_the_end=True)
+    if isinstance(validation_data, (list, tuple)):
+        try:
+            for _ in batches.epoch(0):
+                pass
+        except ValueError as error:
+            raise ValueError(f"validation_data: {error}") from None
+    return validation_data, None

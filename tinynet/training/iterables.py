@@ -1,0 +1,96 @@
+"""Batches that come from an iterable of the user's, checked one by one."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinynet.losses import Loss
+from tinynet.protocols import Model
+from tinynet.support import random
+from tinynet.support.types import Array
+from tinynet.training.batches import Augment, augmented
+from tinynet.training.inputs import check_inputs, check_pair
+
+
+class IterableBatches:
+    """Batches from any iterable of (x, y), checked one by one as they come.
+
+    Args:
+        source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
+        steps: how many batches an epoch takes; None takes ``len(source)``.
+        epochs: how many times it will be iterated.
+        to_the_end: take what comes, however many; for evaluation, which needs no number of steps.
+    Raises: ValueError: if the number of steps is unknown or the source can't be iterated again;
+        TypeError: if it is no iterable.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[Any],
+        model: Model,
+        loss: Loss,
+        *,
+        steps: int | None = None,
+        epochs: int = 1,
+        to_the_end: bool = False,
+        augment: Augment | None = None,
+    ) -> None:
+        if not isinstance(source, Iterable):
+            raise TypeError(
+                f"x: expected an array, or an iterable of (x, y) batches, got {type(source).__name__}"
+            )
+        if isinstance(source, np.ndarray):
+            raise ValueError("y: expected targets beside the array x, got none")
+        if steps is None and not to_the_end:
+            try:
+                steps = len(source)  # type: ignore[arg-type]
+            except TypeError:
+                raise ValueError("the iterable of batches has no length; give steps_per_epoch") from None
+        if epochs > 1 and iter(source) is source:
+            raise ValueError(
+                f"{epochs} epochs need batches that can be iterated again, and a generator is used up after one; "
+                "give a list of batches or an object with __iter__"
+            )
+        if steps == 0:
+            raise ValueError("expected at least one batch, got an empty iterable")
+        self.source, self.model, self.loss, self.augment = source, model, loss, augment
+        self.steps = 0 if steps is None else steps  # 0: to the end
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
+        """The batches of one epoch from the first, counted from 0; those before it are taken and dropped.
+
+        Raises: ValueError: naming the batch, from 1, that is wrong or missing.
+        """
+        batches = iter(self.source)
+        for batch in itertools.count():
+            if self.steps and batch == self.steps:
+                return
+            try:
+                pair = next(batches)
+            except StopIteration:
+                if batch and not self.steps:
+                    return
+                raise ValueError(
+                    f"batch {batch + 1}: expected {self.steps or 'some'} batches, the iterable gave {batch}; "
+                    "make steps_per_epoch smaller, or give more"
+                ) from None
+            if batch >= first:
+                yield self._checked(pair, epoch, batch)
+
+    def _checked(self, pair: Any, epoch: int, batch: int) -> tuple[Array, Array]:
+        model, where = self.model, f"batch {batch + 1}"
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(f"{where}: expected a pair (x, y), got {type(pair).__name__}")
+        try:
+            x = check_inputs(pair[0], model.input_shape, model.dtype, device=model.device)
+            y = self.loss.check_targets(pair[1], model.output_shape)
+            if y.dtype.kind == "f":
+                y = y.astype(model.dtype, copy=False)
+            check_pair(x, y)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        if self.augment is not None:
+            x = augmented(self.augment, x, random.generator(model.seed, random.AUGMENT, epoch, batch))
+        return x, y
