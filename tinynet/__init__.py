@@ -11,19 +11,21 @@
 The backward of X is in ``tinynet/layers/``, directly below its forward.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tinynet import (
     datasets,
+    engines,
     initializers,
     layers,
     losses,
     metrics,
     optimizers,
-    plots,
     pruning,
     recipes,
     schedules,
     slimming,
-    study,
 )
 from tinynet.layers import (
     AveragePool2D,
@@ -113,6 +115,7 @@ __all__ = [
     "Tanh",
     "__version__",
     "datasets",
+    "engines",
     "initializers",
     "layers",
     "load_model",
@@ -129,3 +132,18 @@ __all__ = [
     "study",
     "transfer_weights",
 ]
+
+if TYPE_CHECKING:
+    from tinynet import cublas, plots, study
+
+_LOADED_WHEN_USED = ("cublas", "plots", "study")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOADED_WHEN_USED:
+        return importlib.import_module(f"tinynet.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOADED_WHEN_USED})

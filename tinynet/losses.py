@@ -264,7 +264,7 @@ def subtract_targets(gradient: Array, labels: Array, smoothing: float, total: in
 
 
 def mean(total_loss: Any, count: int) -> Any:
-    """total_loss / count in float64, so that the means of many batches add up: a float; of a GPU's, an array () there."""
+    """total_loss / count in float64, so that the means of batches add up: a float; of a GPU's number an array ()."""
     value = np.divide(total_loss, count, dtype=np.float64)
     return float(value) if isinstance(value, np.floating) else value
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinynet.engines.devices import CPU, device_of
+from tinynet.engines.devices import is_array
 from tinynet.engines.operation import operation
 from tinynet.support.checks import check_number, check_positive_int
 from tinynet.support.types import Array
@@ -190,9 +190,8 @@ def _hint(step: Any) -> str:
 
 def _check_batch(step: Step, x: Any, generator: Any, fill: float = 0.0) -> None:
     """Raises ValueError unless x is a batch of images, fill fits it, and there is a generator."""
-    is_array = isinstance(x, np.ndarray) or device_of(x) is not CPU
-    if not is_array or x.ndim not in (3, 4):
-        found = f"shape {x.shape}" if is_array else type(x).__name__
+    if not is_array(x) or x.ndim not in (3, 4):
+        found = f"shape {x.shape}" if is_array(x) else type(x).__name__
         raise ValueError(
             f"{step!r}: expected images (n, height, width) or (n, height, width, channels), got {found}; "
             "reshape them, for instance x.reshape(-1, 28, 28)"

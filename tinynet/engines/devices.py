@@ -51,6 +51,19 @@ class Device:
         """The code that brings an array here, for error messages."""
         return f"{name}.get()"
 
+    def on_host(self, model: Any) -> Any:
+        """The model, or a copy of it in the machine's own memory."""
+        return model
+
+    def protect(self, array: Array) -> None:
+        """Let writing into the array raise ValueError, where arrays can do that."""
+        array.flags.writeable = False
+
+    @contextmanager
+    def mixtures(self, what: str) -> Iterator[None]:
+        """Explain a TypeError of the user's own code that may have mixed arrays of two devices."""
+        yield
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Hold what work on the device needs while a block runs."""
@@ -119,10 +132,23 @@ def to_host(array: Any) -> Array:
     return host
 
 
-def as_array(value: Any, name: str) -> Array:
-    """The value as an array; raises ValueError if its parts differ in shape."""
+def is_array(value: Any) -> bool:
+    """Whether it is an array, NumPy's or a GPU's."""
+    return isinstance(value, np.ndarray) or type(value) in _devices
+
+
+def as_array(value: Any, name: str, device: Device | None = None) -> Array:
+    """The value as an array: a GPU's stays where it is, which has to be the device, if one is given.
+
+    Raises: ValueError: if its parts differ in shape. TypeError: for an array on another device.
+    """
+    if type(value) in _devices:
+        if device is not None:
+            check_device(value, device, name)
+        on_gpu: Array = value
+        return on_gpu
     try:
-        return np.asarray(value) if device_of(value) is CPU else value
+        return np.asarray(value)
     except ValueError as error:
         raise ValueError(
             f"{name}: expected an array of numbers, got parts that don't make one: {error}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from tinynet import initializers
-from tinynet.engines.devices import CPU, Device, device_of
+from tinynet.engines.devices import CPU, Device, as_array
 from tinynet.initializers import Initializer
 from tinynet.support.arguments import arguments_of, shown
 from tinynet.support.checks import MAX_AXES, batch_shape
@@ -46,7 +46,7 @@ class Layer:
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
     - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
       valid until its next call.
-    - On a GPU, x and dy are CuPy's arrays, and NumPy's functions take them. ``capturable = True`` says that both
+    - On a GPU, x and dy are arrays there, and NumPy's functions take them. ``capturable = True`` says that both
       methods do the same with their arrays in each step, and nothing else: then a step is captured and replayed.
     """
 
@@ -204,7 +204,7 @@ class Layer:
                     layer.trainable = value
             return
         view = self.__dict__[name]
-        array = np.asarray(value) if device_of(value) is CPU else value
+        array = as_array(value, name)
         if array.shape != view.shape:
             raise ValueError(f"{type(self).__name__}.{name}: expected shape {view.shape}, got {array.shape}")
         view[...] = self.device.asarray(array)

@@ -34,7 +34,7 @@ class Sequential:
         input_shape: the shape of one example, without the batch axis: (28, 28).
         seed: for initial values, shuffles and dropout; None draws one, kept as ``model.seed``.
         dtype: "float32" or "float64".
-        device: "cpu"; "gpu", by way of CuPy; or "auto", the GPU where there is one.
+        device: "cpu"; "gpu"; or "auto", the GPU where there is one.
     Raises: ValueError: naming the layer that can't take its input, and the mend. DeviceError: if there is no GPU.
     """
 

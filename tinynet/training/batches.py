@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, device_of
+from tinynet.engines.devices import device_of, is_array
 from tinynet.engines.operation import operation
 from tinynet.support import random
 from tinynet.support.types import Array
@@ -91,20 +91,12 @@ def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
 
     Raises: ValueError: if ``augment`` returns no batch of its shape; TypeError: if it takes the GPU's for NumPy's.
     """
-    try:
+    with device_of(x).mixtures("augment"):
         result = augment(x.copy(), rng)
-        if isinstance(result, np.ndarray) and device_of(x) is not CPU:
-            raise TypeError("it returned an array of NumPy's")
-    except TypeError as error:
-        if device_of(x) is CPU:
-            raise
-        raise TypeError(
-            f"augment: the model is on the GPU, and so is the batch that it is given; bring what it draws there by "
-            f"cupy.asarray, or take the steps of tinynet.datasets.augment ({error})"
-        ) from error
-    is_array = isinstance(result, np.ndarray) or type(result) is type(x)
-    if not is_array or result.shape != x.shape:
-        found = f"shape {result.shape}" if is_array else repr(result)
+        if is_array(result) and device_of(result) is not device_of(x):
+            raise TypeError(f"it returned an array on {device_of(result).name!r}")
+    if not is_array(result) or result.shape != x.shape:
+        found = f"shape {result.shape}" if is_array(result) else repr(result)
         raise ValueError(f"augment: expected it to return a batch of shape {x.shape}, got {found}")
     return result
 

@@ -235,7 +235,7 @@ class GpuSteps:
         refused = ""
         try:
             self._replay = self.device.capture(lambda: self._compute(size))
-        except Exception as error:  # of CUDA, of CuPy, or of a layer that reads numbers back
+        except Exception as error:  # of CUDA, of its library, or of a layer that reads numbers back
             refused = str(error) or type(error).__name__
         # Out here, as the error and its traceback hold on to the memory that it had taken.
         if self._replay is None:

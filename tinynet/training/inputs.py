@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, Device, as_array, check_device, contiguous, device_of, to_host
+from tinynet.engines.devices import CPU, Device, as_array, contiguous, to_host
 from tinynet.losses import Loss
 from tinynet.protocols import Model
 from tinynet.support.checks import batch_shape
@@ -25,9 +25,7 @@ def check_inputs(
     Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values; TypeError: for an
         array on the GPU if the model is not.
     """
-    if device_of(x) is not CPU:
-        check_device(x, device, name)
-    x = as_array(x, name)
+    x = as_array(x, name, device)
     if x.dtype.kind not in "biuf":
         raise ValueError(
             f"{name}: expected real numbers, got dtype {x.dtype}; make one array of them, "

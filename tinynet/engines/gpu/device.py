@@ -60,6 +60,22 @@ class Gpu(Device):
     def bring(self, name: str) -> str:
         return f"cupy.asarray({name})"
 
+    def on_host(self, model: Any) -> Any:
+        return model.copy(device="cpu")
+
+    def protect(self, array: Array) -> None:
+        pass
+
+    @contextmanager
+    def mixtures(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except TypeError as error:
+            raise TypeError(
+                f"{what}: the model is on the GPU, and so is the batch that it is given; bring what it draws there by "
+                f"cupy.asarray, or take the steps of tinynet.datasets.augment ({error})"
+            ) from error
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """One stream for all work of a thread, as a graph can't be captured on CUDA's default stream, and takes in what

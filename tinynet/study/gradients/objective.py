@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, device_of, to_host
+from tinynet.engines.devices import device_of, to_host
 from tinynet.layers import Layer
 from tinynet.layers.chain import walk
 from tinynet.losses import Loss
@@ -58,8 +58,7 @@ class Objective:
             raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
         self._x = np.array(to_host(x), np.float64)
         self.model = _float64_copy(model_or_layer, self._x, seed)
-        on_cpu = self.model.device is CPU
-        self._host = self.model if on_cpu else self.model.copy(device="cpu")  # the tensors that are changed
+        self._host: Sequential = self.model.device.on_host(self.model)  # the tensors that are changed
         if self._x.shape[1:] != self.model.input_shape:
             raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
         self._of_outputs, self._gradient_of_outputs = _scalar(self._outputs(), y, copy.copy(loss), rng)
@@ -157,8 +156,7 @@ def _backward(model: Sequential, dy: Array) -> Array:
     for _, layer in model.walk():
         layer.needs_input_grad = True
     for index, layer in reversed(list(enumerate(model.layers))):
-        if isinstance(dy, np.ndarray):
-            dy.flags.writeable = False  # a backward that writes into dy is found out
+        device_of(dy).protect(dy)  # a backward that writes into dy is found out
         dx = layer.backward(dy)
         if dx is None:
             raise ValueError(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, to_host
+from tinynet.engines.devices import to_host
 from tinynet.layers import Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, Layer, Reshape, Residual
 from tinynet.layers.chain import walk
 from tinynet.losses import Loss
@@ -52,12 +52,12 @@ class Probe:
 
     Batch-norm takes the examples' statistics, dropout drops the same units at each look.
 
-    Args: x (n, *input_shape), y: as `tinynet.training.inputs.check_data` gives them; loss: what the model is trained with.
+    Args: x (n, *input_shape), y: as `tinynet.training.inputs.check_data` gives them; loss: what trains the model.
     """
 
     def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
         self.loss, self.source = loss, model.params
-        self.twin = model.replica() if model.device is CPU else model.copy(device="cpu")
+        self.twin = model.device.on_host(model).replica()
         self.y = y
         self.followers: list[tuple[Layer, Layer]] = []
         for (_, layer), (_, twin) in zip(model.walk(), self.twin.walk(), strict=True):

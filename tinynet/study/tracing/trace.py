@@ -63,7 +63,7 @@ def trace(
         if not isinstance(value, kind):
             raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
     model.check_head(loss)
-    if model.device.name != "cpu" and not dry_run:
+    if model.device.on_host(model) is not model and not dry_run:
         raise ValueError(
             "trace shows a step on the CPU, and the model is on the GPU; give dry_run=True, or model.to('cpu')"
         )
