@@ -12,7 +12,7 @@ import numpy as np
 
 from tinynet.engines.devices import device_of, to_host
 from tinynet.engines.operation import operation
-from tinynet.support.arguments import arguments_of, shown
+from tinynet.support.arguments import arguments_of
 from tinynet.support.checks import batch_shape, check_number
 from tinynet.support.types import Array, Shape
 
@@ -56,7 +56,8 @@ class Loss:
         return arguments_of(self)
 
     def __repr__(self) -> str:
-        return shown(self)
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
 
     def __getattr__(self, name: str) -> Any:
         if name in type(self).cache_names:

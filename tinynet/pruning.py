@@ -123,7 +123,7 @@ class MagnitudePruning(Callback):
         self.initial = 0.0
         self.step = 0
         self.masks: dict[str, Array] = {}  # False: pruned
-        self._moved: tuple[Any, ...] = ()  # these, the device they were moved to, and they there
+        self._moved: tuple[Any, ...] = ()  # the masks, and they where the weights are
 
     def on_train_begin(self, run: Run) -> None:
         if not run.resumed:
@@ -147,11 +147,10 @@ class MagnitudePruning(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         self.step += 1
-        device = run.model.device
-        if not self._moved or self._moved[0] is not self.masks or self._moved[1] is not device:
-            there = {name: device.asarray(mask) for name, mask in self.masks.items()}
-            self._moved = self.masks, device, there
-        _apply(run.model, self._moved[2])
+        if not self._moved or self._moved[0] is not self.masks:
+            there = {name: run.model.device.asarray(mask) for name, mask in self.masks.items()}
+            self._moved = self.masks, there
+        _apply(run.model, self._moved[1])
         if self.step <= self.ramp_steps and (self.step % self.every == 0 or self.step == self.ramp_steps):
             self._prune(run.model)
 
