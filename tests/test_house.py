@@ -129,7 +129,9 @@ def test_one_line_outside_the_engines_branches_on_a_device():
     assert found >= CHOICES
 
 
-@pytest.mark.parametrize("line", ["if model.device.name != 'cpu': pass", "x = 1 if device_of(a) is CPU else 2"])
+@pytest.mark.parametrize(
+    "line", ["if model.device.name != 'cpu': pass", "x = 1 if device_of(a) is CPU else 2"]
+)
 def test_that_test_sees_a_branch(line):
     assert [is_about_a_device(condition) for condition in decisions(ast.parse(line))] == [True]
 

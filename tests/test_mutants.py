@@ -121,7 +121,12 @@ CHECKS = {
     "AdamW": optimizer(tn.AdamW, weight_decay=0.1, **ADAM),
 }
 
-DENSE, CONV, COLUMNS, PATCHES = "layers.dense", "layers.conv", "layers.windows.columns", "layers.windows.patches"
+DENSE, CONV, COLUMNS, PATCHES = (
+    "layers.dense",
+    "layers.conv",
+    "layers.windows.columns",
+    "layers.windows.patches",
+)
 FOURIER, DEPTHWISE, POOLING = "layers.windows.fourier", "layers.depthwise", "layers.pooling"
 BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "layers.flatten"
 

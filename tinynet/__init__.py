@@ -134,7 +134,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tinynet import cublas, plots, study
+    from tinynet import cublas as cublas
+    from tinynet import plots, study
 
 _LOADED_WHEN_USED = ("cublas", "plots", "study")
 

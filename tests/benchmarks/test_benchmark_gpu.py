@@ -1,4 +1,4 @@
-"""benchmarks/run_gpu.py: its parts without a GPU, and a rehearsal on the CPU."""
+"""benchmarks/gpu/run_gpu.py: its parts without a GPU, and a rehearsal on the CPU."""
 
 import contextlib
 import copy
@@ -17,6 +17,7 @@ from tinynet.engines.gpu import cublas
 from tinynet.support.errors import DeviceError
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
 
 import augmentation
 import cases

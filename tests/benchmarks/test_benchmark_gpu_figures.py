@@ -1,4 +1,4 @@
-"""The figures and the report of benchmarks/run_gpu.py: limits, times, ratios and shares, from made-up results."""
+"""The figures and the report of benchmarks/gpu/run_gpu.py: limits, times, ratios and shares, from made-up results."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
 
 import cases
 import limit_gpu

@@ -62,7 +62,8 @@ ROW = re.compile(r"^\| \[`(tinynet/[\w/]+\.py)`\]\([^)]*\) \| (\d+) \|", re.M)
 
 
 def summary(path):
-    return f"{len(path.lines)} files, {sum(path.lines.values())} lines in the functions entered, {path.calls} Python calls."
+    lines = sum(path.lines.values())
+    return f"{len(path.lines)} files, {lines} lines in the functions entered, {path.calls} Python calls."
 
 
 def rewritten(readme, path):

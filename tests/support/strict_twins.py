@@ -1,4 +1,4 @@
-"""The operations of tinynet.engines.devices on the strict stand-in's arrays: each is its NumPy twin, run as one kernel."""
+"""The operations on the strict stand-in's arrays: each is its NumPy body, run as one kernel."""
 
 import functools
 import importlib

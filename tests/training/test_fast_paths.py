@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
+from tinynet import optimizers
 from tinynet.engines import cpu
 
 STEPS = 100

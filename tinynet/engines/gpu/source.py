@@ -1,8 +1,8 @@
 """The GPU's kernels in CUDA C++; `tinynet.engines.gpu.kernels` launches them, and CuPy compiles them when first used.
 
 A comment over each kernel tells its formula, in the letters of its NumPy twin (`tinynet.engines.operation.OPERATIONS`
-says where that is). Neighbouring threads take neighbouring numbers in memory, as a GPU fetches 32 at a time. Sums have a fixed
-order: the same numbers give the same bits in each run.
+says where that is). Neighbouring threads take neighbouring numbers in memory, as a GPU fetches 32 at a time. Sums
+have a fixed order: the same numbers give the same bits in each run.
 
 CuPy compiles all kernels, these and its own, with -ftz=true: in float32 what is below 2^-126 counts as 0.
 

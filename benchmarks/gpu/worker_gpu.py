@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1]))  # what it shares with the CPU's benchmark
+
 import cases
 import contenders_gpu
 import numpy as np

@@ -1,6 +1,6 @@
 """The results of run_gpu.py as a page that people read, results.md.
 
-python benchmarks/report_gpu.py benchmarks/results/2026-11-22-gpu     # write it anew
+python benchmarks/gpu/report_gpu.py benchmarks/results/2026-11-22-gpu     # write it anew
 """
 
 import json
@@ -8,6 +8,8 @@ import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1]))  # what it shares with the CPU's benchmark
 
 import report_losses
 import summary
@@ -38,8 +40,8 @@ accuracy.
   read and written once, and the inputs of the later layers with weights written and read once. What stays in the
   GPU's cache is not read from memory, and a convolution may need fewer multiply-adds than that (Winograd's, Fourier's),
   so that more than 100% is possible.
-- **TF32** off or on, by each library's own switch: `tinynet.engines.gpu.cublas.allow_tf32`; `torch.backends.cuda.matmul.allow_tf32`
-  and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision` ("highest", "tensorfloat32").
+- **TF32** off or on, by each library's own switch: `tinynet.engines.gpu.allow_tf32`;
+  `torch.backends.cuda.matmul.allow_tf32` and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision` ("highest", "tensorfloat32").
 """
 
 

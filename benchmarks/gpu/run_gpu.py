@@ -1,9 +1,9 @@
 """tinynet on a GPU beside PyTorch and JAX: the same networks from the same weights on the same images.
 
-    python benchmarks/run_gpu.py                                          # everything
-    python benchmarks/run_gpu.py --synthetic                              # without the Fashion-MNIST files
-    python benchmarks/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: the same day's results go on
-    python benchmarks/run_gpu.py --device cpu --synthetic --steps 3       # a rehearsal, without a GPU
+    python benchmarks/gpu/run_gpu.py                                          # everything
+    python benchmarks/gpu/run_gpu.py --synthetic                              # without the Fashion-MNIST files
+    python benchmarks/gpu/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: the same day's results go on
+    python benchmarks/gpu/run_gpu.py --device cpu --synthetic --steps 3       # a rehearsal, without a GPU
 
 Needs CuPy; PyTorch and JAX where installed. Parts: "limits", how fast this GPU copies and multiplies; "equivalence",
 the losses of steps 1, 10 and 100 from the same weights on the same batches, dropout off, without TF32: a contender
@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1]))  # what it shares with the CPU's benchmark
 
 import cases
 import limit_gpu
@@ -45,7 +47,7 @@ from tinynet.support.errors import DeviceError
 from tinynet.version import __version__
 
 PARTS = ("limits", "equivalence", "time", "kernels", "accuracy")
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).parents[1] / "results"
 WORKER = Path(__file__).with_name("worker_gpu.py")
 COMPANIONS = {  # whose versions matter too
     "torch": ("triton", "nvidia-cudnn-cu13", "nvidia-cublas"),
