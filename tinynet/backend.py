@@ -1,8 +1,8 @@
-"""Where arrays live, NumPy or CuPy: the one place that knows that there are two.
+"""Devices: where arrays live, on the CPU or the GPU. Only this module knows that there are two.
 
-Layers, losses and optimizers call NumPy. Given arrays of CuPy, NumPy hands those calls on to CuPy by its own
-protocols (NEP 13 and 18), so the same lines run on the GPU. What is left are memory, which a `Device` gives, and the
-operations of the table below, which are one kernel there instead of a chain of NumPy calls.
+Layers, losses and optimizers call NumPy. Given GPU arrays, NumPy dispatches those calls to the GPU by its own
+protocols (NEP 13 and 18), so the same lines run there. That leaves memory, which a `Device` allocates, and the
+operations of the table below, each of which is a single kernel there instead of a chain of NumPy calls.
 """
 
 import functools
@@ -18,7 +18,7 @@ from tinynet.types import Array, Shape
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPERATIONS: dict[str, str] = {
-    # operation, which is also its kernel's name: the module of its NumPy twin
+    # operation, also the name of its kernel: the module of its NumPy twin
     "matmul": "tinynet.backend",
     "take_rows": "tinynet.batches",
     "flip_images": "tinynet.datasets.augment",
@@ -51,25 +51,25 @@ OPERATIONS: dict[str, str] = {
     "adam_update": "tinynet.optimizers",
     "clip": "tinynet.optimizers",
 }
-"""What is one kernel on the GPU, `tinynet.cuda_kernels`, and where the same is written in NumPy."""
+"""The operations that are single kernels on the GPU (`tinynet.cuda_kernels`), and where their NumPy twins are."""
 
 _PIECE = 1 << 26  # bytes of a large array that are copied to the GPU at a time
 
-_kernels: dict[type, Any] = {}  # by type of array: whose methods are the operations there
+_kernels: dict[type, Any] = {}  # by type of array: the object whose methods are the operations there
 _devices: dict[type, "Device"] = {}
 _gpu: "Gpu | None" = None
 
 
 class DeviceError(RuntimeError):
-    """There is no GPU that could be used, with the reason."""
+    """Raised when no GPU can be used; gives the reason."""
 
 
 class DeviceMemoryError(MemoryError):
-    """The GPU's memory does not suffice, with a batch size to try."""
+    """Raised when the GPU runs out of memory; suggests what to try, such as a smaller batch size."""
 
 
 def operation(twin: F) -> F:
-    """Run the function on NumPy's arrays, and the kernel of its name on the GPU's; the first argument decides."""
+    """Run the function on NumPy arrays, and the kernel of the same name on GPU arrays; the first argument decides."""
     name = twin.__name__
     if OPERATIONS.get(name) != twin.__module__:
         raise LookupError(f"{twin.__module__}.{name}: OPERATIONS in tinynet/backend.py does not list it")
@@ -88,13 +88,13 @@ def operation(twin: F) -> F:
 
 @operation
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a b, for stacks of matrices too, as np.matmul."""
+    """The matrix product a b, also for stacks of matrices, as in np.matmul."""
     result: Array = np.matmul(a, b, out=out)
     return result
 
 
 def _explain_mixture(name: str, arguments: list[Any], error: TypeError) -> None:
-    """Raises TypeError with the mend if arrays of both devices are among the arguments."""
+    """Raises TypeError, with the fix, if the arguments mix arrays of both devices."""
     on_gpu = [type(value) in _devices for value in arguments]
     if any(on_gpu) and any(isinstance(value, np.ndarray) for value in arguments):
         raise TypeError(
@@ -104,14 +104,14 @@ def _explain_mixture(name: str, arguments: list[Any], error: TypeError) -> None:
 
 
 class Device:
-    """The machine's own memory, and NumPy."""
+    """The CPU, with NumPy arrays."""
 
     name = "cpu"
     block_elements = 1 << 17
     """How many elements a convolution works on at a time: as many as stay in the second-level cache."""
 
     def empty(self, shape: Shape | int, dtype: Any) -> Array:
-        """An array, not initialised."""
+        """An uninitialised array."""
         return np.empty(shape, dtype)
 
     def zeros(self, shape: Shape | int, dtype: Any) -> Array:
@@ -119,21 +119,21 @@ class Device:
         return np.zeros(shape, dtype)
 
     def asarray(self, array: Any) -> Array:
-        """The array here: itself, or a copy of one that is on the other device."""
+        """The array on this device: itself, or a copy if it is on the other one."""
         return to_host(array)
 
     def constant(self, array: Array) -> Array:
-        """A NumPy array that never changes, here; copied once."""
+        """A NumPy array that never changes, on this device; copied once."""
         return array
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Hold what work on the device needs while a block runs."""
+        """Hold what work on the device needs, while a block runs."""
         yield
 
     @contextmanager
     def memory_errors(self, free: Callable[[], Any], advice: Callable[[], str]) -> Iterator[None]:
-        """Explain that the GPU's memory does not suffice, once ``free`` has given up what it can."""
+        """If the GPU runs out of memory in a block, release what ``free`` can, and raise an error with the advice."""
         yield
 
     def __reduce__(self) -> tuple[Callable[[str], "Device"], tuple[str]]:
@@ -147,13 +147,13 @@ class Device:
 
 
 class Gpu(Device):
-    """A CUDA device, and CuPy.
+    """A CUDA device, with CuPy arrays.
 
     Args: cupy: the module; kernels: an object whose methods are the operations of OPERATIONS.
     """
 
     name = "gpu"
-    block_elements = 1 << 28  # a GPU is kept busy by one large piece; 1 GB of float32 at most
+    block_elements = 1 << 28  # one large piece keeps a GPU busy; at most 1 GB of float32
 
     def __init__(self, cupy: Any, kernels: Any) -> None:
         self.cupy, self.kernels = cupy, kernels
@@ -173,7 +173,7 @@ class Gpu(Device):
         if not isinstance(array, np.ndarray) or array.nbytes <= _PIECE:
             moved = self.cupy.asarray(array)
             return moved
-        # On its way to the GPU, CuPy copies an array to memory that it locks and keeps: the size of a piece, so.
+        # CuPy copies an array by way of pinned memory, which it keeps: in pieces, that stays small.
         moved = self.empty(array.shape, array.dtype)
         rows = max(1, _PIECE * len(array) // array.nbytes)
         for start in range(0, len(array), rows):
@@ -181,16 +181,16 @@ class Gpu(Device):
         return moved
 
     def constant(self, array: Array) -> Array:
-        # Kept beside the array itself: as long as it lives, no other can have its identity.
+        # Kept with the array itself: as long as that lives, no other array can have its id.
         if id(array) not in self._constants:
-            # All of it is there before another thread's stream, which does not wait for this one, can read it.
+            # Blocking: another thread's stream does not wait for this one, and may read it at once.
             self._constants[id(array)] = array, self.cupy.asarray(array, blocking=True)
         return self._constants[id(array)][1]
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """One stream for all work of a thread, as a graph can't be captured on CUDA's default stream, and takes in what
-        any thread sends to the stream meanwhile; the work has ended at the end.
+        """Use one stream for all work of a thread, and wait for it at the end. A graph can't be captured on CUDA's
+        default stream, and a capture takes in whatever any thread sends to its stream.
         """
         if self._stream is None:
             self._of_thread.stream = self.cupy.cuda.Stream(non_blocking=True)
@@ -206,35 +206,35 @@ class Gpu(Device):
         return getattr(self._of_thread, "stream", None)
 
     def synchronize(self) -> None:
-        """Wait for all work; within `running`."""
+        """Wait for all work; call it within `running`."""
         self._stream.synchronize()
 
     def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
-        """The kernels that ``work`` launches, as one CUDA graph: a function that runs them again; within `running`.
+        """Capture the kernels that ``work`` launches as one CUDA graph; returns a function that runs them again.
 
-        Nothing is computed yet. ``work`` must not read anything back. What it allocates comes from a pool of the
-        graph's own, so that nobody else gets that memory as long as the graph lives.
+        Call it within `running`. Capturing computes nothing. ``work`` must not read anything back. What it allocates
+        comes from the graph's own pool, so that nothing else gets that memory while the graph lives.
         """
         cuda, held = self.cupy.cuda, []
 
         def allocate(size: int) -> Any:
             memory = cuda.memory.Memory(size)
-            # Else a pool that is short of memory gives up what kernels captured before work in.
+            # Otherwise a pool short of memory would free memory that already captured kernels use.
             held.append(memory)
             return cuda.MemoryPointer(memory, 0)
 
-        self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step took when it ran
+        self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step used when it ran
         pool = cuda.MemoryPool(allocate)
         with cuda.using_allocator(pool.malloc):
             self._stream.begin_capture()
             try:
                 work()
             except BaseException:
-                with suppress(Exception):  # what has gone wrong in the capture, it says again
+                with suppress(Exception):  # it reports again what went wrong in the capture
                     self._stream.end_capture()
                 raise
             graph = self._stream.end_capture()
-        pool.free_all_blocks()  # which in CuPy 15 a pool does not do at its end
+        pool.free_all_blocks()  # in CuPy 15, a pool does not do so when it is destroyed
 
         def replay() -> None:
             assert held is not None  # the graph's memory lives as long as this function
@@ -249,21 +249,21 @@ class Gpu(Device):
             return
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             reason = str(error)
-        # Out here, as the error and its traceback hold on to arrays.
+        # Outside the except block, because the error and its traceback hold on to arrays.
         mend = advice()
         free()
         self.cupy.get_default_memory_pool().free_all_blocks()
-        raise DeviceMemoryError(f"the GPU's memory does not suffice ({reason}); {mend}")
+        raise DeviceMemoryError(f"out of GPU memory ({reason}); {mend}")
 
 
 CPU = Device()
-"""The machine's own memory."""
+"""The CPU."""
 
 
 def get_device(name: Any) -> Device:
-    """The device of that name: "cpu", "gpu", or "auto", the GPU where there is one.
+    """The device of that name: "cpu", "gpu", or "auto" for the GPU if there is one.
 
-    Raises: ValueError: for other names. DeviceError: if "gpu" is asked for and there is none, with the reason.
+    Raises: ValueError: for any other name. DeviceError: for "gpu" if there is none, with the reason.
     """
     if name not in ("cpu", "gpu", "auto"):
         raise ValueError(f"device: expected 'cpu', 'gpu' or 'auto', got {name!r}")
@@ -278,11 +278,11 @@ def get_device(name: Any) -> Device:
 
 
 def find_cupy() -> Any:
-    """The module CuPy, which has found a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
+    """The GPU's array module, if it finds a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
     try:
         import cupy
 
-        version = cupy.__version__  # which what a removed package leaves behind does not have
+        version = cupy.__version__  # the leftovers of a removed package have none
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             raise DeviceError(
@@ -295,7 +295,7 @@ def find_cupy() -> Any:
         ) from error
     try:
         count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
-    except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
+    except Exception as error:  # of a class that can't be named without importing its module
         count, reason = 0, f"CUDA reports: {error}"
     if not count:
         raise DeviceError(
@@ -317,7 +317,7 @@ def _find_gpu() -> Gpu:
 
 
 def use_gpu(gpu: Gpu | None) -> Gpu | None:
-    """Make this what "gpu" stands for, and return what was; None forgets it."""
+    """Set the device that "gpu" stands for and return the former one; None clears it."""
     global _gpu
     former, _gpu = _gpu, gpu
     _kernels.clear()
@@ -328,23 +328,23 @@ def use_gpu(gpu: Gpu | None) -> Gpu | None:
 
 
 def device_of(array: Any) -> Device:
-    """The device that the array is on; what is no array of the GPU's counts as the CPU's."""
+    """The device that the array is on; anything but a GPU array counts as the CPU's."""
     return _devices.get(type(array), CPU)
 
 
 def to_host(array: Any) -> Array:
-    """The array as NumPy's: itself, or a copy of one on the GPU."""
+    """The array as a NumPy array: itself, or a copy if it is on the GPU."""
     host: Array = array.get() if type(array) in _devices else np.asarray(array)
     return host
 
 
 def number(value: Any) -> Any:
-    """A float of NumPy's scalar; of the GPU's array () itself, as reading it would wait for all work before it."""
+    """A NumPy scalar as a float; a GPU array () as it is, because reading it would wait for all work before it."""
     return value if type(value) in _devices else float(value)
 
 
 def contiguous(array: Array, dtype: Any = None) -> Array:
-    """The array in C order and of a dtype; itself if it is that already."""
+    """The array in C order and of a dtype; itself if it already is."""
     if device_of(array) is CPU:
         return np.ascontiguousarray(array, dtype)
     array = array if dtype is None else array.astype(dtype, copy=False)
@@ -352,7 +352,7 @@ def contiguous(array: Array, dtype: Any = None) -> Array:
 
 
 def check_device(array: Any, device: Device, name: str) -> None:
-    """Raises TypeError unless the array is on the device, with the way to bring it there."""
+    """Raises TypeError, with the fix, unless the array is on the device."""
     found = device_of(array)
     if found is not device:
         mend = f"{name}.get()" if found.name == "gpu" else f"cupy.asarray({name})"

@@ -1,7 +1,7 @@
-"""The processor's cores: how many threads BLAS uses, elementwise work on two, and a batch divided between threads.
+"""Use of the CPU's cores: how many threads BLAS uses, elementwise work on two, and a batch split between threads.
 
-The number of BLAS threads belongs to the whole process. So it is counted: the first training run that starts
-sets it, runs beside it leave it as it is, and the last one to end puts back what was there.
+The number of BLAS threads applies to the whole process, so the training runs are counted: the first to start
+sets it, others that run at the same time leave it alone, and the last to end restores what was there.
 """
 
 import contextvars
@@ -25,16 +25,16 @@ from tinynet.types import Array
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-# A BLAS thread is worth having for each so many multiply-adds of a step.
+# One BLAS thread is worth using per this many multiply-adds of a step.
 _MULTIPLY_ADDS_PER_THREAD = 8_000_000
 
-# Below this many multiply-adds a step, dividing the batch between threads costs more than it gains.
+# Below this many multiply-adds per step, splitting the batch between threads costs more than it gains.
 _MANY_MULTIPLY_ADDS = 400_000_000
 
 # Below this many elements, handing half of the work to another thread costs more than it saves.
 _MANY_ELEMENTS = 1 << 18
 
-# Dense networks have one multiply-add a parameter; from here on, a network counts as convolutional.
+# Dense networks have one multiply-add per parameter; from this many on, a network counts as convolutional.
 _CONVOLUTIONAL = 8
 
 # Parts of a batch with fewer examples than this are too small to be worth a thread.
@@ -42,8 +42,8 @@ _SMALLEST_SHARD = 16
 
 _lock = threading.Lock()
 _holders = 0
-_held: int | None = None  # the number of BLAS threads that is held
-_found = 1  # and what it was before
+_held: int | None = None  # the number of BLAS threads while it is held
+_found = 1  # and before
 _limit: Any = None
 _executor: ThreadPoolExecutor | None = None
 _controller: "ThreadpoolController | None" = None
@@ -61,7 +61,7 @@ def blas_threads_for(multiply_adds: int, batch_size: int) -> int:
 def blas_threads(count: int) -> Iterator[None]:
     """Hold the number of BLAS threads while a block runs, unless a block elsewhere holds it already.
 
-    It is never raised above what it is, as somebody may have asked for that: ``OPENBLAS_NUM_THREADS=1``.
+    It is never raised, because the user may have limited it, for example with ``OPENBLAS_NUM_THREADS=1``.
     """
     global _held, _found, _holders, _limit
     with _lock:
@@ -81,28 +81,29 @@ def blas_threads(count: int) -> Iterator[None]:
 
 
 def in_halves(work: Callable[[int, int], None], start: int, stop: int) -> None:
-    """``work(start, stop)``, or for large ranges ``work`` on both halves at once; for arrays on the CPU.
+    """Run ``work(start, stop)``, or for large ranges ``work`` on both halves at once; for arrays on the CPU.
 
-    For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
-    where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
+    The work must be elementwise: the halves must not depend on each other. NumPy lets other threads run while it
+    computes. Ranges are split only while BLAS is held at one thread: its other threads wait for their next product in a
+    busy loop, which takes up their cores.
     """
     if stop - start < _MANY_ELEMENTS or _held != 1 or threads_allowed() < 2:
         work(start, stop)
         return
     middle = (start + stop) // 2
-    context = contextvars.copy_context()  # with it, the thread has the caller's np.errstate
+    context = contextvars.copy_context()  # gives the thread the caller's np.errstate
     other = _helper().submit(context.run, work, middle, stop)
     try:
         work(start, middle)
     finally:
-        other.result()  # which also raises what went wrong there
+        other.result()  # also raises any error from there
 
 
 def workers_for(model: Model, batch_size: int) -> int:
-    """Among how many threads a batch is best divided: 1 unless a step is long, as those of convolutions are.
+    """How many threads to split a batch between: 1 unless a step is long, as with convolutions.
 
-    A network of dense layers has as many multiply-adds as parameters, and its threads would only sum gradients. Layers
-    that are not the library's own are not divided, as they may compute something over the batch.
+    A network of dense layers has as many multiply-adds as parameters, and its threads would only sum gradients. With
+    layers from outside the library, batches are not split, as those may compute something over the batch.
     """
     multiply_adds = model.multiply_adds()
     if (
@@ -122,13 +123,13 @@ def cores() -> int:
 
 
 def threads_allowed() -> int:
-    """How many threads this process may compute with: as many as it has cores, or BLAS was told to use."""
+    """How many threads this process may compute with: the number of its cores, or of BLAS threads if that is less."""
     with _lock:
         return min(cores(), _found if _holders else _blas_threads_now())
 
 
 def _blas_threads_now() -> int:
-    """The number of BLAS threads as it is; that of cores where BLAS has none that could be set."""
+    """The present number of BLAS threads; the number of cores if BLAS has none that could be set."""
     pools = [pool for pool in blas_info() if pool.get("threading_layer") != "disabled"]
     return min([pool["num_threads"] for pool in pools], default=cores())
 
@@ -146,7 +147,7 @@ class _TeamShard(Shard):
         return count // self.rows * self.all_rows
 
     def sum(self, array: Array) -> Array:
-        # Two lists in turn: while one worker still reads the first, another may write the second, but never the third.
+        # Two lists in turn: while one worker still reads a sum's list, another may write the next, but not one further.
         self.turn = 1 - self.turn
         slots = self.slots[self.turn]
         slots[self.index] = array
@@ -160,14 +161,14 @@ class _TeamShard(Shard):
         return list(self.sum(np.stack(arrays)))
 
     def __reduce__(self) -> tuple[type[Shard], tuple[()]]:
-        return Shard, ()  # a copy of the model, made meanwhile, has its batches for itself
+        return Shard, ()  # a copy of the model, made meanwhile, gets whole batches
 
 
 class Team:
-    """A model and replicas of it, which take a part of each batch each, on a thread of their own.
+    """A model and replicas of it, each of which takes part of every batch, in its own thread.
 
-    The parts' losses and gradients are divided by the size of the whole batch, and summed in a fixed order;
-    batch-norm's statistics are those of the whole batch, and dropout drops the units that it drops in one piece.
+    The parts' losses and gradients are divided by the size of the whole batch, and summed in a fixed order.
+    Batch-norm's statistics are those of the whole batch, and dropout drops the same units as without splitting.
     """
 
     def __init__(self, model: Model, workers: int) -> None:
@@ -190,11 +191,11 @@ class Team:
 
     def __exit__(self, *error: object) -> None:
         if self.workers > 1:
-            self.barrier.abort()  # for a worker that waits for one that never began
+            self.barrier.abort()  # frees a worker that waits for one that never started
             self.pool.shutdown()
 
     def loss_and_gradients(self, x: Array, y: Array, loss: Loss) -> float:
-        """As the model's own; its gradients and outputs are then those of the whole batch."""
+        """As the model's own method; its gradients and outputs are then those of the whole batch."""
         if len(x) < 2 * self.workers or self.workers == 1:
             return self.model.loss_and_gradients(x, y, loss)
         self._follow()
@@ -203,7 +204,7 @@ class Team:
         step = self.model.step
         self.barrier.reset()
         futures = [
-            # With a copy of the context, the thread has the caller's np.errstate.
+            # A copy of the context gives the thread the caller's np.errstate.
             self.pool.submit(
                 contextvars.copy_context().run, self._work, index, step, x, y, loss, parts[index]
             )
@@ -214,14 +215,14 @@ class Team:
         try:
             values.append(self._work(0, step, x, y, loss, parts[0]))
         except BaseException as error:
-            self.barrier.abort()  # Ctrl-C may come before this thread's part had begun
+            self.barrier.abort()  # Ctrl-C may come before this thread's part has begun
             errors.append(error)
         for future in futures:
             try:
                 values.append(future.result())
             except BaseException as error:
                 errors.append(error)
-        if errors:  # the first that is not just the echo of another's
+        if errors:  # the first that is not just a consequence of another
             raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
         for replica in self.models[1:]:
             self.model.grads[...] += replica.grads
@@ -229,7 +230,7 @@ class Team:
         return sum(values)
 
     def _follow(self) -> None:
-        """Give the replicas' layers the plain settings that a callback may have changed: ``trainable``, a rate."""
+        """Copy to the replicas' layers the plain settings that a callback may have changed: ``trainable``, a rate."""
         for layer, *twins in self.layers:
             for name, value in vars(layer).items():
                 if isinstance(value, (bool, int, float, str)):
@@ -246,7 +247,7 @@ class Team:
                 layer.shard = shard
             return member.loss_and_gradients(x[part], y[part], copy.copy(loss), len(x), part.start)
         except BaseException:
-            self.barrier.abort()  # or the others would wait for this one
+            self.barrier.abort()  # otherwise the others would wait for this one
             raise
         finally:
             for layer in self.batchnorms[index]:
@@ -267,7 +268,7 @@ def _helper() -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    # The child has neither the helper's thread, nor who held the lock, nor the runs that held BLAS.
+    # The child has neither the helper's thread, nor the thread that held the lock, nor the runs that held BLAS.
     global _executor, _held, _holders, _limit, _lock
     _executor, _held, _holders, _limit, _lock = None, None, 0, None, threading.Lock()
 
@@ -279,7 +280,7 @@ if hasattr(os, "register_at_fork"):
 def _threadpools() -> "ThreadpoolController":
     global _controller
     if _controller is None:
-        from threadpoolctl import ThreadpoolController  # looks through every loaded library: on first use
+        from threadpoolctl import ThreadpoolController  # on first use: it looks through every loaded library
 
         _controller = ThreadpoolController()
     return _controller

@@ -10,13 +10,13 @@ from tinynet.protocols import Model
 
 
 class Meter:
-    """What an epoch has measured so far."""
+    """The totals measured in an epoch so far."""
 
     def __init__(self) -> None:
         self.set(0.0, 0, 0)
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
-        """Begin with these: the sum of the examples' losses, how many were right, and how many there were."""
+        """Start from these: the sum of the examples' losses, how many were right, and how many there were."""
         self._loss_sum, self._correct, self.examples = loss_sum, correct, examples
         self._batch_loss = math.nan
 
@@ -36,7 +36,7 @@ class Meter:
 class Run:
     """A training run. Epochs and batches count from 0; a callback may set ``stop_training``.
 
-    On the GPU, the loss is there: who asks for ``batch_loss``, `mean_loss` or `mean_accuracy` waits for it.
+    On the GPU, reading ``batch_loss``, `mean_loss` or `mean_accuracy` blocks until the GPU is done.
     """
 
     model: Model
@@ -51,7 +51,7 @@ class Run:
     batch: int = 0
     stop_training: bool = False
     resumed: bool = False  # from a checkpoint
-    first_batch: int = 0  # of its first epoch, if that had begun already
+    first_batch: int = 0  # of its first epoch, above 0 if that had already begun
     learning_rate: float = math.nan  # of the last step
     _seconds: float = 0.0
 
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The columns that the history of this run has."""
+        """The columns of this run's history."""
         scores = ("loss", "accuracy") if self.loss.is_classification else ("loss",)
         validation = tuple(f"val_{name}" for name in scores) if self.has_validation else ()
         return (*scores, *validation, "learning_rate", "seconds")

@@ -1,4 +1,4 @@
-"""Training steps, one after the other, on the CPU: gradients, a check that the loss is finite, an update."""
+"""Training steps on the CPU, one after the other: gradients, a check that the loss is finite, an update."""
 
 import math
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from tinynet.types import Array
 
 
 class HostSteps:
-    """The steps of a run whose model is on the CPU, its batches divided among a team's threads."""
+    """The steps of a run whose model is on the CPU; batches are split between a team's threads."""
 
     def __init__(self, run: Run, batches: Batches, team: Team) -> None:
         self.run, self.batches, self.team = run, batches, team
         self._x: Array | None = None  # the last batch
 
     def epoch(self, first: int) -> Iterator[int]:
-        """Train on the batches of an epoch from the first; yields each batch's number when its step is made.
+        """Train on an epoch's batches, beginning at ``first``; yields each batch's number after its step.
 
-        Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update.
+        Raises: NonFiniteError: naming the batch, if the loss becomes NaN or infinite, before that step's update.
         """
         run, model, optimizer, loss = self.run, self.run.model, self.run.optimizer, self.run.loss
         good_state = {name: array.copy() for name, array in model.named_state().items()}
@@ -46,7 +46,7 @@ class HostSteps:
             yield batch
 
     def settle(self) -> None:
-        """Raises NonFiniteError if the last update has spoilt a parameter."""
+        """Raises NonFiniteError if the last update made a parameter NaN or infinite."""
         run = self.run
         if not np.isfinite(run.model.params).all():
             assert self._x is not None
@@ -56,11 +56,11 @@ class HostSteps:
             )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no memory is held."""
 
 
 def _restore_state(state: dict[str, Array], good: dict[str, Array]) -> None:
-    """Take back running statistics that the bad batch has spoilt."""
+    """Restore running statistics that the bad batch made NaN or infinite."""
     for name, array in state.items():
         if not np.isfinite(array).all():
             array[...] = good[name]

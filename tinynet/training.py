@@ -1,4 +1,4 @@
-"""The training loop. It drives any object with loss_and_gradients, params and grads; it knows no layer."""
+"""The training loop. It drives any object with loss_and_gradients, params and grads, and knows nothing of layers."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ from tinynet.types import Array
 
 Steps = HostSteps | DeviceSteps
 
-# What is in training: (process, identity), so that a forked child may train its copies.
+# What is in training, by (process, identity), so that a forked child may train its copies.
 _in_training: dict[tuple[int, int], object] = {}
 
 
@@ -65,12 +65,12 @@ def fit(
     steps = None if steps_per_epoch is None else check_positive_int("steps_per_epoch", steps_per_epoch)
     shuffle = check_bool("shuffle", shuffle)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
-    loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
+    loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: each run has its own
 
     batches: Batches
     if y is None:
         if validation_split:
-            raise ValueError("validation_split needs arrays x and y; give validation_data beside an iterable")
+            raise ValueError("validation_split needs arrays x and y; with an iterable, give validation_data")
         batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
         on_bytes = model.fitted_on_bytes
     else:
@@ -87,16 +87,16 @@ def fit(
 
     run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None)
     shown: list[Callback] = [EpochTable()] if verbose == 2 else []
-    # The bar is first: it has to be gone when others print.
+    # The bar comes first: it must be gone when others print.
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
     active = [*([ProgressBar(leave=not has_table)] if verbose == 1 else []), *callbacks, *shown]
     on_gpu = model.device.name == "gpu"
     if on_gpu and workers not in (None, 1):
-        raise ValueError(f"workers: the GPU takes a batch whole; expected None or 1, got {workers}")
+        raise ValueError(f"workers: a GPU takes whole batches; expected None or 1, got {workers}")
     if workers is None:
         workers = 1 if on_gpu else parallel.workers_for(model, batch_size)
     threads = parallel.blas_threads_for(model.multiply_adds(), batch_size) if workers == 1 else 1
-    # What overflows makes the loss NaN or infinite, which the loop reports with its place.
+    # An overflow makes the loss NaN or infinite, and the loop reports where.
     quiet = np.errstate(over="ignore", invalid="ignore")
     begun: list[Callback] = []
     with (
@@ -107,7 +107,7 @@ def fit(
         quiet,
         parallel.Team(model, workers) as team,
         model.device.memory_errors(
-            model.forget, lambda: "there is no room for the model's optimizer and data; make them smaller"
+            model.forget, lambda: "the model's optimizer and data don't fit in it; make them smaller"
         ),
         model.device.running(),
         ExitStack() as stack,
@@ -117,14 +117,14 @@ def fit(
         first, run.first_batch = saving.begin(run, callbacks, batches, validation, workers)
         if on_gpu:
             validation = _moved(validation, model.device)
-        last = first if run.stop_training else epochs  # a run that a callback has stopped is done
+        last = first if run.stop_training else epochs  # a run that a callback has stopped is finished
         run.epoch = min(first, epochs - 1)
         try:
             for callback in active:
                 begun.append(callback)
                 callback.on_train_begin(run)
             with model.device.memory_errors(
-                stepper.close, lambda: "the optimizer's vectors are too large for it"
+                stepper.close, lambda: "the optimizer's vectors are too large for this GPU"
             ):
                 optimizer.prepare(model.params)
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
@@ -141,9 +141,9 @@ def fit(
                     ends.callback(callback.on_train_end, run)
     if interrupt.pending:
         run.history.interrupted = True
-        go_on = f"; go on with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
+        go_on = f"; continue with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
         if run.history.epochs >= epochs:
-            go_on = ": when all were done"
+            go_on = ", the last one; nothing was lost"
         warnings.warn(
             f"training was interrupted in epoch {run.epoch + 1} of {epochs}, after batch {run.batch + 1} of "
             f"{run.steps_per_epoch}{go_on}",
@@ -154,12 +154,12 @@ def fit(
 
 @contextmanager
 def _alone(used: Model | Optimizer) -> Iterator[None]:
-    """Raises RuntimeError if another `fit`, in another thread or around this one, trains with the same object."""
+    """Raises RuntimeError if another `fit`, in another thread or around this one, is using the same object."""
     key, claim = (os.getpid(), id(used)), object()
     try:
-        if _in_training.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
+        if _in_training.setdefault(key, claim) is not claim:  # atomic, as two threads may ask at once
             raise RuntimeError(
-                f"this {type(used).__name__} is in use by another fit; wait for its end, or give each fit its own"
+                f"this {type(used).__name__} is in use by another fit; wait until that ends, or give each fit its own"
             )
         yield
     finally:
@@ -168,7 +168,7 @@ def _alone(used: Model | Optimizer) -> Iterator[None]:
 
 
 def is_in_training(used: object) -> bool:
-    """Whether a `fit` is at work with the object."""
+    """Whether a `fit` is using the object."""
     return (os.getpid(), id(used)) in _in_training
 
 
@@ -189,7 +189,7 @@ def _check_types(optimizer: Any, loss: Any, callbacks: Sequence[Any], verbose: A
 
 
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
-    """The front to train with and the end to validate with, as Keras cuts it."""
+    """The front part to train with and the end to validate with, split as in Keras."""
     share = check_number("validation_split", share, 0, 1, open_high=True)
     start = math.floor(len(x) * (1 - share))
     if not 0 < start < len(x):
@@ -211,7 +211,7 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
         isinstance(item, np.ndarray) for item in validation_data
     ):
         raise ValueError(
-            "validation_data: expected a tuple (x, y), or an iterable of such batches, got other arrays"
+            "validation_data: expected a tuple (x, y), or an iterable of such batches, got single arrays"
         )
     batches = IterableBatches(validation_data, model, loss, to_the_end=True)
     if isinstance(validation_data, (list, tuple)):
@@ -224,7 +224,7 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> tuple[A
 
 
 def _moved(validation: tuple[Any, Any] | None, device: Device) -> tuple[Any, Any] | None:
-    """Arrays to validate with, on the device; as they were, to be moved batch by batch, if there is no room."""
+    """The validation arrays on the device; if they don't fit, unchanged, to be moved batch by batch."""
     if validation is None or validation[1] is None:
         return validation
     with suppress(DeviceMemoryError), device.memory_errors(lambda: None, lambda: ""):
@@ -239,7 +239,7 @@ def _train_epoch(
     interrupt: HeldInterrupt,
     saving: Checkpoint,
 ) -> dict[str, float] | None:
-    """One pass over the batches, and what it measured; None if Ctrl-C ended it at a batch before the last."""
+    """Make one pass over the batches and return its metrics; None if Ctrl-C ended it before the last batch."""
     if not run.first_batch:
         run.meter.set(0.0, 0, 0)
         run._seconds = 0.0
@@ -283,7 +283,7 @@ def _end_epoch(
     batch_size: int,
     callbacks: Sequence[Callback],
 ) -> None:
-    """Validate, write the epoch into the history, and tell the callbacks."""
+    """Validate, add the epoch to the history, and call the callbacks."""
     if validation is not None:
         scores = run.model.evaluate(*validation, batch_size=max(batch_size, 256), loss=run.loss)
         values = values | {f"val_{name}": score for name, score in scores.items()}

@@ -1,4 +1,4 @@
-"""The two passes through layers that follow each other."""
+"""The forward and backward passes through a sequence of layers."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def trains(layer: Layer) -> bool:
 
 
 def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
-    """y of the last layer. A Dense layer's bias is added by the ReLU behind it, in the same pass over the numbers."""
+    """The last layer's y. A Dense layer's bias is added by the ReLU after it, in the same pass over the numbers."""
     pairs = itertools.zip_longest(layers, layers[1:])
     for layer, following in pairs:
         if type(layer) is Dense and type(following) is ReLU and layer.use_bias:
@@ -27,9 +27,9 @@ def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
 
 
 def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:
-    """dx of the first layer; every trainable parameter's gradient is written.
+    """Write every trainable parameter's gradient and return the first layer's dx.
 
-    If dx is not needed, it is None, and the layers below the first that trains do nothing at all.
+    If dx is not needed, it is None, and the layers below the first trainable one do nothing at all.
     """
     first = plan_gradients(layers, needs_input_grad)
     gradient: Array | None = dy
@@ -40,12 +40,12 @@ def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool)
 
 
 def plan_gradients(layers: Sequence[Layer], needs_input_grad: bool) -> int:
-    """Where the backward pass ends; tells each layer whether its dx is needed."""
+    """Tell each layer whether its dx is needed, and return the index of the layer where the backward pass ends."""
     first = 0
     if not needs_input_grad:
         first = next((index for index, layer in enumerate(layers) if trains(layer)), len(layers))
     for index, layer in enumerate(layers):
         needed = needs_input_grad or index != first
-        if layer.needs_input_grad is not needed:  # setting an attribute of a layer takes longer than asking
+        if layer.needs_input_grad is not needed:  # setting a layer's attribute is slower than reading it
             layer.needs_input_grad = needed
     return first
