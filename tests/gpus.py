@@ -1,4 +1,4 @@
-"""A GPU for tests: the strict stand-in and, in tests marked gpu, a real device where there is one."""
+"""A GPU for tests: the strict stand-in and, in tests marked gpu, a real device if there is one."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tinynet import backend
 
 @pytest.fixture(params=["stand-in", pytest.param("device", marks=pytest.mark.gpu)])
 def gpu(request):
-    """What ``device="gpu"`` stands for in a test, as a `tinynet.backend.Gpu`."""
+    """The `tinynet.backend.Gpu` that ``device="gpu"`` stands for in a test."""
     if request.param == "stand-in":
         request.getfixturevalue("stand_in")
     try:

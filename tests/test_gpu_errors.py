@@ -1,4 +1,4 @@
-"""A GPU that is asked for and can't be had: each reason has its message, and nothing else happens."""
+"""Asking for a GPU that is not available: each reason has its message, and nothing else happens."""
 
 import importlib.util
 import os
@@ -67,7 +67,7 @@ print(message)
 
 
 def message_of(tmp_path, before="", package=None):
-    """What the errors say in a Python of its own, after the code ``before`` and with that package cupy."""
+    """The errors' message in a separate Python, after the code ``before`` and with this package as cupy."""
     path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     if package is not None:
         (tmp_path / "cupy").mkdir()

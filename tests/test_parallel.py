@@ -1,4 +1,4 @@
-"""BLAS threads are set while training runs, and put back; elementwise work on two cores is the same work."""
+"""BLAS threads are set while training runs, then restored; elementwise work on two cores gives the same results."""
 
 import multiprocessing
 import sys
@@ -79,7 +79,7 @@ class TestBlasThreads:
                 assert parallel.threads_allowed() == 1
         with threadpoolctl.threadpool_limits(2, "blas"):
             allowed = min(blas_threads_now())  # 1 where BLAS is built for one
-            with parallel.blas_threads(1):  # what we hold is not what was asked for
+            with parallel.blas_threads(1):  # the number that we hold is not the number allowed
                 assert parallel.threads_allowed() == allowed
                 assert parallel.workers_for(model, 64) == allowed
 
@@ -103,7 +103,7 @@ def one_blas_thread():
 
 
 def _holds_and_lets_go():
-    """In a child that was forked while its parent held one BLAS thread."""
+    """Runs in a child that was forked while its parent held one BLAS thread."""
     assert parallel._holders == 0
     before = blas_threads_now()
     with parallel.blas_threads(1):
