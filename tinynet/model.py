@@ -278,7 +278,8 @@ class Sequential:
     def predict_proba(self, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
         """Class probabilities (n, classes), whatever the last layer is.
 
-        A `Softmax` gives them directly; the exponential of a `LogSoftmax` does; any other outputs count as logits.
+        Outputs of a `Softmax` are probabilities already, those of a `LogSoftmax` are exponentiated, and others count
+        as logits.
         ``average_flips``: average the probabilities for each image and its mirror image.
         Raises: ValueError: for bad input, or if the model was fitted for regression.
         """

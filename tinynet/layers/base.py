@@ -30,7 +30,7 @@ class StateSpec(NamedTuple):
     """An array that is saved but not trained, declared by `build`; the model allocates it."""
 
     shape: Shape
-    value: float  # of every element at first
+    value: float  # initial value of every element
 
 
 class Layer:
@@ -232,7 +232,7 @@ class Layer:
         if "_buffers" not in self.__dict__ and not name.startswith("__"):
             hint = f"; the __init__ of {type(self).__name__} must call super().__init__() first"
         elif self.__dict__.get("output_shape") is None and not name.startswith("__"):
-            hint = "; it is not built yet: Sequential builds its layers and gives them their parameters"
+            hint = "; it is not built yet: Sequential builds its layers and allocates their parameters"
         raise AttributeError(f"{type(self).__name__!r} layer has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
