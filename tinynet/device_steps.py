@@ -36,7 +36,7 @@ class DeviceSteps:
     The first full batch is computed kernel by kernel, which also allocates all memory that a step needs. From the
     second on, the kernels are a captured graph. Batches of another size, such as the last of an epoch, run without it.
     So does a run with a layer, a loss or an optimizer from outside the library, unless that is ``capturable``: a graph
-    repeats what happened to their arrays, and nothing else that their code does.
+    repeats the operations on their arrays, and nothing else that their code does.
 
     Raises: DeviceMemoryError: if the data set does not fit.
     """
