@@ -15,7 +15,7 @@ smoothings = st.sampled_from([0.0, 0.1, 0.5, 0.9])
 
 
 def reference_log_softmax(logits):
-    """x - log sum exp x, row by row, in exact sums."""
+    """x - log sum exp x, row by row, with exact sums."""
     rows = []
     for row in np.asarray(logits, np.float64):
         top = max(row)
@@ -66,7 +66,7 @@ LOSSES = {
 
 
 def case(name, batch):
-    """The loss with outputs and targets that suit it."""
+    """The loss with outputs and targets for it."""
     logits, labels = batch
     loss, outputs_of = LOSSES[name]
     targets = labels if loss.is_classification else np.sin(3 * logits[::-1])
@@ -149,7 +149,7 @@ class TestGradients:
         loss, outputs, targets = case(name, batch)
         slopes = numeric_gradient(loss, outputs, targets)
         loss.forward(outputs, targets)
-        # The difference is off by a share of (epsilon / p)^2 / 3: compare where that is little.
+        # The difference has a relative error of (epsilon / p)^2 / 3: compare where that is small.
         trusted = np.abs(outputs) > 1e-3 if name.startswith("CrossEntropy") else np.full(outputs.shape, True)
         np.testing.assert_allclose(loss.backward()[trusted], slopes[trusted], rtol=1e-5, atol=1e-7)
 
@@ -166,7 +166,7 @@ class TestGradients:
 
     @given(batches(), smoothings)
     def test_the_fused_pair_has_the_gradient_of_its_two_halves(self, batch, smoothing):
-        """Softmax then CrossEntropy, each with its own backward, against SoftmaxCrossEntropy."""
+        """Softmax and then CrossEntropy, each with its own backward, against SoftmaxCrossEntropy."""
         logits, labels = batch
         softmax, halves = tn.Softmax(), tn.CrossEntropy(smoothing)
         whole = halves.on_logits()
@@ -320,7 +320,7 @@ class TestClassLabels:
 
     @pytest.mark.parametrize("shape", [(4,), (4, 2, 3)])
     def test_outputs_must_be_a_row_of_classes_each(self, shape):
-        with pytest.raises(ValueError, match=r"a class label per example needs outputs \(batch, classes\)"):
+        with pytest.raises(ValueError, match=r"class labels need outputs of shape \(batch, classes\)"):
             tn.SoftmaxCrossEntropy().forward(np.ones(shape), LABELS)
 
 

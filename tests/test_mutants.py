@@ -1,8 +1,8 @@
 """Deliberately broken backward passes and updates: the gradient check, and the optimizers' formulas, find each one.
 
-A mutant is a few characters of the library's source changed, in memory: the module is compiled anew, and the functions
-that differ run the changed code until the test ends. What is changed must stand in the source exactly once, so this
-table can't go stale unseen.
+A mutant changes a few characters of the library's source, in memory: the module is compiled again, and the functions
+that differ run the changed code until the test ends. The changed text must occur in the source exactly once, so this
+table can't become stale unnoticed.
 """
 
 import importlib
@@ -44,7 +44,7 @@ def loss(make, heads=(), y=LABELS):
 
 
 def optimizer(kind, rate=0.05, **settings):
-    """Some steps of an optimizer beside its formula in plain floats, for two decaying parameters of three."""
+    """Some steps of an optimizer against its formula in plain floats; two of three parameters decay."""
 
     def check():
         ours, reference = kind(rate, **settings), PAIRS[kind](rate, **settings)
@@ -130,7 +130,7 @@ DENSE, CONV, COLUMNS, PATCHES = (
 FOURIER, DEPTHWISE, POOLING = "layers.windows.fourier", "layers.depthwise", "layers.pooling"
 BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "layers.flatten"
 
-# (the check that must fail, the module, what stands there, what is put in its place)
+# (the check that must fail, the module, the text to replace, its replacement)
 MUTANTS = [
     ("Dense", DENSE, "matmul(x.T, dy, out=self.dW)", "matmul(x.T, -dy, out=self.dW)"),
     ("Dense", DENSE, "matmul(x.T, dy, out=self.dW)", "matmul(x.T, np.ones_like(dy), out=self.dW)"),
@@ -400,7 +400,7 @@ MUTANTS = [
 
 
 def changed_functions(module, old, new):
-    """(function, code) for each function of the module that the change alters; the code is the changed one."""
+    """(function, changed code) for each function of the module that the change alters."""
     source = inspect.getsource(module)
     assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {module.__name__}"
     codes, others = (
@@ -431,7 +431,7 @@ def _codes(module):
 
 
 def _plain(code):
-    """What a code does, without where it stands."""
+    """What a code object does, without its location."""
     constants = [_plain(item) if isinstance(item, types.CodeType) else repr(item) for item in code.co_consts]
     return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants
 
@@ -445,7 +445,7 @@ def _function(module, qualified_name):
 
 @pytest.fixture(autouse=True)
 def forget_what_was_computed():
-    """Mutants may leave wrong numbers behind in these."""
+    """Mutants may leave wrong numbers in these caches."""
     yield
     for cached in (fourier.transforms, fourier.products, pooling._pixels_in_windows):
         cached.cache_clear()

@@ -1,4 +1,4 @@
-"""Optimizers against the published formulas, written here for one parameter at a time in plain floats."""
+"""Optimizers against the published formulas, implemented here for one parameter at a time in plain floats."""
 
 import math
 import tracemalloc
@@ -16,7 +16,7 @@ STEPS = 30
 
 
 class Reference:
-    """The formulas' frame: plain Python floats, nothing shared, nothing in place."""
+    """What the formulas share: plain Python floats, with nothing reused and nothing in place."""
 
     def __init__(self, rate, weight_decay=0.0, decoupled=True, clip_norm=None, **settings):
         self.rate, self.clip_norm, self.settings = rate, clip_norm, settings
@@ -111,7 +111,7 @@ def vectors(draw):
 
 
 def gradients(rng, size, steps=STEPS, dtype=np.float64):
-    """Gradients of many sizes, with zeros among them."""
+    """Gradients of many magnitudes, some of them zero."""
     scales = 10.0 ** rng.uniform(-3, 2, size)
     return (rng.standard_normal((steps, size)) * scales * (rng.random((steps, size)) > 0.2)).astype(dtype)
 
@@ -280,7 +280,7 @@ class TestWeightDecay:
             np.testing.assert_allclose(array, before[name] * (0.75 if name.endswith("W") else 1), rtol=1e-6)
 
     def test_adam_scales_a_plain_penalty_and_not_a_decoupled_one(self):
-        """The difference that AdamW is about: with no gradient, plain decay moves every weight alike."""
+        """This is the point of AdamW: without a gradient, plain decay moves every weight by the same amount."""
         plain, decoupled = np.array([1.0, 100.0]), np.array([1.0, 100.0])
         tn.Adam(0.1, weight_decay=0.01, decoupled=False).step(plain, np.zeros(2))
         tn.AdamW(0.1, weight_decay=0.01).step(decoupled, np.zeros(2))
@@ -300,7 +300,7 @@ class TestDenormals:
         ids=["Adam", "momentum", "RMSprop", "Adam, quick"],
     )
     def test_slots_hold_none_after_thousands_of_steps_without_a_gradient(self, make):
-        """Left alone they would stay: 0.9 times the smallest denormal rounds to itself."""
+        """Without the flush they would stay: 0.9 times the smallest denormal rounds to itself."""
         optimizer = make()
         size = 40_000  # more than one block of the flush
         params = np.zeros(size, np.float32)
@@ -382,7 +382,9 @@ class TestState:
         begun.step(np.zeros(3), np.ones(3))
         resumed.set_state(begun.state())
         for optimizer in (begun, resumed):
-            with pytest.raises(ValueError, match="has begun with a model of 3 float64 parameters and can't"):
+            with pytest.raises(
+                ValueError, match="was first used with a model of 3 float64 parameters and can't"
+            ):
                 optimizer.step(params, np.ones_like(params))
             assert optimizer.step_count == 1
         np.testing.assert_array_equal(params, 0)
@@ -441,7 +443,7 @@ class TestArguments:
             (lambda: tn.SGD(math.nan), "learning_rate: expected a number"),
             (lambda: tn.SGD("0.1"), "learning_rate: expected a number, got '0.1'"),
             (lambda: tn.SGD(momentum=1.0), r"SGD momentum: expected a number in \[0, 1\)"),
-            (lambda: tn.SGD(nesterov=True), "looks ahead along the momentum; give momentum=0.9"),
+            (lambda: tn.SGD(nesterov=True), "looks ahead along the momentum; also give momentum, e.g. 0.9"),
             (lambda: tn.SGD(weight_decay=-1), "weight_decay: expected a number"),
             (lambda: tn.SGD(clip_norm=0), "clip_norm: expected a number"),
             (lambda: tn.RMSprop(rho=1.0), r"RMSprop rho: expected a number in \[0, 1\)"),

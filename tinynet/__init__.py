@@ -8,7 +8,7 @@
     model.fit(x_train, y_train, optimizer=tn.Adam(), loss=tn.CrossEntropy(), epochs=5)
     model.evaluate(x_test, y_test)
 
-The backward of X is in ``tinynet/layers/``, directly below its forward.
+Each layer's backward pass is in ``tinynet/layers/``, directly below its forward pass.
 """
 
 import importlib

@@ -36,7 +36,7 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} defines no backward()")
 
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
-        """The targets as `forward` takes them, shapes without the batch axis; raises ValueError."""
+        """The targets as `forward` takes them; raises ValueError. ``output_shape`` excludes the batch axis."""
         return check_labels(targets, output_shape)
 
     def check_batch(self, outputs: Array, targets: Any) -> tuple[Array, int]:
@@ -73,11 +73,11 @@ def check_labels(labels: Any, output_shape: Shape) -> Array:
     Args:
         labels: integers (n,) or (n, 1), each from 0 to classes - 1.
         output_shape: (classes,).
-    Raises: ValueError: naming what is wrong and the mend.
+    Raises: ValueError: saying what is wrong and how to fix it.
     """
     if len(output_shape) != 1:
         raise ValueError(
-            f"a class label per example needs outputs (batch, classes), got {batch_shape(output_shape)}"
+            f"class labels need outputs of shape (batch, classes), got {batch_shape(output_shape)}"
         )
     classes = output_shape[0]
     labels = to_host(labels)
@@ -98,7 +98,7 @@ def check_labels(labels: Any, output_shape: Shape) -> Array:
     if labels.dtype.kind == "u" and labels.size and int(labels.max()) >= classes:
         raise _label_out_of_range(labels, classes)
     indices: Array = labels.astype(np.intp, copy=False)
-    # Seen as unsigned, a negative label is huge: one pass finds both kinds of wrong.
+    # Viewed as unsigned, a negative label is huge: one pass finds both kinds of error.
     if indices.size and int(indices.view(np.uintp).max()) >= classes:
         raise _label_out_of_range(indices, classes)
     return indices
@@ -135,8 +135,8 @@ class SoftmaxCrossEntropy(_Classification):
     Shapes: z (n, classes)  targets (n,) integers
     Cached for backward: softmax(z), labels
     Args: label_smoothing: in [0, 1).
-    Raises: ValueError: for targets that are no class labels.
-    Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite where the logits' differences are.
+    Raises: ValueError: for targets that are not class labels.
+    Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite if the logits' differences are.
     """
 
     cache_names = ("_probabilities", "_labels", "_total")
@@ -175,16 +175,16 @@ class CrossEntropy(_Classification):
     """Cross-entropy of probabilities, as `Softmax` gives them.
 
     Forward:   L = - sum_n sum_k q_nk log p_nk / total
-    Backward:  dp = - q / (p total), 0 where q is
+    Backward:  dp = - q / (p total), and 0 where q is 0
 
-    A model that ends in `Softmax` is trained through `SoftmaxCrossEntropy`, which is the same function of
+    A model that ends in `Softmax` is trained with `SoftmaxCrossEntropy`, which is the same function of
     the logits and stays finite where p rounds to 0. There is no epsilon and no clipping: a probability of
     0 for the true class is an infinite loss.
 
     Shapes: p (n, classes)  targets (n,) integers
     Cached for backward: p, labels
     Args: label_smoothing: in [0, 1).
-    Raises: ValueError: for targets that are no class labels.
+    Raises: ValueError: for targets that are not class labels.
     """
 
     cache_names = ("_probabilities", "_labels", "_total")
@@ -219,7 +219,7 @@ class NegativeLogLikelihood(_Classification):
 
     Shapes: log p (n, classes)  targets (n,) integers
     Cached for backward: the shape of log p, labels
-    Raises: ValueError: for targets that are no class labels.
+    Raises: ValueError: for targets that are not class labels.
     """
 
     cache_names = ("_outputs", "_labels", "_total")
@@ -271,14 +271,14 @@ def mean(total_loss: Any, count: int) -> Any:
 
 
 class MeanSquaredError(Loss):
-    """Mean of the squared differences, over the examples and over the outputs of each.
+    """Mean of the squared differences, over all examples and all outputs of each.
 
     Forward:   L = sum_n sum_k (y_nk - t_nk)^2 / (total outputs)
     Backward:  dy = 2 (y - t) / (total outputs)
 
-    Shapes: y, t (n, ...), of one shape; t are floats
+    Shapes: y, t (n, ...), of the same shape; t are floats
     Cached for backward: y - t
-    Raises: ValueError: if the targets are no finite floats or of another shape.
+    Raises: ValueError: if the targets are not finite floats, or have another shape.
     """
 
     is_classification = False

@@ -1,7 +1,7 @@
 """Optimizers: how a gradient becomes a step.
 
-Each sees the whole model as flat vectors, ``params`` and ``grads``, so a step is a dozen NumPy calls
-however deep the network; ``update`` is the formula. Everything works in place, in memory that the
+Each optimizer sees the whole model as flat vectors, ``params`` and ``grads``, so a step is a dozen NumPy
+calls however deep the network; ``update`` is the formula. Everything works in place, in memory that the
 optimizer owns.
 """
 
@@ -26,15 +26,15 @@ class Optimizer:
 
     Args:
         learning_rate: a positive number, or a schedule, a function of the step (0, 1, ...).
-        weight_decay: the share of the decaying parameters (weights, not biases) taken off per step, times
-            the learning rate, if ``decoupled``: params -= learning_rate weight_decay params
-            (Loshchilov & Hutter 2019). Otherwise weight_decay params is added to the gradient, which is
-            the gradient of an L2 penalty.
-        clip_norm: the largest norm of the whole gradient; a longer one is scaled down to it
+        weight_decay: applies to weights, not biases. If ``decoupled``, each step subtracts this share of
+            them, times the learning rate: params -= learning_rate weight_decay params
+            (Loshchilov & Hutter 2019). Otherwise weight_decay params, the gradient of an L2 penalty, is
+            added to the gradient.
+        clip_norm: the largest norm of the whole gradient; a larger one is scaled down to it
             (Pascanu, Mikolov & Bengio 2013).
     """
 
-    slot_names: tuple[str, ...] = ()  # the vectors of the size of params that it keeps
+    slot_names: tuple[str, ...] = ()  # the vectors, of the size of params, that it keeps
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Optimizer:
         self.slots: dict[str, Array] = {}
         self._scratch: Array | None = None
         self._gradient: Array | None = (
-            None  # the gradient with the penalty or clipped, if either is asked for
+            None  # the gradient after the penalty and clipping, if either of them is used
         )
 
     @property
@@ -73,14 +73,14 @@ class Optimizer:
         return check_number(f"learning rate at step {self.step_count}", rate, 0, math.inf)
 
     def step_size(self, learning_rate: float) -> float:
-        """What the formula takes of learning rate and step count, as one number: the learning rate itself."""
+        """The one number in which the learning rate and step count enter the formula: here, the rate itself."""
         return learning_rate
 
     def update(self, params: Array, grads: Array, step_size: float, scratch: Array, **slots: Array) -> None:
-        """The formula, in place on one range of the vectors; element by element, as large ranges are cut in two.
+        """The formula, in place on one range of the vectors. It must be elementwise, as large ranges are split in two.
 
-        Args: step_size: what `step_size` made of the learning rate: with Adam, its corrections for the first steps are
-            in it.
+        Args: step_size: what `step_size` returned for the learning rate; with Adam, it includes the corrections for the
+            first steps.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update(params, grads, ...)")
 
@@ -91,13 +91,13 @@ class Optimizer:
         decay_size: int | None = None,
         ranges: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """One step: changes ``params`` in place, leaves ``grads`` alone.
+        """Make one step: change ``params`` in place and leave ``grads`` alone.
 
         Args:
             params, grads: flat vectors of one size and dtype.
             decay_size: how many parameters at the front decay; None means all.
-            ranges: the (start, stop) ranges to change, where part of the model is frozen; None means all.
-        Raises: ValueError: if the optimizer has begun with a model of another size or dtype.
+            ranges: the (start, stop) ranges to change, if part of the model is frozen; None means all.
+        Raises: ValueError: if the optimizer was first used with a model of another size or dtype.
         """
         self.prepare(params)
         self.apply(params, grads, *self.next_step(), decay_size, ranges)
@@ -105,7 +105,7 @@ class Optimizer:
             self._flush_denormals()
 
     def next_step(self) -> tuple[float, float]:
-        """Count a step. Returns: what `apply` takes: the step's size, and the factor of decay, which is 1 without."""
+        """Count a step. Returns: what `apply` takes: the step size, and the factor of decay, 1 without decay."""
         learning_rate = self.current_learning_rate()
         self.step_count += 1
         decays = self.weight_decay and self.decoupled
@@ -143,22 +143,22 @@ class Optimizer:
                 in_halves(work, start, stop, params)
 
     def prepare(self, params: Array) -> None:
-        """Allocate the slots for these parameters, or check that they are the ones it began with.
+        """Allocate the slots for these parameters, or check that the existing slots match them.
 
-        Slots go where the parameters are.
+        The slots are put on the parameters' device.
         """
         if self._scratch is None or type(self._scratch) is not type(params):
             device, slots = device_of(params), dict(self.slots)
             for name in self.slot_names:
                 slot = slots.get(name)
                 slots[name] = np.zeros_like(params) if slot is None else device.asarray(slot)
-            # All of it, or nothing where the memory does not suffice.
+            # All of it, or nothing if memory runs out.
             self._scratch, self._gradient, self.slots = np.empty_like(params), None, slots
         for own in (self._scratch, *self.slots.values()):
             if own.shape != params.shape or own.dtype != params.dtype:
                 raise ValueError(
-                    f"this {type(self).__name__} has begun with a model of {own.size} {own.dtype} "
-                    f"parameters and can't go on with one of {params.size} {params.dtype}; make a new optimizer"
+                    f"this {type(self).__name__} was first used with a model of {own.size} {own.dtype} "
+                    f"parameters and can't continue with one of {params.size} {params.dtype}; create a new optimizer"
                 )
 
     def _penalise_and_clip(
@@ -176,8 +176,8 @@ class Optimizer:
         return gradient
 
     def _flush_denormals(self) -> None:
-        # A slot whose gradient has become 0 (the border pixels') decays into denormal numbers, on which many
-        # processors are a hundred times slower. They are far below anything that moves a parameter.
+        # A slot whose gradient has become 0 (as for border pixels) decays into denormal numbers, on which many
+        # processors are a hundred times slower. They are far too small to move a parameter.
         assert self._scratch is not None
         for slot in self.slots.values():
             tiny = float(np.finfo(slot.dtype).tiny)
@@ -187,14 +187,14 @@ class Optimizer:
                 block[magnitude < tiny] = 0
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on: ``step_count``, and a copy of each slot."""
+        """What a later run needs in order to continue: ``step_count``, and a copy of each slot."""
         return {
             "step_count": self.step_count,
             "slots": {name: np.array(to_host(slot)) for name, slot in self.slots.items()},
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`; raises ValueError if it is another kind of optimizer's."""
+        """Continue from a `state`; raises ValueError if it is from another kind of optimizer."""
         slots = state["slots"]
         if (slots or state["step_count"]) and set(slots) != set(self.slot_names):
             raise ValueError(
@@ -206,7 +206,7 @@ class Optimizer:
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
-        slots = {name: slot.copy() for name, slot in self.slots.items()}  # which steps change in place
+        slots = {name: slot.copy() for name, slot in self.slots.items()}  # steps change slots in place
         twin.__dict__.update(self.__dict__, slots=slots, _scratch=None, _gradient=None)
         return twin
 
@@ -216,14 +216,14 @@ class Optimizer:
 
 @operation
 def clip(gradient: Array, ranges: Sequence[tuple[int, int]], clip_norm: float) -> None:
-    """Scale the gradient down to a norm of clip_norm, if that over the ranges is larger."""
+    """Scale the gradient down to a norm of clip_norm if its norm over the ranges is larger."""
     norm = math.hypot(*(gradient_norm(gradient[start:stop]) for start, stop in ranges))
     if norm > clip_norm:
         gradient *= clip_norm / norm
 
 
 def gradient_norm(gradient: Array) -> float:
-    """The Euclidean norm, also where the sum of the squares overflows."""
+    """The Euclidean norm, even if the sum of the squares overflows."""
     norm = math.sqrt(float(np.vdot(gradient, gradient)))
     if math.isinf(norm):
         largest = float(np.max(np.abs(gradient)))
@@ -259,7 +259,7 @@ class SGD(Optimizer):
         self.momentum = check_number("SGD momentum", momentum, 0, 1, open_high=True)
         self.nesterov = bool(nesterov)
         if nesterov and not momentum:
-            raise ValueError("SGD nesterov=True looks ahead along the momentum; give momentum=0.9, say")
+            raise ValueError("SGD nesterov=True looks ahead along the momentum; also give momentum, e.g. 0.9")
         self.slot_names = ("velocity",) if momentum else ()
 
     def update(
@@ -285,7 +285,7 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Gradients divided by their recent size.
+    """Divides each gradient by its recent magnitude.
 
     v = rho v + (1 - rho) g^2     p -= learning_rate g / sqrt(v + epsilon)
 
@@ -327,11 +327,11 @@ class Adam(Optimizer):
     m = beta_1 m + (1 - beta_1) g     v = beta_2 v + (1 - beta_2) g^2
     p -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)  m / (sqrt(v) + epsilon)
 
-    Kept are M = m / (1 - beta_1) and V = v / (1 - beta_2), which saves two of twelve passes over the parameters: the
-    step is size M / (sqrt(V) + epsilon / sqrt(1 - beta_2)), where size takes in all other factors.
+    The slots hold M, which is m / (1 - beta_1), and V, which is v / (1 - beta_2). That saves two of twelve passes over
+    the parameters: the step is size M / (sqrt(V) + epsilon / sqrt(1 - beta_2)), where size has all other factors.
 
     Args: learning_rate; beta_1, beta_2 in [0, 1); epsilon above 0; the rest as in `Optimizer`.
-    Source: Kingma & Ba 2015, with epsilon where the end of its section 2 and Keras have it.
+    Source: Kingma & Ba 2015, with epsilon placed as at the end of its section 2 and in Keras.
     """
 
     slot_names = ("m", "v")
@@ -387,9 +387,9 @@ def adam_update(
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: p -= learning_rate weight_decay p, beside Adam's step.
+    """Adam with decoupled weight decay: p -= learning_rate weight_decay p, in addition to Adam's step.
 
-    Args: as in `Adam`; weight_decay is 0.004 as in Keras.
+    Args: as in `Adam`; weight_decay defaults to 0.004, as in Keras.
     Source: Loshchilov & Hutter 2019.
     """
 

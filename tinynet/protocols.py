@@ -1,4 +1,4 @@
-"""What the training loop, the callbacks and the rest need of a model. `Sequential` is one."""
+"""What the training loop, the callbacks and other modules need from a model. `Sequential` is one."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from tinynet.support.types import Array, Shape
 
 
 class Model(Protocol):
-    """See `Sequential` for what each of these is."""
+    """See `Sequential` for what each member is."""
 
     layers: tuple[Layer, ...]
     input_shape: Shape

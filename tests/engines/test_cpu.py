@@ -1,4 +1,4 @@
-"""BLAS threads are set while training runs, and put back; elementwise work on two cores is the same work."""
+"""BLAS threads are set while training runs, then restored; elementwise work on two cores gives the same results."""
 
 import multiprocessing
 import sys

@@ -1,4 +1,4 @@
-"""Convolutions against their formula in plain loops, Keras's padding by hand, and the two ways to compute one."""
+"""Convolutions against their formula in plain loops, Keras's padding by hand, and the two ways of computing one."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ KINDS = [*METHODS, "depthwise"]
 
 @dataclass
 class Problem:
-    """A convolution with all that goes into it. ``filters`` is the depth multiplier of a depthwise one."""
+    """A convolution and its input. ``filters`` is the depth multiplier of a depthwise one."""
 
     kernel_size: object
     strides: object
@@ -35,7 +35,7 @@ class Problem:
     seed: int
 
     def layer(self, kind, dtype="float64"):
-        """The built layer, its parameters drawn."""
+        """The layer, built, with random parameters."""
         options = (self.kernel_size, self.strides, self.padding)
         if kind == "depthwise":
             layer = tn.DepthwiseConv2D(*options, depth_multiplier=self.filters, use_bias=self.use_bias)
@@ -50,7 +50,7 @@ class Problem:
 
 @st.composite
 def problems(draw):
-    """Kernels as large as the image, and under "same" larger; strides larger than the kernel."""
+    """Kernels as large as the image, with "same" also larger; strides larger than the kernel."""
     h, w = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     padding = draw(st.sampled_from(["valid", "same"]))
     size = st.integers(1, 8) if padding == "same" else st.integers(1, min(h, w))
@@ -74,7 +74,7 @@ def both(value):
 
 
 def output_sizes(problem):
-    """As Keras's documentation says."""
+    """The sizes as Keras's documentation gives them."""
     return [
         math.ceil(pixels / stride) if problem.padding == "same" else math.ceil((pixels - size + 1) / stride)
         for pixels, size, stride in zip(
@@ -84,7 +84,7 @@ def output_sizes(problem):
 
 
 def pixels_before(pixels, size, stride):
-    """The padding at the top or the left under "same", as TensorFlow's documentation puts it."""
+    """The padding at the top or the left with "same", as TensorFlow's documentation gives it."""
     remainder = pixels % stride
     return max(size - (remainder if remainder else stride), 0) // 2
 
@@ -179,7 +179,7 @@ class TestAgainstLoops:
 
 
 def convolve(x, kernel, strides=1, padding="valid"):
-    """One image with one channel, convolved both ways and depthwise, which must agree."""
+    """Convolve one image with one channel both ways and depthwise, which must agree."""
     x, kernel = np.asarray(x, np.float64)[None, :, :, None], np.asarray(kernel, np.float64)
     layers = [kind(1, kernel.shape, strides, padding) for kind in METHODS.values()]
     results = []
@@ -203,7 +203,7 @@ class TestByHand:
 
     def test_same_with_strides(self):
         assert convolve(self.x, [[1, 2], [3, 4]], 2, "same") == [[37, 21], [23, 9]]
-        # 3 taps at every 2nd of 4 pixels need one pixel of padding, at the end: PyTorch would put one on each side.
+        # 3 taps at every 2nd of 4 pixels need one pixel of padding, at the end; PyTorch would add one on each side.
         assert convolve([[1, 2, 3, 4]], [[1, 10, 100]], (1, 2), "same") == [[321, 43]]
         assert convolve([[1], [2], [3], [4]], [[1], [10], [100]], (2, 1), "same") == [[321], [43]]
 
@@ -246,7 +246,7 @@ class TestColumns:
     @settings(max_examples=40)
     @given(problem=problems(), rows=st.integers(1, 4))
     def test_results_do_not_depend_on_the_blocks(self, problem, rows):
-        """The columns of one to four rows of windows at a time, be that a divisor or not."""
+        """With the columns of one to four rows of windows at a time, which need not divide the rows evenly."""
         dy, results = None, []
         for at_once in (None, rows):
             layer = problem.layer("columns")
@@ -269,7 +269,7 @@ class TestColumns:
 
 @st.composite
 def places(draw, most=6):
-    """Windows of any kind."""
+    """Any windows."""
     padding = draw(st.sampled_from(["valid", "same"]))
     h, w = draw(st.integers(1, most)), draw(st.integers(1, most))
     size = st.integers(1, 8) if padding == "same" else st.integers(1, min(h, w))
@@ -399,7 +399,7 @@ class TestErrors:
             ({"kernel_size": "3"}, "kernel_size: expected a positive int"),
             (
                 {"kernel_size": (3,)},
-                r"kernel_size: expected an int or a pair of them \(down, across\), got \(3,\)",
+                r"kernel_size: expected an int or a pair \(down, across\), got \(3,\)",
             ),
             ({"kernel_size": (3, 3, 3)}, "kernel_size: expected an int or a pair"),
             ({"kernel_size": (3, 0)}, "kernel_size: expected a positive int, got 0"),
@@ -411,7 +411,7 @@ class TestErrors:
             ({"padding": "SAME"}, 'padding: expected "valid" or "same"'),
             ({"padding": 1}, 'padding: expected "valid" or "same"'),
             ({"padding": None}, 'padding: expected "valid" or "same"'),
-            ({"use_bias": "relu"}, r"use_bias: expected True or False, got 'relu'; .* add a ReLU"),
+            ({"use_bias": "relu"}, r"use_bias: expected True or False, got 'relu'; .* add a ReLU\(\) layer"),
             ({"use_bias": 1}, "use_bias: expected True or False"),
         ],
     )

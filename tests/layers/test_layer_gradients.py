@@ -1,4 +1,4 @@
-"""Each layer's backward against the slope of its forward, on the layer alone and inside random networks."""
+"""Each layer's backward against the slope of its forward, for the layer alone and inside random networks."""
 
 import copy
 
@@ -37,7 +37,7 @@ def _param_names(case):
 
 
 def built(case):
-    """The case's layer in a float64 model of its own."""
+    """The case's layer in its own float64 model."""
     return tn.Sequential([case.layer], input_shape=case.x.shape[1:], seed=0, dtype="float64").layers[0]
 
 
@@ -45,7 +45,7 @@ def built(case):
 @settings(max_examples=15)
 @given(data=st.data())
 def test_buffers_hold_nothing_that_a_later_batch_needs(name, data):
-    """Poisoned with NaN between steps, for batches that shrink and grow, a layer gives what a new one gives."""
+    """With buffers poisoned by NaN between steps and batches that shrink and grow, a layer computes as a new one."""
     case = data.draw(CASES[name])
     layer = built(case)
     state = {name: array.copy() for name, array in arrays(layer, "state_names").items()}
@@ -75,7 +75,7 @@ def test_buffers_hold_nothing_that_a_later_batch_needs(name, data):
 
 
 def arrays(layer, names, prefix=""):
-    """By path, the arrays that a layer and those inside it name in their ``param_specs`` or ``state_names``."""
+    """By path, the arrays that a layer and those inside it list in their ``param_specs`` or ``state_names``."""
     return {
         f"{path}.{name}": getattr(inner, prefix + name)
         for path, inner in walk([layer])
@@ -119,10 +119,10 @@ def test_inference_writes_nothing_to_the_layer(name, data):
             assert after[key] == value
     for key, value in buffers.items():
         np.testing.assert_array_equal(layer._buffers[key], value)
-    layer.backward(dy)  # an inference between a forward and its backward does no harm
+    layer.backward(dy)  # inference between a forward and its backward does no harm
 
 
-NEEDS_NOTHING = {"Rescale", "AveragePool2D", "GlobalAveragePool2D"}  # of forward
+NEEDS_NOTHING = {"Rescale", "AveragePool2D", "GlobalAveragePool2D"}  # backward needs nothing from forward
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NEEDS_NOTHING])
@@ -173,7 +173,7 @@ def test_gradients_of_random_networks(hidden, widths, head, batch, seed):
     model = tn.Sequential([*layers, tn.Dense(3), *make_head()], input_shape=(2, 3), seed=seed)
     x = away_from_zero(rng, (batch, 2, 3))
     y = rng.standard_normal((batch, 3)) if head == "squares" else rng.integers(0, 3, batch)
-    # Batch-norm of a few rows can be strongly curved, so that the central difference is the less exact side.
+    # Batch-norm of a few rows can be so strongly curved that the central difference is the less exact of the two.
     rtol = 1e-4 if "batchnorm" in hidden else 1e-6
     report = gradcheck(model, x, y, make_loss(), rtol=rtol, atol=1e-7).check()
     assert len(report.tensors) == len(model.named_params()) + 1

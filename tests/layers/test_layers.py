@@ -11,7 +11,7 @@ from tinynet.layers.chain import walk
 
 
 def place(layer, input_shape, dtype="float64"):
-    """The layer, built in a model of its own."""
+    """The layer, built in its own model."""
     return tn.Sequential([layer], input_shape=input_shape, seed=0, dtype=dtype).layers[0]
 
 
@@ -229,7 +229,7 @@ def test_float32_stays_float32(name, data):
         (lambda: tn.Dense(2.5), "Dense units: expected a positive int"),
         (
             lambda: tn.Dense(128, "relu"),
-            r"Dense use_bias: expected True or False, got 'relu'; .* add a ReLU",
+            r"Dense use_bias: expected True or False, got 'relu'; .* add a ReLU\(\) layer",
         ),
         (lambda: tn.Dense(True), "Dense units: expected a positive int"),
         (lambda: tn.Dense("ten"), "Dense units: expected a positive int"),
@@ -290,7 +290,7 @@ class TestParametersAreViews:
 
 
 class Scale(tn.Layer):
-    """A layer as the documentation teaches it."""
+    """A layer written as the documentation shows."""
 
     def build(self, input_shape):
         self.add_param("factor", input_shape, "ones", decay=False)
@@ -317,7 +317,7 @@ def test_a_layer_of_ones_own_trains_and_is_checked():
 
 
 class Keeps(tn.Layer):
-    """A layer that keeps its arguments in its own way, an array among them."""
+    """A layer that stores its arguments in its own way, one of them an array."""
 
     def __init__(self, factor, mean):
         super().__init__()
@@ -346,7 +346,7 @@ def test_a_build_that_returns_nothing_is_named():
         def build(self, input_shape):
             self.add_param("a", input_shape, "ones")
 
-    with pytest.raises(ValueError, match=r"layer 0 \(Forgets\): its build\(input_shape\) has to return"):
+    with pytest.raises(ValueError, match=r"layer 0 \(Forgets\): its build\(input_shape\) must return"):
         tn.Sequential([Forgets()], input_shape=(3,))
 
 
@@ -356,7 +356,7 @@ def test_a_forward_of_another_shape_than_build_said_is_found():
             return x.sum(axis=1, keepdims=True)
 
     model = tn.Sequential([Sum()], input_shape=(4,))
-    with pytest.raises(ValueError, match=r"built for outputs \(batch, 4\) and gave \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"built for outputs \(batch, 4\) but gave \(2, 1\)"):
         model.predict(np.ones((2, 4)))
 
 
@@ -366,7 +366,7 @@ def test_a_layer_that_forgets_its_base_class_says_so():
             self.rate = 1
 
     with pytest.raises(
-        AttributeError, match=r"the __init__ of Forgetful has to call super\(\).__init__\(\) first"
+        AttributeError, match=r"the __init__ of Forgetful must call super\(\).__init__\(\) first"
     ):
         tn.Sequential([Forgetful()], input_shape=(3,))
 

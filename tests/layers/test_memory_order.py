@@ -1,4 +1,4 @@
-"""The order in which numbers lie in memory is a matter of speed: no layer's results depend on it."""
+"""The order in which numbers lie in memory affects only speed: no layer's results depend on it."""
 
 import copy
 
@@ -35,7 +35,7 @@ def test_the_layouts_are_what_they_say():
     data=st.data(), of_x=st.sampled_from(sorted(LAYOUTS)), of_dy=st.sampled_from(sorted(LAYOUTS)), seed=seeds
 )
 def test_every_layer_gives_the_same_in_any_order(name, data, of_x, of_dy, seed):
-    """Forward, backward, gradients, running statistics and inference; x and dy read-only, and as they were."""
+    """Forward, backward, gradients, running statistics and inference; x and dy are read-only and stay unchanged."""
     case = data.draw(CASES[name])
     plain = built(case.layer, case.x.shape[1:])
     other = copy.deepcopy(tn.Sequential([_again(plain)], case.x.shape[1:], seed=0, dtype="float64")).layers[0]
@@ -95,7 +95,7 @@ class TestBatchNorm:
         np.testing.assert_allclose(y, layer.gamma * x_hat + layer.beta, **close)
         np.testing.assert_allclose(layer.dgamma, dgamma, **close)
         np.testing.assert_allclose(layer.dbeta, dbeta, **close)
-        # Through x itself, through var and through mean, as the chain rule has it.
+        # By the chain rule: through x itself, through var and through mean.
         dx_hat = dy * layer.gamma
         dvar = (dx_hat * (x - mean) * -0.5 / std**3).sum(axis=axes)
         dmean = -(dx_hat / std).sum(axis=axes) - 2 * dvar * (x - mean).mean(axis=axes)
@@ -130,7 +130,7 @@ class TestBatchNorm:
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 2, 0)])
 @pytest.mark.parametrize("mean", [300, 1e4])
 def test_batchnorm_of_many_pixels_far_from_zero_keeps_its_digits(order, mean):
-    """In float32, where a running sum of 100,000 numbers would be off by more than the spread."""
+    """In float32, a running sum of 100,000 numbers would be off by more than the spread."""
     x = np.random.default_rng(0).normal(mean, 1, (128, 28, 28, 2)).astype(np.float32)
     exact = (x - x.mean(axis=(0, 1, 2), dtype=np.float64)) / x.std(axis=(0, 1, 2), dtype=np.float64)
     layer = tn.BatchNorm()

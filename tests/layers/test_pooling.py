@@ -22,7 +22,7 @@ def built(layer, input_shape, dtype="float64"):
 
 @st.composite
 def images(draw):
-    """(n, h, w, c): real numbers, or whole ones with many ties, all of them below 0, or after a ReLU."""
+    """(n, h, w, c): real numbers, integers with many ties, all negative, after a ReLU, or all equal."""
     rng = np.random.default_rng(draw(seeds))
     shape = tuple(draw(st.integers(1, most)) for most in (3, 7, 7, 3))
     kind = draw(st.sampled_from(["real", "whole", "negative", "relu", "equal"]))
@@ -36,7 +36,7 @@ def images(draw):
 
 @st.composite
 def problems(draw):
-    """(images, pool size, strides, padding): windows that overlap, and strides that leave pixels out."""
+    """(images, pool size, strides, padding), with overlapping windows, and strides that skip pixels."""
     x = draw(images())
     padding = draw(st.sampled_from(["valid", "same"]))
     h, w = x.shape[1:3]
@@ -51,7 +51,7 @@ def both(value):
 
 
 def windows_of(x, size, strides, padding):
-    """For each window's place in the output, the pixels in it, row by row; padding has none."""
+    """For each window's place in the output, the pixels in it, row by row, without the padding."""
     axes = []
     for pixels, window, stride in zip(
         x.shape[1:3], both(size), both(size if strides is None else strides), strict=True
@@ -70,7 +70,7 @@ def windows_of(x, size, strides, padding):
 
 
 def reference(kind, x, windows, dy_seed=1):
-    """(y, dy, dx), with a dy drawn."""
+    """(y, dy, dx), with a random dy."""
     n, c = x.shape[0], x.shape[3]
     down, across = (1 + max(place[axis] for place in windows) for axis in (0, 1))
     y, dx = np.empty((n, down, across, c)), np.zeros_like(x)
@@ -207,7 +207,7 @@ class TestByHand:
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_nan_is_not_hidden(self, dtype):
-        """Only the windows that hold it are NaN; the loss then is, and training says so."""
+        """Only the windows that hold it are NaN. The loss then is too, and training reports it."""
         x = np.arange(16, dtype=dtype).reshape(1, 4, 4, 1)
         x[0, 1, 1, 0] = np.nan
         for layer in (tn.MaxPool2D(), tn.AveragePool2D()):
@@ -239,8 +239,8 @@ class TestErrors:
 
     @pytest.mark.parametrize("pool", [tn.MaxPool2D, tn.AveragePool2D, *GLOBAL])
     def test_no_image(self, pool):
-        mend = r"; put Reshape\(\(28, 28, 1\)\) before it"
-        for shape, found in (((28, 28), rf"\(batch, 28, 28\){mend}"), ((9,), r"\(batch, 9\)$")):
+        hint = r"; put Reshape\(\(28, 28, 1\)\) before it"
+        for shape, found in (((28, 28), rf"\(batch, 28, 28\){hint}"), ((9,), r"\(batch, 9\)$")):
             with pytest.raises(
                 ValueError, match=rf"expected input shape \(batch, height, width, channels\), got {found}"
             ):

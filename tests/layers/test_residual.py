@@ -1,4 +1,4 @@
-"""Residual: the sum, and a layer made of layers in everything that a model does with its layers."""
+"""Residual: the sum, and a layer made of layers in everything that a model does with layers."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ def built(layer, input_shape, dtype="float64", seed=0):
 
 
 class Scale(tn.Layer):
-    """A layer of the user's: y = factor W x."""
+    """A user's layer: y = factor W x."""
 
     def __init__(self, factor):
         super().__init__()
@@ -103,7 +103,7 @@ class TestTheFunction:
 
     @pytest.mark.parametrize("first", ["block", "projection", "only the projection"])
     def test_gradients_where_a_residual_is_the_first_layer_that_trains(self, first):
-        """It then makes no dx, yet every parameter in it gets its gradient."""
+        """It then computes no dx, yet every parameter in it gets its gradient."""
         projection = tn.Conv2D(2, 1, 2) if "projection" in first else None
         layers = [tn.Conv2D(2, 3, 1 if projection is None else 2, "same"), tn.Tanh()]
         if first == "only the projection":
@@ -282,14 +282,14 @@ class TestErrors:
     def test_shapes_that_can_not_be_added(self):
         with pytest.raises(
             ValueError,
-            match=r"layer 1 \(Residual\): its layers give \(batch, 4, 4, 3\) and the short cut \(batch, 6, 6, 3\), "
+            match=r"layer 1 \(Residual\): its layers give \(batch, 4, 4, 3\) and the shortcut \(batch, 6, 6, 3\), "
             r"which can't be added; give padding='same' to the convolutions, or projection=Conv2D",
         ):
             tn.Sequential([tn.ReLU(), tn.Residual(tn.Conv2D(3, 3))], input_shape=(6, 6, 3))
-        with pytest.raises(ValueError, match=r"layers give \(batch, 4\) and the short cut \(batch, 5\)"):
+        with pytest.raises(ValueError, match=r"layers give \(batch, 4\) and the shortcut \(batch, 5\)"):
             tn.Sequential([tn.Residual(tn.Dense(4), projection=tn.Dense(5))], input_shape=(4,))
-        with pytest.raises(ValueError, match=r"layers give \(batch, 1\) and the short cut \(batch, 4\)"):
-            tn.Sequential([tn.Residual(tn.Dense(1))], input_shape=(4,))  # which NumPy would add
+        with pytest.raises(ValueError, match=r"layers give \(batch, 1\) and the shortcut \(batch, 4\)"):
+            tn.Sequential([tn.Residual(tn.Dense(1))], input_shape=(4,))  # NumPy would broadcast these
 
     def test_the_layer_inside_is_named(self):
         block = tn.Residual(tn.Flatten(), tn.Residual(tn.ReLU(), tn.Conv2D(2, 3)))
@@ -333,14 +333,14 @@ class TestErrors:
     )
     def test_one_object_in_two_places_is_refused(self, make):
         layer = tn.Dense(3)
-        with pytest.raises(ValueError, match="this layer object is in use already"):
+        with pytest.raises(ValueError, match="this layer object is already in use"):
             tn.Sequential(make(layer), input_shape=(3,))
-        tn.Sequential([layer], input_shape=(3,))  # it was given back
+        tn.Sequential([layer], input_shape=(3,))  # it was released
 
     def test_a_layer_of_another_model_is_refused_and_left_alone(self):
         model = tn.Sequential([tn.Dense(3)], input_shape=(3,), seed=0)
         before = model.predict(np.eye(3))
-        with pytest.raises(ValueError, match=r"layer 0 \(Dense\): this layer object is in use already"):
+        with pytest.raises(ValueError, match=r"layer 0 \(Dense\): this layer object is already in use"):
             tn.Sequential([tn.Residual(model.layers[0])], input_shape=(3,))
         np.testing.assert_array_equal(model.predict(np.eye(3)), before)
 
@@ -360,7 +360,7 @@ class TestErrors:
 
 
 def test_the_gradient_check_of_a_built_block_is_of_its_own_weights():
-    """Weights for which the gradient is wrong are found; drawn anew, they would not be."""
+    """It finds weights for which the gradient is wrong; with newly drawn weights it would not."""
 
     class Wrong(tn.Dense):
         def backward(self, dy):

@@ -41,7 +41,7 @@ class TestBuilding:
 
     def test_one_layer_object_has_one_place(self):
         layer = tn.Dense(3)
-        with pytest.raises(ValueError, match=r"layer 1 \(Dense\): this layer object is in use already"):
+        with pytest.raises(ValueError, match=r"layer 1 \(Dense\): this layer object is already in use"):
             tn.Sequential([layer, layer], input_shape=(3,))
         other = tn.ReLU()
         tn.Sequential([other], input_shape=(3,))
@@ -192,7 +192,7 @@ class TestCopies:
         clone.fit(x, y, **fit)
         for array, old in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(array, old)
-        model.fit(x, y, **fit)  # both went on from one point with the same seed, step and epoch
+        model.fit(x, y, **fit)  # both continued from one point with the same seed, step and epoch
         np.testing.assert_array_equal(clone.params, model.params)
         assert clone.evaluate(x, y) == model.evaluate(x, y)
 

@@ -1,9 +1,9 @@
 """CUDA kernels run on the CPU, from their real source: the part of CuPy that `tinynet.engines.gpu.kernels` calls.
 
-g++ compiles the source after a header that says what CUDA's words mean. Each thread of a block is a fiber; they run one
-after the other, in an order that can be chosen, from barrier to barrier. Found on the way: barriers that not all
-threads reach, reads and writes outside of arrays, and arguments that are not what the kernel declares, which CUDA would
-take for the same bits.
+g++ compiles the source after a header that defines CUDA's keywords. Each thread of a block is a fiber; they run one
+after the other from barrier to barrier, in an order that can be chosen. This detects barriers that not all threads
+reach, reads and writes outside arrays, and arguments of another type than the kernel declares, whose bits CUDA would
+simply reinterpret.
 """
 
 import atexit
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GUARD = 16 * mmap.PAGESIZE  # bytes before and behind each array
+GUARD = 16 * mmap.PAGESIZE  # bytes before and after each array
 ORDERS = ("forward", "backward", "mixed")
 
 _HEADER = r"""
@@ -57,7 +57,7 @@ static Fiber* running;
 static void (*work)(void*);
 static void* work_arguments;
 
-// A fiber serves block after block; setjmp and longjmp switch, as swapcontext costs two calls of the system.
+// A fiber serves block after block; setjmp and longjmp switch, because swapcontext costs two system calls.
 static void serve() {
     for (;;) {
         work(work_arguments);
@@ -117,7 +117,7 @@ static int run_block(int order) {
 static sigjmp_buf before_fault;
 static void fault(int) { siglongjmp(before_fault, 1); }
 
-// 0, the line of a barrier that not all threads reached, or -1 where memory was touched that is no array's.
+// 0, the line of a barrier that not all threads reached, or -1 if memory outside the arrays was touched.
 static int run_grid(void (*function)(void*), void* arguments, const unsigned* sizes, int order) {
     work = function;
     work_arguments = arguments;
@@ -135,11 +135,11 @@ static int run_grid(void (*function)(void*), void* arguments, const unsigned* si
         wrong = run_block(order);
     }
     sigaction(SIGSEGV, &former, nullptr);
-    for (Fiber& fiber : fibers) fiber.made &= !wrong;  // they are left in the middle
+    for (Fiber& fiber : fibers) fiber.made &= !wrong;  // after an error, they are left in the middle
     return wrong;
 }
 
-// What the compiler knows of a parameter: 'p' and the kind and size of what it points to, or its own kind and size.
+// What the compiler knows about a parameter: 'p' and the kind and size of what it points to, or its own kind and size.
 template <class T> constexpr char kind() {
     return std::is_same<T, bool>::value ? 'b' : std::is_floating_point<T>::value ? 'f'
         : std::is_signed<T>::value ? 'i' : std::is_unsigned<T>::value ? 'u' : 'V';
@@ -189,7 +189,7 @@ class LaunchError(AssertionError):
 
 
 class ndarray(np.ndarray):
-    """An array "on the device"; NumPy's own arrays are the host's."""
+    """An array "on the device"; plain NumPy arrays are on the host."""
 
     allocation, slack = np.empty(0, np.uint8), 0
 
@@ -207,7 +207,7 @@ class _Parameter(ctypes.Structure):
 
 
 class RawKernel:
-    """A kernel that runs when called as CuPy's are: ``kernel(grid, block, arguments)``."""
+    """A kernel, called as CuPy's are: ``kernel(grid, block, arguments)``."""
 
     def __init__(self, name, library, cuda):
         self.name, self.cuda = name, cuda
@@ -219,7 +219,7 @@ class RawKernel:
         sizes = [max(1, size) for pair in (grid, block) for size in (*pair, 1, 1)[:3]]
         limits = (2**31 - 1, 65535, 65535, 1024, 1024, 64)
         if any(size > limit for size, limit in zip(sizes, limits, strict=True)) or np.prod(sizes[3:]) > 1024:
-            raise LaunchError(f"{self.name}: grid {grid}, block {block} are more than CUDA takes")
+            raise LaunchError(f"{self.name}: grid {grid}, block {block} are more than CUDA allows")
         if len(arguments) != len(self.parameters):
             raise LaunchError(f"{self.name}: {len(self.parameters)} parameters, {len(arguments)} arguments")
         held = [self._held(*pair, i) for i, pair in enumerate(zip(arguments, self.parameters, strict=True))]
@@ -232,12 +232,12 @@ class RawKernel:
         line = self._launch(pointers, (ctypes.c_uint * 6)(*sizes), ORDERS.index(self.cuda.order))
         self.cuda.launches.append(self.name)
         if line < 0:
-            raise LaunchError(f"{self.name}: touched memory outside of the arrays")
+            raise LaunchError(f"{self.name}: touched memory outside the arrays")
         if line:
-            raise LaunchError(f"{self.name}: not all threads reach the barrier of line {line}")
+            raise LaunchError(f"{self.name}: not all threads reach the barrier in line {line}")
         for i, array in enumerate(arguments):
             if isinstance(array, ndarray) and not before_is_whole(array):
-                raise LaunchError(f"{self.name}: wrote outside of argument {i}")
+                raise LaunchError(f"{self.name}: wrote outside argument {i}")
         written = [
             array for array, one in zip(arguments, self.parameters, strict=True) if one.constant == b"m"
         ]
@@ -247,7 +247,7 @@ class RawKernel:
                 raise LaunchError(f"{self.name}: wrote into argument {i}, which is const")
 
     def _held(self, value, parameter, i):
-        """The argument's bits in an array, as CuPy would hand them over; LaunchError if they are not of that type."""
+        """The argument's bits in an array, as CuPy would pass them; LaunchError if they are not of that type."""
         where, kind = f"{self.name}, argument {i}", parameter.kind.decode()
         if parameter.pointer == b"p":
             if value is None:
@@ -255,7 +255,7 @@ class RawKernel:
             if not isinstance(value, ndarray):
                 raise LaunchError(f"{where}: expected an array on the device, got {type(value).__name__}")
             if (value.dtype.kind, value.dtype.itemsize) != (kind, parameter.size):
-                raise LaunchError(f"{where}: expected {kind}{parameter.size} behind it, got {value.dtype}")
+                raise LaunchError(f"{where}: expected a pointer to {kind}{parameter.size}, got {value.dtype}")
             return np.array([value.ctypes.data], np.uintp)
         if isinstance(value, ndarray) or (isinstance(value, np.ndarray) and value.size != 1):
             raise LaunchError(f"{where}: expected a value, got an array")
@@ -271,7 +271,7 @@ class RawKernel:
 class Cuda:
     """Stands in for the module ``cupy``.
 
-    ``order`` is that in which the threads of a block take turns, ``launches`` the names of the kernels launched.
+    ``order``: that in which the threads of a block take turns; ``launches``: the names of the kernels launched.
     """
 
     ndarray = ndarray
@@ -287,7 +287,7 @@ class Cuda:
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        # It ends where a page ends; the memory before and behind can't be touched.
+        # It ends where a page ends; the memory before and after can't be touched.
         room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = np.frombuffer(mmap.mmap(-1, room + 2 * GUARD), np.uint8)
         for start in (0, GUARD + room):
@@ -331,7 +331,7 @@ class _Module:
 
     def get_function(self, name):
         if name not in self.names:
-            raise LaunchError(f"no kernel {name}, there are {self.names}")
+            raise LaunchError(f"no kernel {name}; the kernels are {self.names}")
         return RawKernel(name, self.library, self.cuda)
 
 
@@ -341,13 +341,13 @@ def _libc():
 
 
 def before_is_whole(array):
-    """Whether what lies before the array in its first page is as it was."""
+    """Whether the memory before the array in its first page is unchanged."""
     return bool((array.allocation[: array.slack] == 0xFF).all())
 
 
 def skip_without_compiler():
     if shutil.which("g++") is None or not sys.platform.startswith("linux"):
-        pytest.skip("the kernels' source is compiled with g++ on Linux, which this machine has not")
+        pytest.skip("compiling the kernels' source needs g++ on Linux")
 
 
 def _names(code):
@@ -371,5 +371,5 @@ def _library(code, options):
     command = ["g++", *flags, "-o", f"{path}.so", f"{path}.cpp"]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        raise LaunchError(f"g++ does not compile the kernels:\n{result.stderr[:4000]}")
+        raise LaunchError(f"g++ can't compile the kernels:\n{result.stderr[:4000]}")
     return ctypes.CDLL(f"{path}.so")

@@ -1,4 +1,4 @@
-"""The strict stand-in with the real CUDA kernels, run on the CPU from their source, in place of the NumPy twins."""
+"""The strict stand-in with the real CUDA kernels, run on the CPU from their source, instead of the NumPy twins."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from tinynet.engines.gpu.kernels import Kernels
 
 
 class EmulatedKernels(Twins):
-    """Each operation by its kernel, on guarded copies of the arrays; only products of matrices are NumPy's."""
+    """Runs each operation's kernel on guarded copies of the arrays; only matrix products are NumPy's."""
 
     def __init__(self, strict):
         super().__init__(strict)
@@ -44,7 +44,7 @@ class EmulatedKernels(Twins):
         return tuple(found) if several else found[0]
 
     def _copy(self, array):
-        """The array in memory of the emulation, its axes in the same order there."""
+        """A copy of the array in the emulation's memory, with the axes in the same order."""
         array = np.asarray(array)
         order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
         copy = self.cuda.empty([array.shape[axis] for axis in order], array.dtype)

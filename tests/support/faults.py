@@ -1,4 +1,4 @@
-"""A full disk and a read-only folder, by limits of the process: they bind root too, and writes fail where they do."""
+"""A full disk and a read-only folder, simulated by limits of the process, which bind root too."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ NOBODY = 65534
 
 @contextlib.contextmanager
 def full_disk(room=0):
-    """No file of this process grows beyond so many bytes. Print nothing that goes to a file."""
+    """No file of this process can grow beyond this many bytes. Print nothing that goes to a file."""
     resource = pytest.importorskip("resource")
     former, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
@@ -23,14 +23,14 @@ def full_disk(room=0):
 
 @contextlib.contextmanager
 def read_only(folder):
-    """Nothing can be made in a `reachable_folder`; root gives up its powers for so long."""
+    """Nothing can be created in a `reachable_folder`; root gives up its privileges meanwhile."""
     is_root = os.geteuid() == 0
     os.chmod(folder, 0o555)
     if is_root:
         try:
             os.seteuid(NOBODY)
         except OSError as error:
-            pytest.skip(f"root keeps its powers here: {error}")
+            pytest.skip(f"root keeps its privileges here: {error}")
     try:
         yield
     finally:

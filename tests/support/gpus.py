@@ -1,4 +1,4 @@
-"""A GPU for tests: the strict stand-in and, in tests marked gpu, a real device where there is one."""
+"""A GPU for tests: the strict stand-in and, in tests marked gpu, a real device if there is one."""
 
 import pytest
 

@@ -52,10 +52,10 @@ def elementwise(draw, make, kinked=False):
 def batchnorm(draw):
     rng = np.random.default_rng(draw(seeds))
     shape = draw(shapes(1, 3))
-    if np.prod(shape[:-1]) < 3:  # two rows give x_hat = +-1 whatever x is, one gives 0: gradients of 0
+    if np.prod(shape[:-1]) < 3:  # two rows give x_hat = +-1 for any x, one row gives 0: zero gradients
         shape = (draw(st.integers(3, 7)), *shape[1:])
     epsilon = draw(st.sampled_from([1e-5, 1e-3, 0.1]))
-    # Spread out, or the curvature 1 / std^3 beats the check's central difference.
+    # Spread out; otherwise the curvature 1 / std^3 spoils the check's central difference.
     x = rng.permutation(np.linspace(-2, 2, int(np.prod(shape)))).reshape(shape) + rng.normal(0, 0.1, shape)
     return Case(tn.BatchNorm(momentum=draw(st.sampled_from([0.0, 0.9, 0.99])), epsilon=epsilon), x)
 
@@ -68,7 +68,7 @@ def frozen_batchnorm(draw):
 
 
 def within_zeros(x):
-    """x as every second element, in all axes but the batch's, of a larger array."""
+    """x as every second element of a larger array, along all axes but the batch's."""
     larger = np.zeros((len(x), *(2 * size + 1 for size in x.shape[1:])), x.dtype)
     view = larger[:, *(slice(1, None, 2) for _ in x.shape[1:])]
     view[...] = x
@@ -86,17 +86,17 @@ LAYOUTS = {
     "mirrored": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
     "upside down": lambda x: np.ascontiguousarray(x[::-1])[::-1],
 }
-"""The same numbers in other orders of memory, by name."""
+"""The same numbers in other memory layouts, by name."""
 
 
 def pairs(low, high):
-    """An int, or two of them for down and across."""
+    """An int, or a pair (down, across)."""
     return st.integers(low, high) | st.tuples(st.integers(low, high), st.integers(low, high))
 
 
 @st.composite
 def images(draw, distinct=False, min_pixels=1, max_pixels=6):
-    """(n, h, w, c); ``distinct``: no two numbers closer than the check's step, so that no maximum is in doubt."""
+    """(n, h, w, c); ``distinct``: no two numbers closer than the check's step, so that maxima are unambiguous."""
     rng = np.random.default_rng(draw(seeds))
     shape = (
         draw(st.integers(1, 4)),
@@ -111,7 +111,7 @@ def images(draw, distinct=False, min_pixels=1, max_pixels=6):
 
 @st.composite
 def convolution(draw, kind="columns"):
-    """Any kernel, stride and padding; ``kind``: "columns" or "fourier", whatever the sizes, or "depthwise"."""
+    """Any kernel, stride and padding; ``kind``: "columns" or "fourier", for all sizes, or "depthwise"."""
     x = draw(images())
     padding = draw(st.sampled_from(["valid", "same"]))
     options = {
@@ -128,14 +128,14 @@ def convolution(draw, kind="columns"):
 
 
 class ColumnsConv2D(tn.Conv2D):
-    """Conv2D by columns, whatever the sizes."""
+    """Conv2D by columns, for all sizes."""
 
     def method(self, n):
         return self.methods[0]
 
 
 class FourierConv2D(tn.Conv2D):
-    """Conv2D by Fourier transforms, whatever the sizes."""
+    """Conv2D by Fourier transforms, for all sizes."""
 
     def method(self, n):
         return self.methods[1]
@@ -163,7 +163,7 @@ def reshape(draw):
 
 @st.composite
 def residual(draw):
-    """Blocks with and without a projection, some with batch-norm, some in another block."""
+    """Blocks with and without a projection, some of them nested."""
     x = draw(images(distinct=True, min_pixels=3))
     size = draw(st.integers(1, 3))
     if draw(st.booleans()):

@@ -1,8 +1,8 @@
-"""A strict stand-in for CuPy on the CPU, so that all that runs on a GPU can be tested without one.
+"""A strict stand-in for CuPy on the CPU, so that everything that runs on a GPU can be tested without one.
 
-What CuPy 14 refuses is refused here, and some more; what is allowed gives CuPy's result: a scalar is an array of no
-axes, results are C-ordered, indices out of range wrap around, new memory is poison, and while a stream captures,
-nothing is computed.
+It refuses what CuPy 14 refuses, and some more. What is allowed gives CuPy's result: a scalar is a 0-d array, results
+are C-ordered, indices out of range wrap around, new memory is poisoned, and while a stream is captured, nothing is
+computed.
 """
 
 import functools
@@ -19,14 +19,14 @@ from tinynet.engines.gpu.device import Gpu
 
 
 def refuse_host(arguments):
-    """Raises TypeError if NumPy's arrays are among them, as CuPy does."""
+    """Raises TypeError if NumPy arrays are among the arguments, as CuPy does."""
     for argument in arguments:
         if isinstance(argument, np.ndarray):
             raise TypeError(f"Unsupported type {type(argument)}")
 
 
 class Strict(Functions):
-    """What is the module `cupy`. `synchronizations` counts how often the host has waited for a value."""
+    """Stands in for the module `cupy`. `synchronizations` counts how often the host has waited for a value."""
 
     __version__ = "14.2.0"
     newaxis, inf, nan, pi = None, np.inf, np.nan, np.pi
@@ -37,7 +37,7 @@ class Strict(Functions):
 
     @staticmethod
     def fresh():
-        """Another one, which shares nothing with this."""
+        """Another stand-in, which shares nothing with this one."""
         return Strict()
 
     @property
@@ -45,7 +45,7 @@ class Strict(Functions):
         return self.cuda.synchronizations
 
     def limit_memory(self, limit):
-        """Within it, no more than so many bytes can be allocated in all."""
+        """A context in which no more than this many bytes can be allocated in all."""
         return self.cuda.limited(limit)
 
     def get_default_memory_pool(self):
@@ -61,7 +61,7 @@ class Strict(Functions):
     def _call_by_name(self, ufunc, *inputs, out=None, **options):
         return self.call_ufunc(ufunc, "__call__", inputs, out, options)
 
-    # What all the functions are made of
+    # What all the functions are built from
 
     def wrap(self, data, memory, base=None):
         array = object.__new__(self.ndarray)
@@ -72,7 +72,7 @@ class Strict(Functions):
         return self.wrap(*self.cuda.allocate(shape, dtype, order))
 
     def allocate_like(self, data, order="C", dtype=None):
-        """Memory for an array like this NumPy array; order "K" takes over the order of its axes in memory."""
+        """Memory for an array like this NumPy array; order "K" adopts the order of its axes in memory."""
         dtype = data.dtype if dtype is None else dtype
         if order == "A" or order is None:
             raise NotImplementedError("order: 'C', 'F' or 'K'")
@@ -84,10 +84,10 @@ class Strict(Functions):
         return array
 
     def compute(self, function, *arrays, order="C"):
-        """A new array of what ``function`` gives for the NumPy arrays inside of these."""
+        """A new array with what ``function`` returns for the NumPy arrays inside these."""
         inside = [array._data for array in arrays]
         with np.errstate(all="ignore"):
-            value = np.asarray(function(*inside))  # in a capture, for its shape and dtype alone
+            value = np.asarray(function(*inside))  # in a capture, only for its shape and dtype
         result = self.allocate_like(value, order)
         known = [] if self.cuda.capturing else [value]
         target = result._data
@@ -99,7 +99,7 @@ class Strict(Functions):
         return result
 
     def write(self, function, out, *arrays):
-        """``function(out, arrays)`` on the NumPy arrays inside, which writes into out; returns out."""
+        """Call ``function(out, arrays)``, which writes into out, on the NumPy arrays inside; return out."""
         inside, target = [array._data for array in arrays], out._data
         if self.cuda.capturing:
             with np.errstate(all="ignore"):
@@ -136,7 +136,7 @@ class Strict(Functions):
         return self.write(lambda target, *inside: call(target, inside), out, *arrays)
 
     def prepare_index(self, key, shape):
-        """(function giving the index for NumPy, device arrays in it, is there a mask); integers wrap around."""
+        """(function that returns NumPy's index, device arrays in it, whether it has a mask); integers wrap around."""
         key = key if isinstance(key, tuple) else (key,)
         arrays = [part for part in key if isinstance(part, self.ndarray)]
         masks = [part for part in arrays if part.dtype == bool]
@@ -170,7 +170,7 @@ class Strict(Functions):
                 raise TypeError(
                     f"an index is an integer, a slice, None, ... or a device array; got {type(part)}"
                 )
-            data = getattr(part, "_data", part)  # not the array itself, whose life a graph must not prolong
+            data = getattr(part, "_data", part)  # not the array itself: a graph must not keep it alive
             parts.append(lambda data=data: data)
         if not arrays and not any(part is Ellipsis for part in key):
             parts.append(lambda: Ellipsis)  # an array, never a scalar

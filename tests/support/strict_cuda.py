@@ -1,6 +1,6 @@
 """CUDA as the strict stand-in for CuPy sees it: memory that is counted, streams, and graphs of captured work.
 
-Everything "on the device" is a function that computes with NumPy. It runs at once, or, while a stream captures, only
+All work "on the device" is functions that compute with NumPy. They run at once or, while a stream is captured, only
 when the graph is launched.
 """
 
@@ -12,19 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 
 TOTAL_BYTES = 1 << 34
-BLOCK = 512  # CuPy's pool gives memory in multiples of this many bytes
+BLOCK = 512  # CuPy's pool allocates multiples of this many bytes
 
 
 class CUDARuntimeError(RuntimeError):
-    """As cupy.cuda.runtime's."""
+    """Stands in for cupy.cuda.runtime's."""
 
 
 class OutOfMemoryError(MemoryError):
-    """As cupy.cuda.memory's."""
+    """Stands in for cupy.cuda.memory's."""
 
 
 class Raw:
-    """cupy.cuda.memory.Memory: what CUDA itself gives, until nobody holds it."""
+    """cupy.cuda.memory.Memory: what CUDA itself allocates, held until nothing refers to it."""
 
     _cuda: "Cuda"
 
@@ -50,14 +50,14 @@ class MemoryPointer:
 
 
 class Memory:
-    """One allocation: lives as long as the arrays that look at it, not as long as graphs that will use it."""
+    """One allocation: lives as long as the arrays that view it, not as long as graphs that will use it."""
 
     def __init__(self, pool, raw):
         self.pool, self.raw = pool, raw
 
 
 class Cuda:
-    """What is `cupy.cuda`, with the bookkeeping that the stand-in needs."""
+    """Stands in for `cupy.cuda`, with the bookkeeping that the stand-in needs."""
 
     def __init__(self):
         self.live_bytes, self.limit, self.synchronizations = 0, None, 0
@@ -91,7 +91,7 @@ class Cuda:
 
     @contextmanager
     def using_allocator(self, allocator=None):
-        """Within it, memory comes from the pool whose ``malloc`` is given."""
+        """A context in which memory comes from the pool whose ``malloc`` is given."""
         former, self._local.pool = self.pool, None if allocator is None else allocator.__self__
         try:
             yield
@@ -107,14 +107,14 @@ class Cuda:
             self.limit = former
 
     def allocate(self, shape, dtype, order="C"):
-        """(array of poison, its Memory)."""
+        """(poisoned array, its Memory)."""
         dtype = np.dtype(dtype)
         if dtype.kind not in "biufc" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
             raise ValueError(f"Unsupported dtype {dtype}")
         capture = self.get_current_stream()._capture
         if capture is not None and self.pool is None:
             raise CUDARuntimeError(
-                "memory during a capture must come from a pool of the graph's own: others would be given it as well"
+                "memory during a capture must come from the graph's own pool: others would be given it as well"
             )
         data = np.empty(shape, dtype, order)
         size = -(-data.nbytes // BLOCK) * BLOCK
@@ -135,7 +135,7 @@ class Cuda:
         return self.get_current_stream()._capture is not None
 
     def launch(self, work, arrays):
-        """Run ``work``, which uses these arrays, or record it where the current stream captures."""
+        """Run ``work``, which uses these arrays, or record it if the current stream is being captured."""
         capture = self.get_current_stream()._capture
         if capture is None:
             with np.errstate(all="ignore"):
@@ -144,7 +144,7 @@ class Cuda:
             capture.record(work, [array._memory for array in arrays])
 
     def synchronize(self, what):
-        """Count that the host waits for the device; a capture that it happens in is lost."""
+        """Count that the host waits for the device; this invalidates a capture in progress."""
         self.synchronizations += 1
         self.refuse_capture(what)
 
@@ -164,7 +164,7 @@ class Stream:
 
     def __init__(self, null=False, ptds=False, non_blocking=False):
         if null or ptds:
-            raise NotImplementedError("only streams of one's own")
+            raise NotImplementedError("only new streams")
         self._cuda._streams += 1
         self._prepare(self._cuda, ptr=self._cuda._streams << 8)
 
@@ -204,7 +204,7 @@ class Stream:
 
 
 class Graph:
-    """cupy.cuda.Graph: what was captured, in order. It keeps no memory alive, as CUDA's doesn't."""
+    """cupy.cuda.Graph: what was captured, in order. Like CUDA's, it keeps no memory alive."""
 
     def __init__(self, cuda):
         self._cuda, self._works, self._used, self.invalid = cuda, [], set(), ""
@@ -212,7 +212,7 @@ class Graph:
     def record(self, work, memories):
         self._works.append(work)
         for memory in memories:
-            # A pool of the graph's own keeps its memory, also what was let go during the capture.
+            # The graph's own pool keeps its memory, even what was released during the capture.
             own = memory.pool is not None and memory.pool is self._cuda.pool
             self._used.add(weakref.ref(memory.raw if own else memory))
 
@@ -228,9 +228,9 @@ class Graph:
 
 
 class MemoryPool:
-    """cupy.cuda.MemoryPool: keeps what it once got, until it is short of memory.
+    """cupy.cuda.MemoryPool: keeps what it has allocated until memory runs short.
 
-    Args: allocator: gives a MemoryPointer for a number of bytes; None takes CUDA's own memory.
+    Args: allocator: returns a MemoryPointer for a number of bytes; None uses CUDA's own memory.
     """
 
     _cuda: Cuda
@@ -249,11 +249,11 @@ class MemoryPool:
         return pointer
 
     def free_all_blocks(self):
-        self._kept.clear()  # what arrays use, they hold
+        self._kept.clear()  # arrays hold what they use
 
 
 class DefaultPool:
-    """What get_default_memory_pool() gives."""
+    """What get_default_memory_pool() returns."""
 
     def __init__(self, cuda):
         self._cuda = cuda
@@ -270,8 +270,8 @@ class DefaultPool:
 
 
 def poison(data):
-    """What uninitialised memory holds, so that no result of it passes for a right one."""
-    # A byte that is neither 0 nor 1 is no bool: NumPy may crash on it.
+    """Fill an array as uninitialised memory is filled here, so that no result of it can pass for a right one."""
+    # A byte that is neither 0 nor 1 is not a valid bool: NumPy may crash on it.
     data[...] = {"f": np.nan, "c": np.nan, "b": True}.get(data.dtype.kind, 0)
     if data.dtype.kind in "iu":
         data[...] = np.frombuffer(b"\xab" * data.dtype.itemsize, data.dtype)[0]

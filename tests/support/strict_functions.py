@@ -1,15 +1,15 @@
-"""The functions of CuPy that its strict stand-in has: under CuPy's names, with CuPy's arguments and no others."""
+"""The functions of CuPy that its strict stand-in has, with CuPy's names and arguments, and no others."""
 
 import numpy as np
 
 
 def wrap_around(indices, size):
-    """Indices modulo the size, as CuPy takes them: it never finds one out of range."""
+    """Indices modulo the size, as in CuPy, which never finds one out of range."""
     return indices.astype(np.int64) % size if size else indices
 
 
 class Functions:
-    """Every public method is a function of the module `cupy`."""
+    """Every public method stands in for a function of the module `cupy`."""
 
     # New arrays
 
@@ -268,7 +268,7 @@ class Functions:
         order="K", out=None,
     ):  # fmt: skip
         if (axes, axis, keepdims, casting, dtype, signature, order) != self._PLAIN:
-            raise NotImplementedError("matmul: out alone")
+            raise NotImplementedError("matmul: only out")
         return self._multiply(np.matmul, args, out)
 
     def vdot(self, a, b):
@@ -316,7 +316,7 @@ class Functions:
         return a._view(function(a._data))
 
     def _reduce(self, function, a, out, **options):
-        """As CuPy: ``out`` must have exactly the result's shape, and here its dtype as well."""
+        """As in CuPy, ``out`` must have exactly the result's shape; here, its dtype as well."""
         self._check_device(a)
         if out is None:
             return self.compute(lambda data: function(data, **options), a)
@@ -345,7 +345,7 @@ class Functions:
         return self.write(lambda target, *inside: function(inside, axis, out=target), out, *arrays)
 
     def _multiply(self, function, arrays, out):
-        """CuPy calls cuBLAS, which it refuses to do in a capture."""
+        """CuPy calls cuBLAS, which it refuses to do during a capture."""
         self._check_device(*arrays)
         if self.cuda.capturing:
             raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported.")

@@ -1,4 +1,4 @@
-"""The strict stand-in's array, `cupy.ndarray`: a NumPy array inside, which only the stand-in looks at."""
+"""The strict stand-in's array, `cupy.ndarray`: it holds a NumPy array, which only the stand-in looks at."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +11,13 @@ UFUNCS = {
     name: function
     for name, function in vars(np).items()
     if isinstance(function, np.ufunc) and function.nout == 1
-    if name not in ("isnat", "matvec", "spacing", "vecdot", "vecmat")  # CuPy 14 has none
+    if name not in ("isnat", "matvec", "spacing", "vecdot", "vecmat")  # missing from CuPy 14
 }
 SCALARS = (bool, int, float, complex, np.bool_, np.number)
 
 
 class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
-    """What is `cupy.ndarray`. Each `Strict` has a subclass of its own."""
+    """Stands in for `cupy.ndarray`. Each `Strict` has its own subclass."""
 
     _strict: Any  # a tests.strict_arrays.Strict
     __array_priority__ = 100
@@ -68,15 +68,15 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
     # To the host
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        """A copy as NumPy's array."""
+        """A copy as a NumPy array."""
         if stream is not None or out is not None or not blocking:
-            raise NotImplementedError("get() alone")
+            raise NotImplementedError("only get() without arguments")
         self._strict.cuda.synchronize("get")
         return np.array(self._data, order=order)
 
     def set(self, array):
-        """Not here: it may read the array after it has returned, when that has been freed or written anew."""
-        raise NotImplementedError("set: use asarray, which copies to memory of its own first")
+        """Refused: it may read the array after it has returned, when that may be freed or overwritten."""
+        raise NotImplementedError("set: use asarray, which copies to its own memory first")
 
     def item(self):
         return self.get().item()
@@ -98,7 +98,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __complex__(self):
         return complex(self.item())
 
-    # CuPy's has no __index__ either.
+    # CuPy's array has no __index__ either.
 
     def __len__(self):
         if not self.ndim:
@@ -111,7 +111,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self):
-        return f"<strict array {self.shape} {self.dtype}>"  # CuPy's would read the values back
+        return f"<strict array {self.shape} {self.dtype}>"  # CuPy's repr would read the values back
 
     def __copy__(self):
         return self.copy()
@@ -140,7 +140,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self._view(self._data.squeeze(axis))
 
     def reshape(self, *shape, order="C"):
-        """A view where the layout allows one, else a copy."""
+        """A view if the layout allows one, else a copy."""
         reshaped = self._data.reshape(*shape, order=order)
         if not self.size or np.may_share_memory(reshaped, self._data):
             return self._view(reshaped)
@@ -156,7 +156,7 @@ class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if subok is not None or casting is not None:
-            raise TypeError("astype: dtype, order and copy alone")
+            raise TypeError("astype: only dtype, order and copy")
         same = np.dtype(dtype) == self.dtype and (order == "K" or self._data.flags[f"{order}_CONTIGUOUS"])
         if same and not copy:
             return self

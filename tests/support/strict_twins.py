@@ -10,9 +10,9 @@ from tests.support.strict_cuda import poison
 from tests.support.strict_functions import wrap_around
 from tinynet.engines.operation import OPERATIONS
 
-HOST_ARGUMENTS = ("flip_images", "shift_images", "erase_squares")  # get NumPy arrays besides device arrays
-MIXED = (*HOST_ARGUMENTS, "take_rows", "record")  # whose arrays need not be of one floating dtype
-INDICES = {  # which argument holds indices; those out of range wrap around, as a kernel would read something wrong
+HOST_ARGUMENTS = ("flip_images", "shift_images", "erase_squares")  # take NumPy arrays besides device arrays
+MIXED = (*HOST_ARGUMENTS, "take_rows", "record")  # their arrays need not have one floating dtype
+INDICES = {  # which argument holds indices; those out of range wrap around, where a kernel would read wrong memory
     "take_rows": "order",
     "pick": "labels",
     "subtract_targets": "labels",
@@ -31,7 +31,7 @@ DENSE = {  # which arguments must be C-contiguous
     "max_pool_backward": ("y", "dx"),
     "adam_update": ("params", "grads", "m", "v"),
 }
-SCRATCH = {"moments": "centred", "adam_update": "scratch"}  # what kernels leave alone and twins write
+SCRATCH = {"moments": "centred", "adam_update": "scratch"}  # what twins write and kernels leave alone
 
 
 class Twins:
@@ -54,7 +54,7 @@ class Twins:
         arrays = list({id(x): x for x in given.values() if isinstance(x, strict.ndarray)}.values())
         number = {id(array): i for i, array in enumerate(arrays)}
         places = {key: number[id(x)] for key, x in given.items() if isinstance(x, strict.ndarray)}
-        # The device arrays themselves are not kept, as a graph must not prolong their lives.
+        # The device arrays themselves are not kept, because a graph must not keep them alive.
         rest = {key: x for key, x in given.items() if key not in places}
         for key, value in rest.items():
             if callable(value):
@@ -71,9 +71,9 @@ class Twins:
         return self._launch(name, call, arrays)
 
     def _compute(self, name, bound):
-        """The operation, on NumPy's arrays."""
+        """The operation on NumPy arrays."""
         values = bound.arguments
-        if name == "standardize":  # whose kernel computes this anew
+        if name == "standardize":  # its kernel computes this itself
             np.subtract(values["rows"], values["mean"], out=values["centred"])
         result = twin_of(name)(*bound.args, **bound.kwargs)
         if name in SCRATCH:
@@ -81,17 +81,17 @@ class Twins:
         return result
 
     def _check(self, name, given):
-        """Raises TypeError or ValueError for what the kernels are not made for."""
+        """Raises TypeError or ValueError for arguments that the kernels don't support."""
         strict = self._strict
         if not isinstance(next(iter(given.values()), None), strict.ndarray):
             raise TypeError(f"{name}: the first argument must be a device array")
         for key, value in given.items():
             if isinstance(value, np.ndarray):
                 if name not in HOST_ARGUMENTS:
-                    raise TypeError(f"{name}, {key}: a NumPy array is no argument of a kernel")
+                    raise TypeError(f"{name}, {key}: a NumPy array can't be an argument of a kernel")
                 strict.cuda.refuse_capture("a copy from the host")
             if isinstance(value, (list, tuple)) and any(isinstance(part, strict.ndarray) for part in value):
-                raise TypeError(f"{name}, {key}: a list of device arrays is no argument of a kernel")
+                raise TypeError(f"{name}, {key}: a list of device arrays can't be an argument of a kernel")
             dense = key in DENSE.get(name, ()) and isinstance(value, strict.ndarray)
             if dense and not value.flags.c_contiguous:
                 raise ValueError(
@@ -110,7 +110,7 @@ class Twins:
                 raise TypeError("matmul: expected float32 or float64")
 
     def _launch(self, name, call, arrays):
-        """Run the twin and give its results as device arrays; in a capture, record that and give poison."""
+        """Run the twin and return its results as device arrays; in a capture, record it and return poisoned ones."""
         strict = self._strict
         capturing, inside = strict.cuda.capturing, [array._data for array in arrays]
         trial = [stand_in_data(data) for data in inside] if capturing else inside
@@ -125,9 +125,9 @@ class Twins:
                 results.append(None if part is None else arrays[same])
                 continue
             if not isinstance(part, (np.ndarray, np.generic)):
-                raise TypeError(f"{name}: a kernel gives device arrays, got {type(part)}")
+                raise TypeError(f"{name}: a kernel returns device arrays, got {type(part)}")
             if any(np.may_share_memory(part, data) for data in trial):
-                raise TypeError(f"{name}: a view of an argument is no result of a kernel")
+                raise TypeError(f"{name}: a kernel can't return a view of an argument")
             array = strict.allocate_like(np.asarray(part), "K" if name == "rectify" else "C")
             results.append(array)
             fresh.append((len(results) - 1, array._data, array))
@@ -152,17 +152,17 @@ def twin_of(name):
 
 
 def stand_in_data(data):
-    """An array of the same shape, dtype and layout, for a twin that is run for its results' shapes alone."""
+    """An array of the same shape, dtype and layout, for a twin that is run only for its results' shapes."""
     copy = np.empty_like(data)
     if data.dtype.kind in "iub":
-        copy[...] = 0  # poison would be no index
+        copy[...] = 0  # poison would not be a valid index
     else:
         poison(copy)
     return copy
 
 
 def work_memory(dtype, *arguments, **options):
-    """Of a layer's functions for memory: `zeros(x)`, `memory(name, shape)` or `buffer(name, shape, dtype, like)`."""
+    """Stands in for a layer's `zeros(x)`, `memory(name, shape)` or `buffer(name, shape, dtype, like)`."""
     if isinstance(arguments[0], np.ndarray):
         return np.zeros_like(arguments[0])
     arguments = dict(zip(("name", "shape", "dtype", "like"), arguments, strict=False)) | options

@@ -1,4 +1,4 @@
-"""The emulation of CUDA finds what would go wrong on a GPU."""
+"""The emulation of CUDA detects what would go wrong on a GPU."""
 
 import numpy as np
 import pytest
@@ -64,8 +64,8 @@ def test_a_missing_barrier_shows():
 )
 def test_a_barrier_that_not_all_threads_reach_is_refused(body):
     cuda = Cuda()
-    for _ in range(2):  # the second time, no fiber goes on where it was left
-        with pytest.raises(LaunchError, match="not all threads reach the barrier of line"):
+    for _ in range(2):  # the second time, no fiber continues where it was left
+        with pytest.raises(LaunchError, match="not all threads reach the barrier in line"):
             launch(cuda, body, array(cuda, 1))
 
 
@@ -73,7 +73,7 @@ def test_a_barrier_that_not_all_threads_reach_is_refused(body):
 def test_reaching_outside_of_an_array_is_refused(body):
     cuda = Cuda()
     for _ in range(2):
-        with pytest.raises(LaunchError, match="outside of"):
+        with pytest.raises(LaunchError, match="outside (the arrays|argument)"):
             launch(cuda, body, array(cuda, 64))
     y = array(cuda, 64)
     launch(cuda, "y[threadIdx.x] = y[-1];", y)
@@ -95,8 +95,8 @@ WRONG = {
     "double for float": ("float x", 3.0),
     "int64 for float": ("float x", np.int64(3)),
     "unsigned": ("unsigned long long n", 3),
-    "float64 behind float": ("float* y", Cuda().zeros(3, np.float64)),
-    "uint8 behind bool": ("const bool* y", Cuda().zeros(3, np.uint8)),
+    "array of float64 for float": ("float* y", Cuda().zeros(3, np.float64)),
+    "array of uint8 for bool": ("const bool* y", Cuda().zeros(3, np.uint8)),
     "array for a value": ("long long n", Cuda().zeros(1, np.int64)),
     "host array": ("float* y", np.zeros(3, np.float32)),
     "host scalar": ("float* y", np.float32(3)),
@@ -131,7 +131,7 @@ def test_arguments_arrive():
 
 def test_too_many_threads_or_blocks_are_refused():
     for sizes in ({"block": (1025,)}, {"block": (64, 32)}, {"grid": (1, 65536)}):
-        with pytest.raises(LaunchError, match="more than CUDA takes"):
+        with pytest.raises(LaunchError, match="more than CUDA allows"):
             launch(Cuda(), "", parameters="", **sizes)
     with pytest.raises(LaunchError, match="1 parameters, 0 arguments"):
         launch(Cuda(), "")

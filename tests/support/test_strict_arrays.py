@@ -261,7 +261,7 @@ def test_refusals(what):
     np.testing.assert_array_equal(a, numbers(7, (2, 3), "float64"))
 
 
-# Against CuPy itself, which needs no device for this
+# Comparisons with CuPy itself, which needs no device for this
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_cupy_has_the_ufuncs_and_the_methods(cupy):
 
 
 def test_cupys_ufuncs_give_these_dtypes(cupy):
-    """The first of CuPy's loops whose inputs the arrays' dtypes can be cast to, as CuPy chooses."""
+    """As CuPy chooses: by the first of its loops whose inputs the arrays' dtypes can be cast to."""
     for name in sorted(set(UFUNCS) - {"matmul"}):
         loops = [types.split("->") for types in getattr(cupy, name).types]
         for kinds in itertools.product(DTYPES, repeat=UFUNCS[name].nin):

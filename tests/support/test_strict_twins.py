@@ -1,4 +1,4 @@
-"""The strict stand-in's operations: each gives what its NumPy twin gives, at once and in a graph."""
+"""The strict stand-in's operations: each gives the result of its NumPy twin, at once and in a graph."""
 
 import copy
 import importlib
@@ -30,7 +30,7 @@ def labels(*values):
 
 
 def host(*values):
-    """NumPy's, on the GPU as well."""
+    """An argument that stays a NumPy array on the GPU as well."""
     return Host(np.array(values))
 
 
@@ -44,7 +44,7 @@ def memory(name, shape, dtype=F, like=None):
 
 
 def arguments_of(name):
-    """An operation's arguments, NumPy's arrays where a GPU's are meant."""
+    """An operation's arguments, with NumPy arrays in place of GPU arrays."""
     x, images, table = floats(4, 3), floats(2, 5, 6, 3), floats(4, 3)
     f = [floats(3) + i for i in range(6)]
     pooled = np.maximum.reduce([images[:, i : i + 3 : 2, j : j + 4 : 2] for i in range(3) for j in range(3)])
@@ -98,7 +98,7 @@ def as_tuple(result):
 
 
 def check_same(found, expected):
-    """Tuples of results, of which those that are no arrays are not compared."""
+    """Compare tuples of results, except those that are not arrays."""
     for one, other in zip(found, expected, strict=True):
         if isinstance(other, (np.ndarray, np.generic)):
             one = one if isinstance(one, np.ndarray) else one.get()

@@ -86,7 +86,8 @@ class TestGoingOn:
             pytest.raises(ConnectionError)
             if error
             else pytest.warns(
-                UserWarning, match=r"interrupted in epoch 3 of 4, after batch 4 of 5; go on with resume=\S*'$"
+                UserWarning,
+                match=r"interrupted in epoch 3 of 4, after batch 4 of 5; continue with resume=\S*'$",
             )
         ):
             model.fit(x, y, **arguments)
@@ -653,7 +654,7 @@ class TestFilesThatContradictThemselves:
                 lambda d, a: a.update(
                     {name: np.zeros(3, np.float32) for name in a if name.endswith("slots, m")}
                 ),
-                "Adam refuses its state: .*has begun with a model of 3 float32",
+                "Adam refuses its state: .*was first used with a model of 3 float32",
             ),
         ],
     )

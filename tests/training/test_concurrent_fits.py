@@ -1,4 +1,4 @@
-"""Fits at the same time: of two models undisturbed, of one refused; and prediction from many threads."""
+"""Concurrent fits: allowed for two models, refused for one; and prediction from many threads."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from tests.support.runs import CASES, assert_same_end, start, vectors
 
 
 def at_once(*bodies):
-    """Run functions, each in a thread of its own; their results, or the first error."""
+    """Run each function in its own thread; return their results, or raise the first error."""
     results, errors = [None] * len(bodies), []
 
     def work(index, body):
@@ -52,7 +52,7 @@ def test_two_models_train_side_by_side_as_one_after_the_other(pair, tmp_path):
 
 @pytest.mark.parametrize("case", ["dense", "two_workers"])
 def test_many_threads_predict_and_evaluate_one_model(case):
-    """Each gets what it would get alone; so does one that trains a model with the same layers meanwhile."""
+    """Each gets what it would get alone; so does a thread that trains a model with the same layers meanwhile."""
     model, _, _ = start(case)
     _, arguments = CASES[case]()
     x, y = arguments["x"], arguments["y"]
@@ -69,7 +69,7 @@ def test_many_threads_predict_and_evaluate_one_model(case):
 
 
 class During(tn.Callback):
-    """Does something once, after the first batch; keeps what it gave or raised."""
+    """Does something once, after the first batch; keeps what it returned or raised."""
 
     def __init__(self, action):
         self.action, self.raised = action, []
@@ -102,7 +102,7 @@ def small(seed=0):
 class TestOneModel:
     @pytest.mark.parametrize("same_thread", [True, False])
     def test_is_not_trained_twice_at_once(self, same_thread):
-        """The second is refused with nothing changed, and the first goes on undisturbed."""
+        """The second is refused with nothing changed, and the first continues undisturbed."""
         model, alone = small(), small()
 
         def second(run):
@@ -118,7 +118,7 @@ class TestOneModel:
         assert isinstance(error, RuntimeError)
         assert (
             str(error)
-            == "this Sequential is in use by another fit; wait for its end, or give each fit its own"
+            == "this Sequential is in use by another fit; wait until that ends, or give each fit its own"
         )
         fit(alone, epochs=2)
         np.testing.assert_array_equal(model.params, alone.params)

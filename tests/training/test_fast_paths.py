@@ -1,6 +1,6 @@
-"""The fast paths train as the plain path does: 100 steps, with dropout and batch-norm, whatever computes them.
+"""The fast paths train as the plain path does: 100 steps, with dropout and batch-norm, on each path.
 
-The plain path is one worker, one BLAS thread, convolutions by columns, and the optimizer in one piece.
+The plain path is one worker, one BLAS thread, convolutions by columns, and the optimizer's step in one piece.
 """
 
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ from tinynet import optimizers
 from tinynet.engines import cpu
 
 STEPS = 100
-TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # relative, of every step's loss
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}  # relative, for every step's loss
 
 
 def dense_network(dtype):

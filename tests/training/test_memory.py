@@ -11,7 +11,7 @@ import pytest
 import tinynet as tn
 from tinynet import recipes
 
-DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # test_memory_cnn.py has the others
+DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # the others are in test_memory_cnn.py
 
 
 def batch_for(recipe, size=None):
@@ -66,7 +66,7 @@ def test_memory_does_not_grow_with_the_steps(name):
 
 
 class Watched:
-    """A NumPy function that fails when it makes a float64 array above 1 KB; its methods (reduce) are watched too."""
+    """A NumPy function that fails if it makes a float64 array above 1 KB; its methods (reduce) are watched too."""
 
     def __init__(self, function):
         self.function = function
@@ -104,7 +104,7 @@ def test_the_watch_sees_what_it_is_for(monkeypatch):
 
 @pytest.mark.parametrize("name", DENSE)
 def test_a_float32_model_makes_no_float64_array_of_size(name, monkeypatch):
-    """Neither does NumPy make one on the way, nor do layers, loss and optimizer keep or return any float64."""
+    """NumPy makes none in between, and layers, loss and optimizer neither keep nor return any float64."""
     x, y = batch_for(recipes.make(name, seed=0), 300)
     for function in WATCHED:
         monkeypatch.setattr(np, function, Watched(getattr(np, function)))
@@ -134,7 +134,7 @@ def test_a_float32_model_makes_no_float64_array_of_size(name, monkeypatch):
 
 
 def test_import_is_light():
-    """matplotlib, requests, tqdm and the like are imported when first used."""
+    """matplotlib, requests, tqdm and the like are imported on first use."""
     code = (
         "import sys, time, numpy; start = time.perf_counter(); import tinynet; "
         "seconds = time.perf_counter() - start; "

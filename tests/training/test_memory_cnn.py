@@ -1,4 +1,4 @@
-"""What a training step of a convolutional network allocates, alone and divided, and what training it holds."""
+"""What a training step of a convolutional network allocates, alone and split, and how much memory training holds."""
 
 import gc
 import tracemalloc
@@ -15,7 +15,7 @@ MB = 1 << 20
 
 
 def plain():
-    """The classic network for images of 28 x 28."""
+    """The classic network for 28 x 28 images."""
     return tn.Sequential(
         [
             *(tn.Conv2D(32, 3), tn.ReLU(), tn.MaxPool2D()),
@@ -28,7 +28,7 @@ def plain():
 
 
 def with_blocks():
-    """Batch-norm, a residual block with and one without a projection, and every other layer for images."""
+    """Batch-norm, residual blocks with and without a projection, and every other layer for images."""
     return tn.Sequential(
         [
             *(tn.Rescale(1 / 255), tn.Reshape((28, 28, 1))),
@@ -178,7 +178,7 @@ def test_a_float32_model_makes_no_float64_array_of_size(make, workers, monkeypat
 
 
 def test_inference_keeps_nothing(traced):
-    """A batch of the size that `predict` takes needs memory for two layers at a time, and gives it back."""
+    """A batch of `predict`'s size needs memory for two layers at a time, and releases it."""
     model = plain()
     x, _ = batch_for(model, 256)
     model.predict(x)

@@ -1,6 +1,6 @@
 """Training is not much slower than its own matrix products, timed in the same process; a guard, not a benchmark.
 
-The bounds are three to four times what was measured, so that only a real loss of speed fails, never a busy machine.
+The bounds are three to four times what was measured, so that only a real slowdown fails, not a busy machine.
 """
 
 import time
@@ -16,7 +16,7 @@ ROUNDS = 7  # the fastest counts: noise only adds
 
 
 def products(model, n):
-    """(a, b, out) of a step's products: forward, dW and dx, the dx of the first layer with weights left out."""
+    """(a, b, out) of a step's products: forward, dW and dx, except for the dx of the first layer with weights."""
     rng, found = np.random.default_rng(0), []
     for layer in model.layers:
         if isinstance(layer, (tn.Dense, tn.Conv2D)):

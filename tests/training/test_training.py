@@ -1,4 +1,4 @@
-"""fit: what it trains, what it records, and what it leaves alone."""
+"""fit: what it trains, what it records, and what it leaves unchanged."""
 
 import math
 import signal
@@ -12,7 +12,7 @@ import tinynet as tn
 
 
 def classes_data(n=60, seed=0):
-    """Two-dimensional points of three classes that a small network learns in a moment."""
+    """Two-dimensional points of three classes that a small network learns quickly."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, n)
     x = rng.normal(0, 0.4, (n, 2)) + np.array([[0, 2], [2, -1], [-2, -1]])[y]
@@ -109,7 +109,7 @@ def _read_only(array):
 
 
 class Recorder(tn.Callback):
-    """Which examples came in which batch, by their first feature."""
+    """Records which examples came in which batch, by their first feature."""
 
     def __init__(self):
         self.epochs = []
@@ -270,7 +270,7 @@ class TestHeads:
     """The last layer and the loss."""
 
     @pytest.mark.parametrize(
-        ("head", "loss", "mend"),
+        ("head", "loss", "hint"),
         [
             ([], tn.CrossEntropy(), r"end the model with Softmax\(\), or use SoftmaxCrossEntropy"),
             ([tn.LogSoftmax()], tn.CrossEntropy(), "takes probabilities, and the last layer is LogSoftmax"),
@@ -283,11 +283,11 @@ class TestHeads:
             ([], tn.NegativeLogLikelihood(), "takes log-probabilities, and the last layer is Dense"),
         ],
     )
-    def test_pairs_that_do_not_belong_together_are_refused(self, head, loss, mend):
+    def test_pairs_that_do_not_belong_together_are_refused(self, head, loss, hint):
         x, y = classes_data(20)
         model = tn.Sequential([tn.Dense(3), *head], input_shape=(2,), seed=0)
         before = model.params.copy()
-        with pytest.raises(ValueError, match=mend):
+        with pytest.raises(ValueError, match=hint):
             fit(model, x, y, loss=loss)
         np.testing.assert_array_equal(model.params, before)
         for layer in head:
@@ -396,14 +396,14 @@ class TestHistory:
         fit(small(), x, y, optimizer=optimizer)
         other = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
         before = other.params.copy()
-        with pytest.raises(ValueError, match="has begun with a model of"):
+        with pytest.raises(ValueError, match="was first used with a model of"):
             fit(other, x, y, optimizer=optimizer)
         np.testing.assert_array_equal(other.params, before)
 
 
 class TestCtrlC:
     class Press(tn.Callback):
-        """Ctrl-C after a batch."""
+        """Presses Ctrl-C after a batch."""
 
         def __init__(self, epoch, batch):
             self.at = (epoch, batch)
@@ -543,7 +543,7 @@ class TestNonFiniteLoss:
     def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found_within_the_epoch(
         self, bad_batch, found_in, what, value
     ):
-        """By what it makes of the parameters; the epoch after does not begin, no callback hears of an epoch."""
+        """By its effect on the parameters; the next epoch does not begin, and no callback sees an epoch end."""
 
         class Spoil(tn.Layer):
             batches = 0

@@ -1,4 +1,4 @@
-"""Batches divided between threads: the numbers of one worker, whatever happens on the way."""
+"""Batches split between threads give the numbers of one worker, whatever happens along the way."""
 
 import gc
 import os
@@ -44,7 +44,7 @@ def data(n, dtype=np.float64):
     return rng.standard_normal((n, 6, 7, 1)).astype(dtype), rng.integers(0, 3, n)
 
 
-SIZES = [16, 16, 9, 16, 5, 1, 13, 3, 16, 2, 7]  # some too small to divide, some not to be divided evenly
+SIZES = [16, 16, 9, 16, 5, 1, 13, 3, 16, 2, 7]  # some are too small to split, some don't split evenly
 
 
 def train(workers, dtype, steps=22):
@@ -65,7 +65,7 @@ def train(workers, dtype, steps=22):
 
 @pytest.fixture(scope="module")
 def alone():
-    """The same with one worker, which is the model by itself."""
+    """The same with one worker, the model by itself."""
     return {dtype: train(1, dtype) for dtype in ("float64", "float32")}
 
 
@@ -73,7 +73,7 @@ class TestTeam:
     @pytest.mark.parametrize("workers", [2, 3, 4])
     @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
     def test_steps_are_those_of_one_worker(self, workers, dtype, tolerance, alone):
-        """Losses, gradients, outputs, and in the end parameters and running statistics."""
+        """Losses, gradients and outputs, and at the end parameters and running statistics."""
         losses, gradients, outputs, weights = train(workers, dtype)
         expected = alone[dtype]
         np.testing.assert_allclose(losses, expected[0], rtol=tolerance)
@@ -120,7 +120,7 @@ class TestTeam:
         np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-10, atol=1e-13)
 
     def test_each_part_has_a_loss_of_its_own_and_all_run_at_once(self):
-        """None begins its backward pass before all have their loss."""
+        """No worker begins its backward pass before all have their loss."""
         meeting = threading.Barrier(3)
 
         class Meets(tn.SoftmaxCrossEntropy):
@@ -198,7 +198,7 @@ def within(seconds, body):
     if not result:
         for barrier in gc.get_objects():
             if isinstance(barrier, threading.Barrier):
-                barrier.abort()  # or the workers would keep the process from ending
+                barrier.abort()  # otherwise the workers would keep the process from ending
         pytest.fail("it hangs")
     value, error = result[0]
     if error is not None:
@@ -261,7 +261,7 @@ class TestFit:
                     assert np.array_equal(clone.params, model.params)
                     assert not any("shard" in vars(layer) for _, layer in clone.walk())
                 clone = made[run.batch % 3]
-                clone.loss_and_gradients(*data(6), tn.CrossEntropy())  # on its own, not in the team
+                clone.loss_and_gradients(*data(6), tn.CrossEntropy())  # by itself, not in the team
                 copies[workers].append(clone.get_weights())
 
         for workers in copies:
@@ -275,7 +275,7 @@ class TestFit:
 
     @pytest.mark.parametrize("path", ["1", "4", "6", "4.1"])
     def test_freezing_and_thawing_from_a_callback_holds_at_once_for_all(self, path):
-        """A frozen batch-norm takes its running statistics: in some workers only, they would wait."""
+        """A frozen batch-norm uses its running statistics; if only some workers did, the others would wait."""
 
         class Toggle(tn.Callback):
             def on_batch_end(self, run):
@@ -292,7 +292,7 @@ class TestFit:
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_model_is_freed_as_soon_as_it_is_dropped(self, workers):
-        """Without waiting for Python's collector of cycles, which knows nothing of how large arrays are."""
+        """Without waiting for Python's cycle collector, which does not know how large arrays are."""
         model = network()
         fit(model, *data(20), workers=workers)
         gone = weakref.ref(model)
@@ -372,7 +372,7 @@ class TestFit:
 
 
 class Switch:
-    """One for a layer and all its copies."""
+    """One switch for a layer and all its copies."""
 
     on = False
 
@@ -381,7 +381,7 @@ class Switch:
 
 
 class Fails(tn.Layer):
-    """Raises when it is switched on, in the workers or in the model itself."""
+    """A layer that raises when switched on, in the workers or in the model itself."""
 
     def __init__(self, method, part):
         super().__init__()
@@ -406,7 +406,7 @@ class Fails(tn.Layer):
 
 
 class SwitchOn(tn.Callback):
-    """After the first batch."""
+    """Turns the switch on after the first batch."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -436,7 +436,7 @@ class TestErrors:
     @pytest.mark.parametrize("part", ["replica", "model"])
     @pytest.mark.parametrize("method", ["forward", "backward"])
     def test_a_team_goes_on_after_an_error(self, method, part):
-        """Wherever each worker was when it happened, they are in step again."""
+        """Wherever each worker was when it happened, they are back in step."""
         layer = Fails(method, part)
         model, other = network(extra=[layer]), network(extra=[Fails(method, part)])
         (x, y), loss = data(9), tn.CrossEntropy()
@@ -457,7 +457,7 @@ class TestErrors:
         within(30, steps)
 
     def test_a_thread_that_can_not_be_started_is_an_error_and_no_hang(self, monkeypatch):
-        """The first worker waits for the others by then."""
+        """By then, the first worker is waiting for the others."""
         start = threading.Thread.start
 
         def refuse(thread):
@@ -500,7 +500,7 @@ class TestInterrupts:
                 interrupt = signal.getsignal(signal.SIGINT).__self__
                 main = threading.main_thread().ident
                 signal.pthread_kill(main, signal.SIGINT)
-                while not interrupt.pending:  # two that come at once are one
+                while not interrupt.pending:  # two that arrive at once count as one
                     time.sleep(0.001)
                 signal.pthread_kill(main, signal.SIGINT)
 

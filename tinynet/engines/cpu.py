@@ -27,8 +27,8 @@ MANY_ELEMENTS = 1 << 18
 
 _lock = threading.Lock()
 _holders = 0
-_held: int | None = None  # the number of BLAS threads that is held
-_found = 1  # and what it was before
+_held: int | None = None  # the number of BLAS threads while it is held
+_found = 1  # and before
 _limit: Any = None
 _executor: ThreadPoolExecutor | None = None
 _controller: "ThreadpoolController | None" = None
@@ -46,7 +46,7 @@ def blas_threads_for(multiply_adds: int, batch_size: int) -> int:
 def blas_threads(count: int) -> Iterator[None]:
     """Hold the number of BLAS threads while a block runs, unless a block elsewhere holds it already.
 
-    It is never raised above what it is, as somebody may have asked for that: ``OPENBLAS_NUM_THREADS=1``.
+    It is never raised, because the user may have limited it, for example with ``OPENBLAS_NUM_THREADS=1``.
     """
     global _held, _found, _holders, _limit
     with _lock:
@@ -75,12 +75,12 @@ def in_halves(work: Callable[[int, int], None], start: int, stop: int, array: Ar
         work(start, stop)
         return
     middle = (start + stop) // 2
-    context = contextvars.copy_context()  # with it, the thread has the caller's np.errstate
+    context = contextvars.copy_context()  # gives the thread the caller's np.errstate
     other = _helper().submit(context.run, work, middle, stop)
     try:
         work(start, middle)
     finally:
-        other.result()  # which also raises what went wrong there
+        other.result()  # also raises any error from there
 
 
 def cores() -> int:
@@ -91,13 +91,13 @@ def cores() -> int:
 
 
 def threads_allowed() -> int:
-    """How many threads this process may compute with: as many as it has cores, or BLAS was told to use."""
+    """How many threads this process may compute with: the number of its cores, or of BLAS threads if that is less."""
     with _lock:
         return min(cores(), _found if _holders else _blas_threads_now())
 
 
 def _blas_threads_now() -> int:
-    """The number of BLAS threads as it is; that of cores where BLAS has none that could be set."""
+    """The present number of BLAS threads; the number of cores if BLAS has none that could be set."""
     pools = [pool for pool in blas_info() if pool.get("threading_layer") != "disabled"]
     return min([pool["num_threads"] for pool in pools], default=cores())
 
@@ -116,7 +116,7 @@ def _helper() -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    # The child has neither the helper's thread, nor who held the lock, nor the runs that held BLAS.
+    # The child has neither the helper's thread, nor the thread that held the lock, nor the runs that held BLAS.
     global _executor, _held, _holders, _limit, _lock
     _executor, _held, _holders, _limit, _lock = None, None, 0, None, threading.Lock()
 
@@ -128,7 +128,7 @@ if hasattr(os, "register_at_fork"):
 def _threadpools() -> "ThreadpoolController":
     global _controller
     if _controller is None:
-        from threadpoolctl import ThreadpoolController  # looks through every loaded library: on first use
+        from threadpoolctl import ThreadpoolController  # on first use: it looks through every loaded library
 
         _controller = ThreadpoolController()
     return _controller

@@ -25,14 +25,14 @@ _gpu: "Gpu | None" = None
 
 
 class Device:
-    """The machine's own memory, and NumPy."""
+    """The CPU, with NumPy arrays."""
 
     name = "cpu"
     block_elements = 1 << 17
     """How many elements a convolution works on at a time: as many as stay in the second-level cache."""
 
     def empty(self, shape: Shape | int, dtype: Any) -> Array:
-        """An array, not initialised."""
+        """An uninitialised array."""
         return np.empty(shape, dtype)
 
     def zeros(self, shape: Shape | int, dtype: Any) -> Array:
@@ -40,11 +40,11 @@ class Device:
         return np.zeros(shape, dtype)
 
     def asarray(self, array: Any) -> Array:
-        """The array here: itself, or a copy of one that is on the other device."""
+        """The array on this device: itself, or a copy if it is on the other one."""
         return to_host(array)
 
     def constant(self, array: Array) -> Array:
-        """A NumPy array that never changes, here; copied once."""
+        """A NumPy array that never changes, on this device; copied once."""
         return array
 
     def bring(self, name: str) -> str:
@@ -66,12 +66,12 @@ class Device:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Hold what work on the device needs while a block runs."""
+        """Hold what work on the device needs, while a block runs."""
         yield
 
     @contextmanager
     def memory_errors(self, free: Callable[[], Any], advice: Callable[[], str]) -> Iterator[None]:
-        """Explain that the GPU's memory does not suffice, once ``free`` has given up what it can."""
+        """If the GPU runs out of memory in a block, release what ``free`` can, and raise an error with the advice."""
         yield
 
     def __reduce__(self) -> tuple[Callable[[str], "Device"], tuple[str]]:
@@ -85,13 +85,13 @@ class Device:
 
 
 CPU = Device()
-"""The machine's own memory."""
+"""The CPU."""
 
 
 def get_device(name: Any) -> Device:
-    """The device of that name: "cpu", "gpu", or "auto", the GPU where there is one.
+    """The device of that name: "cpu", "gpu", or "auto" for the GPU if there is one.
 
-    Raises: ValueError: for other names. DeviceError: if "gpu" is asked for and there is none, with the reason.
+    Raises: ValueError: for any other name. DeviceError: for "gpu" if there is none, with the reason.
     """
     if name not in ("cpu", "gpu", "auto"):
         raise ValueError(f"device: expected 'cpu', 'gpu' or 'auto', got {name!r}")
@@ -111,7 +111,7 @@ def get_device(name: Any) -> Device:
 
 
 def use_gpu(gpu: "Gpu | None") -> "Gpu | None":
-    """Make this what "gpu" stands for, and return what was; None forgets it."""
+    """Set the device that "gpu" stands for and return the former one; None clears it."""
     global _gpu
     former, _gpu = _gpu, gpu
     kernels_for.clear()
@@ -122,12 +122,12 @@ def use_gpu(gpu: "Gpu | None") -> "Gpu | None":
 
 
 def device_of(array: Any) -> Device:
-    """The device that the array is on; what is no array of the GPU's counts as the CPU's."""
+    """The device that the array is on; anything but a GPU array counts as the CPU's."""
     return _devices.get(type(array), CPU)
 
 
 def to_host(array: Any) -> Array:
-    """The array as NumPy's: itself, or a copy of one on the GPU."""
+    """The array as a NumPy array: itself, or a copy if it is on the GPU."""
     host: Array = array.get() if type(array) in _devices else np.asarray(array)
     return host
 
@@ -156,7 +156,7 @@ def as_array(value: Any, name: str, device: Device | None = None) -> Array:
 
 
 def contiguous(array: Array, dtype: Any = None) -> Array:
-    """The array in C order and of a dtype; itself if it is that already."""
+    """The array in C order and of a dtype; itself if it already is."""
     if device_of(array) is CPU:
         return np.ascontiguousarray(array, dtype)
     array = array if dtype is None else array.astype(dtype, copy=False)
@@ -164,7 +164,7 @@ def contiguous(array: Array, dtype: Any = None) -> Array:
 
 
 def check_device(array: Any, device: Device, name: str) -> None:
-    """Raises TypeError unless the array is on the device, with the way to bring it there."""
+    """Raises TypeError, with the fix, unless the array is on the device."""
     found = device_of(array)
     if found is not device:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""The layers. The backward of each is directly below its forward."""
+"""The layers. Each layer's backward pass is directly below its forward pass."""
 
 from tinynet.layers.activations import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from tinynet.layers.base import Layer

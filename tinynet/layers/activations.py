@@ -1,6 +1,6 @@
-"""Activations: functions of each element, and the two softmax layers.
+"""Activations: elementwise functions, and the two softmax layers.
 
-At a kink the derivative is a convention: ReLU'(0) = 0 and LeakyReLU'(0) = negative_slope.
+At a kink the derivative is defined by convention: ReLU'(0) = 0 and LeakyReLU'(0) = negative_slope.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class ReLU(Layer):
     _zeros: Array
 
     def forward(self, x: Array, training: bool = False, bias: Array | None = None) -> Array:
-        """y = max(x + bias, 0); the bias is that of a Dense layer before it, which has left it to be added here."""
+        """y = max(x + bias, 0), where bias is that of a Dense layer before this one, which left it to be added here."""
         if not training:
             return rectify(x, bias, None, None)
         y = self._y = rectify(x, bias, self.buffer("y", x.shape, x.dtype, like=x), self._zeros_like)
@@ -48,9 +48,9 @@ class ReLU(Layer):
 
 @operation
 def rectify(x: Array, bias: Array | None, out: Array | None, zeros: Callable[[Array], Array] | None) -> Array:
-    """out = max(x + bias, 0), in a new array where out is None.
+    """out = max(x + bias, 0), in a new array if out is None.
 
-    Args: zeros: gives zeros like x: with an array, NumPy's maximum is three times as fast as with the number 0.
+    Args: zeros: returns zeros like x; NumPy's maximum is three times as fast with an array as with the number 0.
     """
     if bias is not None:
         x = out = np.add(x, bias, out=out)
@@ -66,14 +66,14 @@ def rectify_backward(dy: Array, y: Array, out: Array, buffer: Callable[..., Arra
 
 
 class LeakyReLU(Layer):
-    """Rectified linear unit that lets a little through below zero.
+    """Rectified linear unit with a small slope below zero.
 
     Forward:   y = x where x > 0, else negative_slope x
     Backward:  dx = dy where x > 0, else negative_slope dy
 
     Shapes: x, y (n, ...)
-    Cached for backward: slope (n, ...), which is 1 or negative_slope
-    Args: negative_slope: a number of at least 0.
+    Cached for backward: slope (n, ...), each element 1 or negative_slope
+    Args: negative_slope: a non-negative number.
     Source: Maas, Hannun & Ng 2013.
     """
 
@@ -103,7 +103,7 @@ class Sigmoid(Layer):
 
     Shapes: x, y (n, ...)
     Cached for backward: y
-    Source: Cox 1958. For x far below 0 exp(-x) overflows to infinity, and y is 0 as it should be.
+    Source: Cox 1958. For x far below 0, exp(-x) overflows to infinity, and y is correctly 0.
     """
 
     cache_names = ("_y",)
@@ -163,7 +163,7 @@ class Softmax(Layer):
 
     Shapes: x, y (n, ..., classes)
     Cached for backward: y
-    Source: Bridle 1990. `Sequential` trains Softmax under `CrossEntropy` as `SoftmaxCrossEntropy`.
+    Source: Bridle 1990. `Sequential` trains a final Softmax with `CrossEntropy` as `SoftmaxCrossEntropy`.
     """
 
     cache_names = ("_y",)
@@ -190,7 +190,7 @@ class LogSoftmax(Layer):
 
     Shapes: x, y (n, ..., classes)
     Cached for backward: y
-    Source: the logarithm of `Softmax`, exact where its probabilities would round to 0.
+    Source: the logarithm of `Softmax`, exact even where the probabilities would round to 0.
     """
 
     cache_names = ("_y",)

@@ -1,4 +1,4 @@
-"""What a layer is: the protocol that every layer of the library, and of its users, follows."""
+"""Layer: the protocol that every layer follows, the library's and your own."""
 
 import inspect
 import math
@@ -17,7 +17,7 @@ from tinynet.support.types import Array, Memory, Shape
 
 
 class ParamSpec(NamedTuple):
-    """A parameter as `build` declares it; the model allocates it."""
+    """A parameter declared by `build`; the model allocates it."""
 
     name: str
     shape: Shape
@@ -26,52 +26,52 @@ class ParamSpec(NamedTuple):
 
 
 class StateSpec(NamedTuple):
-    """An array that is saved but not trained, as `build` declares it; the model allocates it."""
+    """An array that is saved but not trained, declared by `build`; the model allocates it."""
 
     shape: Shape
-    value: float  # what it holds at first
+    value: float  # initial value of every element
 
 
 class Layer:
     """A function with parameters, and its derivative.
 
-    A layer of your own needs ``forward(x, training)`` and ``backward(dy)``, and ``build(input_shape)``
-    when it has parameters or changes the shape. `Sequential` calls ``build`` once, then gives every
-    parameter declared by ``add_param("W", ...)`` its place: ``layer.W`` and its gradient ``layer.dW``
-    are views into the model's two flat vectors.
+    To write your own layer, define ``forward(x, training)`` and ``backward(dy)``, and also
+    ``build(input_shape)`` if the layer has parameters or changes the shape. `Sequential` calls ``build``
+    once, then allocates every parameter declared with ``add_param("W", ...)``: ``layer.W`` and its gradient
+    ``layer.dW`` are views into the model's two flat vectors.
 
-    - ``forward`` keeps what ``backward`` needs on ``self``, if ``training``, under the names in ``cache_names``
-      (``_x``, ``_mask``); without it, it writes nothing to ``self`` and returns a new array or a view of x.
+    - If ``training``, ``forward`` keeps what ``backward`` needs on ``self``, under the names in ``cache_names``
+      (``_x``, ``_mask``). Otherwise it writes nothing to ``self`` and returns a new array, or x itself or a view of it.
     - ``backward`` **overwrites** the gradients of the parameters and returns dx, or None if
       ``needs_input_grad`` is False. A frozen layer (``trainable = False``) writes no gradients.
-    - Neither writes into ``x`` or ``dy``. What either returns in training may be a buffer of the layer's,
-      valid until its next call.
-    - On a GPU, x and dy are arrays there, and NumPy's functions take them. ``capturable = True`` says that both
-      methods do the same with their arrays in each step, and nothing else: then a step is captured and replayed.
+    - Neither writes into ``x`` or ``dy``. The array that either returns in training may be a buffer that the
+      layer owns, valid until its next call.
+    - On a GPU, x and dy are GPU arrays, which NumPy's functions accept. ``capturable = True`` promises that both
+      methods do the same with their arrays in every step, and nothing else; a step is then captured and replayed.
     """
 
     children: tuple["Layer", ...] = ()
     state_names: tuple[str, ...] = ()  # arrays that are saved but not trained
     cache_names: tuple[str, ...] = ()  # what forward keeps for backward; `forget` drops it
-    capturable = False  # asked of layers that are not the library's
+    capturable = False  # read only for layers from outside the library
     trainable = True
     needs_input_grad = True
 
-    input_shape: Shape | None = None  # set when the layer is built, both without the batch axis
+    input_shape: Shape | None = None  # both are set when the layer is built, without the batch axis
     output_shape: Shape | None = None
     dtype: np.dtype[Any] = np.dtype(np.float32)
-    device: Device = CPU  # where parameters, state and buffers are
+    device: Device = CPU  # where parameters, state and buffers live
     _views: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.param_specs: dict[str, ParamSpec] = {}
         self.state_specs: dict[str, StateSpec] = {}
         self._buffers: dict[str, Array] = {}  # flat
-        # Their front parts, and what was asked for when they were made: shape, dtype, strides of ``like``.
+        # Views of their front parts, each with the request it answers: shape, dtype, strides of ``like``.
         self._buffer_views: dict[str, tuple[Array, tuple[Any, ...]]] = {}
 
     def build(self, input_shape: Shape) -> Shape:
-        """Declare the parameters and return the output's shape; both shapes without the batch axis.
+        """Declare the parameters and return the output shape; neither shape includes the batch axis.
 
         Raises: ValueError: if the layer can't take this input.
         """
@@ -82,24 +82,24 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} defines no forward(x, training)")
 
     def backward(self, dy: Array) -> Array | None:
-        """dL/dx for dy = dL/dy; writes dL/dW into ``dW``, and so on for each parameter."""
+        """Return dL/dx for dy = dL/dy; write dL/dW into ``dW``, and likewise for every parameter."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward(dy)")
 
     def multiply_adds(self) -> int:
-        """Multiply-adds of the matrix work that one example costs in forward."""
+        """Multiply-adds of the matrix work in forward, for one example."""
         return 0
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, by name: what is needed to make the layer again.
+        """The constructor's arguments by name, which suffice to recreate the layer.
 
-        Reads the attribute of the same name for each argument, so a layer that keeps its arguments
-        under their names needs no ``config`` of its own.
+        Each argument is read from the attribute of the same name, so a layer that stores its arguments
+        under their own names doesn't have to define ``config``.
         """
         return arguments_of(self)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """A new layer from what `config` gave."""
+        """Create a layer from the result of `config`."""
         arguments = dict(config)
         parameters = inspect.signature(cls.__init__).parameters.values()
         several = next((item.name for item in parameters if item.kind is item.VAR_POSITIONAL), "")
@@ -108,24 +108,24 @@ class Layer:
     # -- what layers call -------------------------------------------------------------------------
 
     def add_param(self, name: str, shape: Shape, initializer: str | Initializer, decay: bool = True) -> None:
-        """Declare a parameter, in `build`. ``decay``: whether weight decay applies to it."""
+        """Declare a parameter; for use in `build`. ``decay``: whether weight decay applies to it."""
         shape = tuple(int(size) for size in shape)
         self.param_specs[name] = ParamSpec(name, shape, initializers.get(initializer), decay)
 
     def add_state(self, name: str, shape: Shape, value: float) -> None:
-        """Declare an array named in ``state_names``, in `build`: saved with the model, not trained."""
+        """Declare an array listed in ``state_names``, saved but not trained; for use in `build`."""
         self.state_specs[name] = StateSpec(tuple(int(size) for size in shape), value)
 
     def make_state(self) -> None:
-        """Allocate the arrays that `add_state` declared; the model does so for every layer, once all are built."""
+        """Allocate the arrays that `add_state` declared; the model calls this for every layer once all are built."""
         for name, spec in self.state_specs.items():
             self.bind(name, np.full(spec.shape, spec.value, self.dtype))
 
     def buffer(self, name: str, shape: Shape, dtype: Any, like: Array | None = None) -> Array:
-        """Memory kept from step to step, not initialised: the caller fills all of it.
+        """Uninitialised memory, kept from step to step; the caller must fill all of it.
 
-        A smaller last batch gets the front part of the memory that it already has. ``like``: an array of that shape
-        whose order of axes in memory is taken over (images between convolutions are not in NumPy's usual order).
+        A smaller last batch gets the front part of the memory already allocated. ``like``: an array of that shape
+        whose order of axes in memory is adopted (images between convolutions are not in NumPy's usual order).
         """
         wanted = (shape, dtype, None if like is None else like.strides)
         known = self._buffer_views.get(name)
@@ -142,7 +142,7 @@ class Layer:
         return view
 
     def memory(self, dtype: Any, training: bool) -> Memory:
-        """A function (name, shape) that gives a buffer in training, and a new array when nothing is to be kept."""
+        """A function (name, shape) that returns a buffer in training, and otherwise a new array."""
         if training:
             return lambda name, shape: self.buffer(name, shape, dtype)
         return lambda name, shape: self.device.empty(shape, dtype)
@@ -150,17 +150,17 @@ class Layer:
     # -- what the model calls ---------------------------------------------------------------------
 
     def setup(self, input_shape: Shape, dtype: Any) -> Shape:
-        """Build once, and remember the shapes; a layer made of layers calls it on its children."""
+        """Build the layer, only once, and record its shapes; a layer made of layers calls this on its children."""
         if self.output_shape is not None:
             raise ValueError(
-                "this layer object is in use already: make a new one for each place, "
-                "or take model.copy() for a second model"
+                "this layer object is already in use: create a new one for each place, "
+                "or use model.copy() for a second model"
             )
         self.dtype = np.dtype(dtype)
         built: Any = self.build(tuple(input_shape))
         if not isinstance(built, tuple):
             raise ValueError(
-                f"its build(input_shape) has to return the output's shape, a tuple; it returned {built!r}"
+                f"its build(input_shape) must return the output shape as a tuple; it returned {built!r}"
             )
         output_shape = tuple(int(size) for size in built)
         if len(output_shape) > MAX_AXES or math.prod(output_shape) > sys.maxsize:
@@ -173,7 +173,7 @@ class Layer:
         return output_shape
 
     def bind(self, name: str, view: Array) -> None:
-        """Put an array in place: from now on, ``layer.name = a`` copies ``a`` into it."""
+        """Bind an array to a name: from now on, ``layer.name = a`` copies ``a`` into it."""
         self._views = self._views | {name}
         self.__dict__[name] = view
 
@@ -184,7 +184,7 @@ class Layer:
             self.__dict__.pop(name, None)
 
     def unbuild(self) -> None:
-        """Be as before `setup`: without parameters, state and shapes."""
+        """Undo `setup`: drop the parameters, state and shapes."""
         self.forget()
         for name in self._views:
             del self.__dict__[name]
@@ -195,8 +195,8 @@ class Layer:
         self.__dict__.pop("device", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Parameters are views into the model's vectors, which the optimizer updates: assigning
-        # copies into the view, as rebinding it would cut the layer off from its training.
+        # Parameters are views into the model's vectors, which the optimizer updates. So assigning
+        # copies into the view: rebinding the name would cut the layer off from training.
         if name not in self._views:
             object.__setattr__(self, name, value)
             if name == "trainable":
@@ -210,7 +210,7 @@ class Layer:
         view[...] = self.device.asarray(array)
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached when the ordinary look-up failed.
+        # Only called when the ordinary lookup fails.
         if name in type(self).cache_names:
             kind = type(self).__name__
             raise RuntimeError(
@@ -218,9 +218,9 @@ class Layer:
             )
         hint = ""
         if "_buffers" not in self.__dict__ and not name.startswith("__"):
-            hint = f"; the __init__ of {type(self).__name__} has to call super().__init__() first"
+            hint = f"; the __init__ of {type(self).__name__} must call super().__init__() first"
         elif self.__dict__.get("output_shape") is None and not name.startswith("__"):
-            hint = "; it is not built yet: Sequential builds its layers and gives them their parameters"
+            hint = "; it is not built yet: Sequential builds its layers and allocates their parameters"
         raise AttributeError(f"{type(self).__name__!r} layer has no attribute {name!r}{hint}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -236,5 +236,5 @@ class Layer:
 
 
 def memory_order(x: Array) -> list[int]:
-    """The axes of an array from the slowest in memory to the fastest."""
+    """The axes of an array, from the slowest in memory to the fastest."""
     return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))

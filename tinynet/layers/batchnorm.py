@@ -1,4 +1,4 @@
-"""BatchNorm: each feature of a batch brought to mean 0 and variance 1."""
+"""BatchNorm: brings each feature of a batch to mean 0 and variance 1."""
 
 import numpy as np
 
@@ -13,21 +13,21 @@ _RUN = 256  # rows in a partial sum
 
 
 class BatchNorm(Layer):
-    """Batch normalization over the last axis; for images that is the channels.
+    """Batch normalization of each feature (the last axis); for images, of each channel.
 
     Forward:   x_hat = (x - mean) / sqrt(var + epsilon)     y = gamma x_hat + beta
     Backward:  dgamma = sum dy x_hat     dbeta = sum dy
                dx = gamma / sqrt(var + epsilon) (dy - dbeta / m - x_hat dgamma / m)
 
-    The sums run over every axis but the last, and m is how many numbers each sums. The two terms taken from
-    dy are the ways in which x acts through mean and var. Training uses the batch's mean and (biased) variance
-    and moves the running ones towards them, running = momentum running + (1 - momentum) batch; otherwise, and
-    when frozen, the running ones are used.
+    The sums run over every axis but the last, and m is the number of terms in each. The two terms subtracted
+    from dy account for the effect of x on mean and var. Training uses the batch's mean and (biased) variance
+    and moves the running statistics towards them: running = momentum running + (1 - momentum) batch. Outside
+    training, and when the layer is frozen, the running statistics are used instead.
 
     Shapes: x, y, x_hat (n, ..., features)  gamma, beta, mean, var (features,)
     Cached for backward: x_hat, 1 / sqrt(var + epsilon), the order of axes in memory
     Args:
-        momentum: how much of the running statistics a step keeps, in [0, 1].
+        momentum: the share of the running statistics that a step keeps, in [0, 1].
         epsilon: added to the variance, above 0.
     Source: Ioffe & Szegedy 2015.
     """
@@ -69,7 +69,7 @@ class BatchNorm(Layer):
             return y
 
         order = rows_order(x)
-        if order is None:  # also where the features lie between other axes, and there is no view in rows
+        if order is None:  # also if the features lie between other axes, where rows can't be a view
             x = contiguous(x)
         x_hat, y = (self.buffer(name, x.shape, x.dtype, like=x) for name in ("x_hat", "y"))
         rows, rows_hat, rows_y = (feature_rows(array, order) for array in (x, x_hat, y))  # (n, features)
@@ -107,7 +107,7 @@ class BatchNorm(Layer):
 
 @operation
 def moments(rows: Array, centred: Array, shard: Shard) -> tuple[Array, Array]:
-    """mean = sum x / m     var = sum (x - mean)^2 / m     and x - mean, which is left in ``centred``."""
+    """mean = sum x / m     var = sum (x - mean)^2 / m     and leaves x - mean in ``centred``."""
     m = shard.total(len(rows))
     mean = shard.sum(sum_of_rows(rows)) / m
     np.subtract(rows, mean, out=centred)
@@ -125,7 +125,7 @@ def standardize(
     beta: Array,
     y: Array,
 ) -> Array:
-    """x_hat = (x - mean) / sqrt(var + epsilon), in place of x - mean     y = gamma x_hat + beta
+    """x_hat = (x - mean) / sqrt(var + epsilon), which overwrites x - mean     y = gamma x_hat + beta
 
     Returns: 1 / sqrt(var + epsilon).
     """
@@ -171,7 +171,7 @@ def batchnorm_dx(
 
 
 def sum_of_rows(rows: Array) -> Array:
-    """The sum of the rows, (features,), by way of partial sums: one running sum of many float32 loses digits."""
+    """The sum of the rows, (features,), from partial sums: a single running sum of many float32 loses digits."""
     if len(rows) > _RUN and rows.strides[0] > rows.strides[1]:  # otherwise NumPy sums each feature pairwise
         rows = np.add.reduceat(rows, np.arange(0, len(rows), _RUN), axis=0)
     total: Array = np.add.reduce(rows, axis=0)
@@ -179,7 +179,7 @@ def sum_of_rows(rows: Array) -> Array:
 
 
 def rows_order(x: Array) -> list[int] | None:
-    """The axes of images whose features are slowest in memory, from slow to fast; None stands for NumPy's own order."""
+    """The axes of images whose features are slowest in memory, from slow to fast; None means NumPy's own order."""
     if x.flags.c_contiguous:
         return None
     order = memory_order(x)
@@ -187,9 +187,9 @@ def rows_order(x: Array) -> list[int] | None:
 
 
 def feature_rows(x: Array, order: list[int] | None) -> Array:
-    """(n, ..., features) as (n ..., features), the rows in the order of memory, so that nothing is copied.
+    """View (n, ..., features) as (n ..., features), with the rows in memory order so that nothing is copied.
 
-    Args: order: what `rows_order` gives for an array laid out as x is.
+    Args: order: the result of `rows_order` for an array with the memory layout of x.
     """
     if order is None:
         return x.reshape(-1, x.shape[-1])

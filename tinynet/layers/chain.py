@@ -64,9 +64,9 @@ def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
 
 
 def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:
-    """dx of the first layer; every trainable parameter's gradient is written.
+    """Write every trainable parameter's gradient and return the first layer's dx.
 
-    If dx is not needed, it is None, and the layers below the first that trains do nothing at all.
+    If dx is not needed, it is None, and the layers below the first trainable one do nothing at all.
     """
     first = plan_gradients(layers, needs_input_grad)
     gradient: Array | None = dy
@@ -81,14 +81,14 @@ def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool)
 
 
 def plan_gradients(layers: Sequence[Layer], needs_input_grad: bool) -> int:
-    """Where the backward pass ends; tells each layer whether its dx is needed."""
+    """Tell each layer whether its dx is needed, and return the index of the layer where the backward pass ends."""
     first = 0
     if not needs_input_grad:
         while first < len(layers) and not trains(layers[first]):
             first += 1
     for index, layer in enumerate(layers):
         needed = needs_input_grad or index != first
-        if layer.needs_input_grad is not needed:  # setting an attribute of a layer takes longer than asking
+        if layer.needs_input_grad is not needed:  # setting a layer's attribute is slower than reading it
             layer.needs_input_grad = needed
     return first
 

@@ -1,4 +1,4 @@
-"""Conv2D: a small kernel slid over images."""
+"""Conv2D: slides a small kernel over images."""
 
 from typing import Any
 
@@ -15,26 +15,26 @@ from tinynet.support.types import Array, Shape
 
 
 class Conv2D(KernelLayer):
-    """Convolution (as everywhere in neural networks, the kernel is not flipped).
+    """2-D convolution (as usual in neural networks, the kernel is not flipped).
 
     Forward:   y[n, i, j, o] = sum_{u, v, c} x[n, i s + u, j s + v, c] W[u, v, c, o] + b[o]
     Backward:  dW[u, v, c, o] = sum_{n, i, j} x[n, i s + u, j s + v, c] dy[n, i, j, o]
                dx[n, p, q, c] = sum over i s + u = p, j s + v = q and o of dy[n, i, j, o] W[u, v, c, o]
                db[o] = sum_{n, i, j} dy[n, i, j, o]
 
-    where s is the stride, and x is 0 in the padding around the image. The sums are in `Columns` or, where
-    they need fewer multiplications, in `Fourier`: the same numbers but for rounding. Which, depends on the sizes,
-    that of the batch included. Indices count from the edge of the padding.
+    where s is the stride, and x is 0 in the padding around the image. Indices count from the edge of the
+    padding. The sums are computed by `Columns` or, where that takes fewer multiplications, by `Fourier`: the
+    same numbers up to rounding. The choice depends on the sizes, including the batch size.
 
     Shapes: x (n, h, w, c_in)  y (n, down, across, c_out)  W (kh, kw, c_in, c_out)  b (c_out,)
-    Cached for backward: x, padded, or its transform
+    Cached for backward: the padded x, or the transforms of x and W
     Args:
         filters: the number of output channels.
-        kernel_size, strides: an int, or two for down and across.
-        padding: "valid": windows stay inside the image; "same": ceil(size / stride) of them, with zeros around.
+        kernel_size, strides: an int, or a pair (down, across).
+        padding: "valid": windows stay inside the image; "same": ceil(size / stride) of them, padded with zeros.
         use_bias: whether to add b.
-        kernel_initializer, bias_initializer: a name or a function of `tinynet.initializers`.
-    Raises: ValueError: if the input is no image, or smaller than the kernel.
+        kernel_initializer, bias_initializer: a name or function from `tinynet.initializers`.
+    Raises: ValueError: if the input is not an image, or is smaller than the kernel.
     Source: Fukushima 1980; trained by backpropagation by LeCun et al. 1989.
     """
 
@@ -65,7 +65,7 @@ class Conv2D(KernelLayer):
         return (*places.output_shape, self.filters)
 
     def method(self, n: int) -> Columns | Fourier:
-        """How a batch of n images is convolved: the way that takes less work."""
+        """The method that takes less work to convolve a batch of n images."""
         c_in, c_out = self.W.shape[2:]
         return min(self.methods, key=lambda method: method.cost(c_in, c_out, n))
 

@@ -18,11 +18,11 @@ class Dense(KernelLayer):
     Shapes: x (n, in)  y (n, out)  W (in, out)  b (out,)
     Cached for backward: x
     Args:
-        units: number of outputs, a positive int.
+        units: the number of outputs, a positive int.
         use_bias: whether to add b.
-        kernel_initializer, bias_initializer: a name or a function of `tinynet.initializers`.
+        kernel_initializer, bias_initializer: a name or function from `tinynet.initializers`.
     Raises: ValueError: if the input is not 2-D.
-    Source: Rumelhart, Hinton & Williams 1986; initialised after Glorot & Bengio 2010.
+    Source: Rumelhart, Hinton & Williams 1986; initial values: Glorot & Bengio 2010.
     """
 
     cache_names = ("_x",)
@@ -47,7 +47,7 @@ class Dense(KernelLayer):
         return (self.units,)
 
     def forward(self, x: Array, training: bool = False, add_bias: bool = True) -> Array:
-        """y = x W + b; a ReLU behind the layer may add b instead, in its own pass over the numbers."""
+        """y = x W + b; without ``add_bias``, the ReLU after the layer adds b in its own pass over the numbers."""
         out = self.buffer("y", (len(x), self.units), x.dtype) if training else None
         y = matmul(x, self.W, out=out)  # (n, in) (in, out) -> (n, out)
         if self.use_bias and add_bias:

@@ -1,4 +1,4 @@
-"""DepthwiseConv2D: convolution of each channel with kernels of its own."""
+"""DepthwiseConv2D: convolves each channel with its own kernels."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from tinynet.support.types import Array, Shape
 
 
 class DepthwiseConv2D(KernelLayer):
-    """Convolution within each channel; a Conv2D of kernel size 1 behind it mixes the channels.
+    """Convolution within each channel; a Conv2D of kernel size 1 after it mixes the channels.
 
     Forward:   y[n, i, j, c m] = sum_{u, v} x[n, i s + u, j s + v, c] W[u, v, c, m] + b[c m]
     Backward:  dW[u, v, c, m] = sum_{n, i, j} x[n, i s + u, j s + v, c] dy[n, i, j, c m]
@@ -23,12 +23,12 @@ class DepthwiseConv2D(KernelLayer):
     Shapes: x (n, h, w, c)  y (n, down, across, c multiplier)  W (kh, kw, c, multiplier)  b (c multiplier,)
     Cached for backward: x
     Args:
-        kernel_size, strides: an int, or two for down and across.
+        kernel_size, strides: an int, or a pair (down, across).
         padding: "valid" or "same", as in `Conv2D`.
-        depth_multiplier: output channels for each input channel.
+        depth_multiplier: the number of output channels per input channel.
         use_bias: whether to add b.
-        kernel_initializer, bias_initializer: a name or a function of `tinynet.initializers`.
-    Raises: ValueError: if the input is no image, or smaller than the kernel.
+        kernel_initializer, bias_initializer: a name or function from `tinynet.initializers`.
+    Raises: ValueError: if the input is not an image, or is smaller than the kernel.
     Source: Sifre & Mallat 2013; Howard et al. 2017 (MobileNets).
     """
 

@@ -1,4 +1,4 @@
-"""Dropout: a random part of the units is silent in each training step."""
+"""Dropout: zeroes a random share of the units in each training step."""
 
 import math
 
@@ -10,26 +10,26 @@ from tinynet.support import random
 from tinynet.support.checks import check_number
 from tinynet.support.types import Array
 
-_LEVELS = 1 << 16  # a unit is dropped where its 16 random bits are below rate * 2^16
-_UNITS_PER_BLOCK = 16  # Philox makes blocks of 256 bits
+_LEVELS = 1 << 16  # a unit is dropped if its 16 random bits are below rate * 2^16
+_UNITS_PER_BLOCK = 16  # Philox generates blocks of 256 bits
 
 
 class Dropout(Layer):
     """Inverted dropout.
 
-    Forward:   y = x mask      mask = 1 / (1 - rate) where a unit is kept, else 0; y = x when not training
+    Forward:   y = x mask      mask = 1 / (1 - rate) where a unit is kept, else 0; outside training, y = x
     Backward:  dx = dy mask
 
     Shapes: x, y, mask (n, ...)
     Cached for backward: mask
     Args:
-        rate: the share of units to drop, in [0, 1); held to the nearest 1/65536.
-        seed: a seed of its own; None takes the model's.
+        rate: the share of units to drop, in [0, 1); rounded to the nearest 1/65536.
+        seed: the layer's own seed; None uses the model's.
     Source: Srivastava et al. 2014; counter-based random numbers: Salmon et al. 2011 (Philox).
 
-    The mask is a function of seed, place in the model, ``step`` and row: nothing has to be saved to
-    draw it again, and a batch cut into parts (``first_row``) gets the same mask as the whole.
-    `Sequential` counts ``step``; two forward passes at one step drop the same units.
+    The mask is a function of seed, place in the model, ``step`` and row. It can be drawn again without
+    saving anything, and a batch split into parts (``first_row``) gets the same mask as the whole.
+    `Sequential` counts ``step``; two forward passes at the same step drop the same units.
     """
 
     cache_names = ("_mask",)
@@ -39,7 +39,7 @@ class Dropout(Layer):
         super().__init__()
         self.rate = check_number("Dropout rate", rate, 0, 1, open_high=True)
         self.seed = None if seed is None else random.check_seed(seed)
-        self.key = random.dropout_key(self.seed or 0, 0)  # the model gives each place a key of its own
+        self.key = random.dropout_key(self.seed or 0, 0)  # the model sets a separate key for each place
         self.step = 0
         self.first_row = 0
 
@@ -56,7 +56,7 @@ class Dropout(Layer):
 
     @property
     def threshold(self) -> int:
-        """A unit is dropped where its random number, from 0 to 65535, is below."""
+        """A unit is dropped if its random number, from 0 to 65535, is below this."""
         return min(round(self.rate * _LEVELS), _LEVELS - 1)
 
 
@@ -66,7 +66,7 @@ def drop(
 ) -> None:
     """mask = 1 / (1 - rate) where a unit's 16 random bits are at least the threshold, else 0     y = x mask"""
     rows, units = len(x), math.prod(x.shape[1:])
-    blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks a row, so that any row can be drawn alone
+    blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks per row, so that any row can be drawn on its own
     philox = np.random.Philox(key=key, counter=(first_row * blocks, step, 0, 0))
     bits = philox.random_raw(rows * blocks * 4).view(np.uint16).reshape(rows, -1)[:, :units]
     keep = (bits >= threshold).reshape(x.shape)

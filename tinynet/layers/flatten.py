@@ -11,7 +11,7 @@ from tinynet.support.types import Array, Shape
 
 
 class Flatten(Layer):
-    """Each example as one vector.
+    """Flattens each example into one vector.
 
     Forward:   y = x, reshaped
     Backward:  dx = dy, reshaped back
@@ -31,7 +31,7 @@ class Flatten(Layer):
             self._x_shape = x.shape
         if x.flags.c_contiguous:
             return x.reshape(len(x), math.prod(x.shape[1:]))
-        # Images from a convolution have the batch innermost in memory; kept there, the copy is one of long runs.
+        # Images from a convolution have the batch innermost in memory. If it stays there, the copy moves long runs.
         y = self.memory(x.dtype, training)("y", (math.prod(x.shape[1:]), len(x)))
         np.copyto(y.reshape(*x.shape[1:], len(x)), np.moveaxis(x, 0, -1))
         return y.T
@@ -41,14 +41,14 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """Each example in another shape: ``Reshape((28, 28, 1))`` makes an image with one channel of a 28 x 28 array.
+    """Reshapes each example: ``Reshape((28, 28, 1))`` turns a 28 x 28 array into an image with one channel.
 
     Forward:   y = x, reshaped
     Backward:  dx = dy, reshaped back
 
     Shapes: x (n, ...)  y (n, *target_shape)
     Cached for backward: the shape of x
-    Args: target_shape: positive ints, whose product is the number of elements of an example.
+    Args: target_shape: positive ints whose product is the number of elements in an example.
     Raises: ValueError: if the numbers of elements differ.
     """
 

@@ -26,7 +26,7 @@ class KernelLayer(Layer):
         self.use_bias = check_bool(
             f"{type(self).__name__} use_bias",
             use_bias,
-            "; activations are layers of their own: add a ReLU() layer after it",
+            "; for an activation, add a ReLU() layer after it",
         )
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = bias_initializer

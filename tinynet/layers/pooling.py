@@ -1,4 +1,4 @@
-"""Pooling: an image made smaller, each channel by itself."""
+"""Pooling: makes images smaller, each channel by itself."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ from tinynet.support.types import Array, Shape
 
 
 class _Pool2D(Layer):
-    """What the two pools over windows share: their arguments and their places."""
+    """What the two pools over windows share: their arguments and their windows."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class MaxPool2D(_Pool2D):
     Forward:   y[n, i, j, c] = max_{u, v} x[n, i s + u, j s + v, c]
     Backward:  dx[n, p, q, c] = sum of dy[n, i, j, c] over the windows i, j whose largest pixel is p, q
 
-    where s is the stride. Of equal pixels the first in the window, row by row, counts as the largest. Padding never
-    counts.
+    where s is the stride. Of several equal pixels, the first in the window, row by row, counts as the largest.
+    Padding never counts.
 
     Shapes: x (n, h, w, c)  y (n, down, across, c)
     Cached for backward: x, y
     Args:
-        pool_size: an int, or two for down and across.
-        strides: likewise; None takes the pool size.
+        pool_size: an int, or a pair (down, across).
+        strides: likewise; None means the pool size.
         padding: "valid" or "same", as in `Conv2D`.
-    Raises: ValueError: if the input is no image, or smaller than the pool.
+    Raises: ValueError: if the input is not an image, or is smaller than the pool.
     Source: Yamaguchi, Sakamoto, Akabane & Fujimoto 1990.
     """
 
@@ -94,9 +94,9 @@ def max_pool(images: Array, windows: Windows, y: Array) -> None:
 def max_pool_backward(
     dy: Array, x: Array, y: Array, windows: Windows, dx: Array, buffer: Callable[..., Array]
 ) -> None:
-    """dx = sum of dy over the windows whose largest pixel, the first of equals, this is."""
+    """dx = sum of dy over the windows in which the pixel is the largest, the first of equals."""
     wins = buffer("wins", y.shape, np.bool_)
-    open_ = buffer("open", y.shape, np.bool_)  # windows whose largest pixel is not found yet
+    open_ = buffer("open", y.shape, np.bool_)  # windows whose largest pixel has not been found yet
     open_.fill(True)
     product = buffer("product", y.shape, dy.dtype)
     dx.fill(0)
@@ -118,12 +118,12 @@ class AveragePool2D(_Pool2D):
     Forward:   y[n, i, j, c] = 1 / k sum_{u, v} x[n, i s + u, j s + v, c]
     Backward:  dx[n, p, q, c] = sum of dy[n, i, j, c] / k over the windows i, j that hold p, q
 
-    where s is the stride and k the number of pixels in the window, those of the padding not counted.
+    where s is the stride and k the number of pixels in the window, not counting the padding.
 
     Shapes: x (n, h, w, c)  y (n, down, across, c)
     Cached for backward: nothing
-    Args: as `MaxPool2D`.
-    Raises: ValueError: if the input is no image, or smaller than the pool.
+    Args: as in `MaxPool2D`.
+    Raises: ValueError: if the input is not an image, or is smaller than the pool.
     Source: LeCun et al. 1989 (subsampling).
     """
 
@@ -153,11 +153,11 @@ class AveragePool2D(_Pool2D):
 
 @functools.lru_cache(maxsize=64)
 def _pixels_in_windows(windows: Windows) -> Array:
-    """How many real pixels each window has, (down, across, 1)."""
-    counts = np.zeros((*windows.output_shape, 1), np.float32)  # small and whole: exact
+    """The number of pixels in each window, not counting the padding, (down, across, 1)."""
+    counts = np.zeros((*windows.output_shape, 1), np.float32)  # small integers: exact
     for _, places, _ in windows.taps():
         counts[places] += 1
-    counts.flags.writeable = False  # it is shared by all that ask
+    counts.flags.writeable = False  # all callers share it
     return counts
 
 
@@ -169,7 +169,7 @@ class GlobalAveragePool2D(Layer):
 
     Shapes: x (n, h, w, c)  y (n, c)
     Cached for backward: nothing
-    Raises: ValueError: if the input is no image.
+    Raises: ValueError: if the input is not an image.
     Source: Lin, Chen & Yan 2014.
     """
 
@@ -195,11 +195,11 @@ class GlobalMaxPool2D(MaxPool2D):
     Forward:   y[n, c] = max_{i, j} x[n, i, j, c]
     Backward:  dx[n, i, j, c] = dy[n, c] at the largest pixel, else 0
 
-    Of equal pixels the first, row by row, counts as the largest.
+    Of several equal pixels, the first, row by row, counts as the largest.
 
     Shapes: x (n, h, w, c)  y (n, c)
     Cached for backward: x, y
-    Raises: ValueError: if the input is no image.
+    Raises: ValueError: if the input is not an image.
     Source: Oquab, Bottou, Laptev & Sivic 2015.
     """
 
@@ -209,7 +209,7 @@ class GlobalMaxPool2D(MaxPool2D):
     def build(self, input_shape: Shape) -> Shape:
         check_images(input_shape)
         image = input_shape[0], input_shape[1]
-        self.windows = windows(input_shape, image, image, "valid", "pool")  # one, of the whole image
+        self.windows = windows(input_shape, image, image, "valid", "pool")  # one window: the whole image
         return input_shape[2:]
 
     def forward(self, x: Array, training: bool = False) -> Array:

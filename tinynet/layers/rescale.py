@@ -1,4 +1,4 @@
-"""Rescale: pixels to numbers near one."""
+"""Rescale: brings pixels to numbers near one."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from tinynet.support.types import Array
 
 
 class Rescale(Layer):
-    """A fixed scale and offset; as a layer, so that what trains is what predicts.
+    """A fixed scale and offset; as a layer, they apply in training and prediction alike.
 
     Forward:   y = scale x + offset
     Backward:  dx = scale dy
 
     Shapes: x, y (n, ...)
     Cached for backward: nothing
-    Args: scale, offset: numbers; `Rescale(1/255)` takes bytes to 0..1.
+    Args: scale, offset: numbers; `Rescale(1/255)` maps bytes to 0..1.
     """
 
     def __init__(self, scale: float, offset: float = 0.0) -> None:

@@ -9,16 +9,16 @@ from tinynet.support.types import Array, Shape
 
 
 class Residual(Layer):
-    """A block around which the input takes a short cut.
+    """A block of layers with a shortcut around it.
 
-    Forward:   y = p(x) + f(x)      f: the layers, one after the other; p: the projection, or y = x + f(x)
-    Backward:  dx = p'(dy) + f'(dy)      where f'(dy) stands for what f's backward gives
+    Forward:   y = p(x) + f(x)      f: the layers in sequence; p: the projection; without one, y = x + f(x)
+    Backward:  dx = p'(dy) + f'(dy)      where f'(dy) is what f's backward returns
 
-    Shapes: x (n, ...)  y (n, ...) as f and p give it, which must be the same
+    Shapes: x (n, ...)  y (n, ...), the shape that both f and p must give
     Cached for backward: nothing of its own
     Args:
-        layers: `Layer` objects. In `Sequential` their parameters are "5.0.W" for the first of them, and so on.
-        projection: a layer that brings x to f's shape, such as ``Conv2D(64, 1, strides=2)``.
+        layers: `Layer` objects. In a `Sequential`, their parameters are named "5.0.W" for the first, and so on.
+        projection: a layer that brings x to the shape of f(x), such as ``Conv2D(64, 1, strides=2)``.
     Raises: ValueError: if a layer can't take its input, or the two shapes differ.
     Source: He, Zhang, Ren & Sun 2016.
     """
@@ -40,12 +40,12 @@ class Residual(Layer):
             cut, built = set_up(self._short_cut, input_shape, self.dtype, "projection"), self.children
             if cut != shape:
                 raise ValueError(
-                    f"its layers give {batch_shape(shape)} and the short cut {batch_shape(cut)}, which can't be added; "
+                    f"its layers give {batch_shape(shape)} and the shortcut {batch_shape(cut)}, which can't be added; "
                     "give padding='same' to the convolutions, or projection=Conv2D(...)"
                 )
         except Exception:
             for layer in built:
-                layer.unbuild()  # so that they can be used in the next try
+                layer.unbuild()  # so that they can be used again
             raise
         return shape
 

@@ -6,24 +6,24 @@ from tinynet.support.types import Array
 
 
 class Shard:
-    """All of the batch: nobody else has a part of it. `tinynet.engines.cpu` has the kind that shares one.
+    """The whole batch. `tinynet.training.team` has the subclass for one worker's part of it.
 
-    A layer that computes something over the batch, as `BatchNorm` does, sums by ``self.shard.sum`` and counts by
-    ``self.shard.total``, and lets only the first shard write what is not a gradient.
+    A layer that computes something over the batch, as `BatchNorm` does, sums with ``self.shard.sum`` and counts with
+    ``self.shard.total``, and lets only the first shard write anything but gradients.
     """
 
     is_first = True
 
     def total(self, count: int) -> int:
-        """How many rows the whole batch has, if this part has ``count``."""
+        """The number of rows in the whole batch, if this part has ``count``."""
         return count
 
     def sum(self, array: Array) -> Array:
-        """The sum of every part's array."""
+        """The sum of all parts' arrays."""
         return array
 
     def sums(self, *arrays: Array) -> Sequence[Array]:
-        """The sum of every part's for each of several arrays of one shape."""
+        """The sums over all parts, for each of several arrays of one shape."""
         return arrays
 
 

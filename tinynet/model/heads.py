@@ -51,7 +51,7 @@ _TAKES: dict[type[Loss], _Takes] = {
 
 
 def check_head(model: Model, loss: Loss) -> None:
-    """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
+    """Raises ValueError if the loss can't take what the last layer gives, such as probabilities for logits."""
     head, takes = model.layers[-1], _TAKES.get(type(loss))
     if takes is not None and type(head) in takes.wrong_heads:
         raise ValueError(

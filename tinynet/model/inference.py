@@ -24,7 +24,7 @@ def evaluate(
 ) -> dict[str, float]:
     """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
 
-    Args: x, y: as in `fit`; loss: None takes the one the model was fitted with, saved with it.
+    Args: x, y: as in `fit`; loss: None means the loss that the model was fitted with, which is saved with it.
     Raises: ValueError: for bad input, or if no loss is known.
     """
     loss = model.loss if loss is None else loss
@@ -57,7 +57,7 @@ def evaluate(
 
 
 def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
-    """The last layer's outputs (n, ...) for x (n, *input_shape). Safe from many threads.
+    """The last layer's outputs (n, ...) for x (n, *input_shape). Thread-safe.
 
     Raises: ValueError: for bad input.
     """
@@ -74,10 +74,11 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
 
 
 def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
-    """Class probabilities (n, classes), whichever head the model has.
+    """Class probabilities (n, classes), whatever the last layer is.
 
-    A `Softmax` gives them; a `LogSoftmax`'s are its exponential; any other head's outputs count as logits.
-    ``average_flips``: the mean of what it makes of each image and of its mirror image.
+    Outputs of a `Softmax` are probabilities already, those of a `LogSoftmax` are exponentiated, and others count
+    as logits.
+    ``average_flips``: average the probabilities for each image and its mirror image.
     Raises: ValueError: for bad input, or if the model was fitted for regression.
     """
     _check_classifier(model, "predict_proba")
@@ -96,14 +97,14 @@ def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bo
 
 
 def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
-    """The most probable class (n,) of each example; raises ValueError as `predict_proba`."""
+    """The most probable class (n,) of each example; raises ValueError as `predict_proba` does."""
     _check_classifier(model, "predict_classes")
     classes: Array = predict(model, x, batch_size).argmax(axis=1)
     return classes
 
 
 def first_non_finite(model: Model, x: Array) -> str:
-    """The name of the first array that is NaN or infinite in training on a batch."""
+    """The name of the first array that becomes NaN or infinite in training on a batch."""
     for path, array in model.named_params().items():
         if not np.isfinite(array).all():
             return f"parameter {path}"

@@ -25,9 +25,9 @@ class Place(NamedTuple):
 
 
 class Parameters:
-    """The values and the gradients of all parameters, each one contiguous vector, allocated once.
+    """The values and the gradients of all parameters, each in one contiguous vector, allocated once.
 
-    Parameters that weight decay applies to come first, so that decay is one slice; within those, layer by layer.
+    Parameters that weight decay applies to come first, so that decay is one slice; each group is in layer order.
 
     Args: layers: built layers; dtype: of both vectors; seed: for the initial values, drawn layer by layer.
     """
@@ -61,7 +61,7 @@ class Parameters:
             place.layer.bind("d" + place.name, self.grads[place.part].reshape(place.shape))
 
     def replica(self, layers: Sequence[Layer]) -> "Parameters":
-        """The same values, for other layer objects of the same kind, with gradients of their own."""
+        """The same values for other layer objects of the same kinds, with separate gradients."""
         twin, by_path = copy.copy(self), dict(walk(layers))
         twin.places = [place._replace(layer=by_path[place.path.rpartition(".")[0]]) for place in self.places]
         twin.grads = np.zeros_like(self.grads)
@@ -69,13 +69,13 @@ class Parameters:
         return twin
 
     def named(self, prefix: str = "") -> dict[str, Array]:
-        """Path to view, layer by layer; with ``prefix="d"`` the gradients, by the same paths."""
+        """The views by path, layer by layer; with ``prefix="d"`` the gradients, by the same paths."""
         return {place.path: getattr(place.layer, prefix + place.name) for place in self.places}
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
-        """The (start, stop) parts of the vectors that train, joined where they touch."""
+        """The (start, stop) ranges of the vectors that train, merged where they touch."""
         trainable = [place.layer.trainable for place in self.places]
-        if trainable == self._ranges_for:  # asked for in each step
+        if trainable == self._ranges_for:  # called in every step
             return self._ranges
         parts = sorted((place.part.start, place.part.stop) for place in self.places if place.layer.trainable)
         ranges: list[tuple[int, int]] = []
@@ -88,7 +88,7 @@ class Parameters:
         return ranges
 
     def move(self, dtype: np.dtype[Any], device: Device) -> None:
-        """Bring both vectors to another dtype or device, and with them every view."""
+        """Convert both vectors, and every view, to another dtype or device."""
         values, grads = (device.asarray(vector.astype(dtype)) for vector in (self.values, self.grads))
         self.values, self.grads = values, grads
         self.bind()

@@ -23,19 +23,19 @@ from tinynet.training.loop import fit
 
 
 class Sequential:
-    """Layers, one after the other.
+    """A chain of layers, each taking the output of the one before.
 
-    Built at once: each layer declares its parameters, then all of them get their place in two flat vectors,
-    ``params`` and ``grads``, and every ``layer.W`` and ``layer.dW`` is a view into those. Parameters that
+    The model is built at once: each layer declares its parameters, then all of them are placed in two flat
+    vectors, ``params`` and ``grads``, and every ``layer.W`` and ``layer.dW`` is a view into those. Parameters that
     weight decay applies to come first. Names are paths: ``"2.W"`` is the W of ``layers[2]``.
 
     Args:
-        layers: `Layer` objects, each in one place only.
-        input_shape: the shape of one example, without the batch axis: (28, 28).
-        seed: for initial values, shuffles and dropout; None draws one, kept as ``model.seed``.
+        layers: `Layer` objects, each used in one place only.
+        input_shape: the shape of one example, without the batch axis, such as (28, 28).
+        seed: for initial values, shuffles and dropout; None draws a fresh one, kept as ``model.seed``.
         dtype: "float32" or "float64".
-        device: "cpu"; "gpu"; or "auto", the GPU where there is one.
-    Raises: ValueError: naming the layer that can't take its input, and the mend. DeviceError: if there is no GPU.
+        device: "cpu", "gpu", or "auto" for the GPU if there is one.
+    Raises: ValueError: naming the layer that can't take its input, and the fix. DeviceError: if there is no GPU.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Sequential:
         device: str = "cpu",
     ) -> None:
         target = get_device(device)
-        self.device = CPU  # initial values are drawn there, so that both devices begin alike
+        self.device = CPU  # initial values are drawn there, so that both devices start alike
         self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
         self.input_shape: Shape = check_shape("input_shape", input_shape)
@@ -56,8 +56,8 @@ class Sequential:
         self.layers = tuple(layers)
         self.loss: Loss | None = None  # the loss it was fitted with
         self.fitted_on_bytes = False
-        self.step = 0  # training steps begun, which dropout counts by
-        self.epoch = 0  # epochs trained, which shuffles count by
+        self.step = 0  # training steps begun; dropout masks depend on it
+        self.epoch = 0  # epochs trained; shuffles depend on it
         self.outputs: Array | None = None  # of the last training step
         self._input: Array | None = None  # memory for a training batch in the model's dtype
         self._build()
@@ -79,12 +79,12 @@ class Sequential:
 
     @property
     def params(self) -> Array:
-        """Every parameter, one flat vector."""
+        """All parameters, in one flat vector."""
         return self._parameters.values
 
     @property
     def grads(self) -> Array:
-        """Every parameter's gradient, one flat vector, in the order of ``params``."""
+        """The gradients of all parameters, in one flat vector, in the order of ``params``."""
         return self._parameters.grads
 
     @property
@@ -93,7 +93,7 @@ class Sequential:
         return self._parameters.decay_size
 
     def walk(self) -> Iterator[tuple[str, Layer]]:
-        """Every layer with its path, layers inside layers included: ``("0", ...), ("5", ...), ("5.1", ...)``."""
+        """Every layer with its path, including layers inside layers: ``("0", ...), ("5", ...), ("5.1", ...)``."""
         return walk(self.layers)
 
     # -- the function and its gradient --------------------------------------------------------------
@@ -118,8 +118,8 @@ class Sequential:
         y = forward_through(layers, x, training)
         if y.shape[1:] != self.output_shape:
             raise ValueError(
-                f"the model was built for outputs {batch_shape(self.output_shape)} and gave {y.shape}: the build of "
-                f"a layer says another shape than its forward returns"
+                f"the model was built for outputs {batch_shape(self.output_shape)} but gave {y.shape}: the build of "
+                f"a layer returns a different shape than its forward"
             )
         return y
 
@@ -131,16 +131,16 @@ class Sequential:
         return buffer
 
     def backward(self, dy: Array) -> None:
-        """Write the gradient of every trainable parameter into ``grads``; layers below the first of them do nothing."""
+        """Write the gradient of every trainable parameter into ``grads``; layers below the first such do nothing."""
         backward_through(self.layers, dy, needs_input_grad=False)
 
     def loss_and_gradients(
         self, x: Array, y: Array, loss: Loss, total: int | None = None, first_row: int = 0
     ) -> float:
-        """The loss of a batch; its gradients are then in ``grads``, the outputs in ``outputs``.
+        """Return the loss of a batch; leave the gradients in ``grads`` and the outputs in ``outputs``.
 
-        A Softmax at the end and a CrossEntropy are trained as one function of the logits (``outputs`` holds
-        the logits then): the same gradient, finite for logits of +-1e4.
+        A final Softmax and a CrossEntropy are trained as one function of the logits (``outputs`` then holds
+        the logits): the gradient is the same, and finite for logits of +-1e4.
 
         Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is the part of it that
             begins at ``first_row``, with targets that are checked.
@@ -153,9 +153,9 @@ class Sequential:
     def gradients(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
     ) -> Any:
-        """As `loss_and_gradients`, for the layers and the loss that `fuse` gave, in a step that has begun.
+        """As `loss_and_gradients`, for the layers and the loss that `fuse` returns, in a step already begun.
 
-        The loss of a model on the GPU stays there, an array ().
+        On the GPU, the loss stays there, in an array ().
         """
         self.outputs = self._through(layers, x, training=True)
         value = loss.forward(self.outputs, y, total)
@@ -163,9 +163,9 @@ class Sequential:
         return value
 
     def begin_step(self, first_row: int = 0, step: Any = None) -> None:
-        """Count a training step, and tell the dropout layers: each step has masks of its own.
+        """Count a training step, and tell the dropout layers, so that each step has its own masks.
 
-        Args: step: what dropout counts by; an array () on the GPU is read when the masks are drawn.
+        Args: step: the step number for dropout; an array () on the GPU is read when the masks are drawn.
         """
         for layer in self._dropouts:
             layer.step, layer.first_row = self.step if step is None else step, first_row
@@ -210,7 +210,7 @@ class Sequential:
         }
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
-        """The (start, stop) parts of ``params`` that train."""
+        """The (start, stop) ranges of ``params`` that train."""
         return self._parameters.trainable_ranges()
 
     def get_weights(self) -> list[Array]:
@@ -218,11 +218,11 @@ class Sequential:
         return [np.array(to_host(array)) for array in self.named_weights().values()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Copy in what `get_weights` gave; raises ValueError, and changes nothing, if a shape differs."""
+        """Copy in the result of `get_weights`; raises ValueError, and changes nothing, if a shape differs."""
         architecture.assign_in_order(self.named_weights(), weights)
 
     def copy(self, dtype: Any = None, device: str | None = None) -> "Sequential":
-        """A model of its own with the same values, in another dtype or on another device if one is given."""
+        """An independent model with the same values, in another dtype or on another device if one is given."""
         target = self.device if device is None else get_device(device)
         with self.device.memory_errors(lambda: None, lambda: "no copy was made"):
             clone = copy.deepcopy(self)
@@ -230,22 +230,22 @@ class Sequential:
         return clone
 
     def to(self, device: str) -> "Sequential":
-        """Move the model, in place, and return it: parameters, gradients and state. An optimizer follows in `fit`.
+        """Move parameters, gradients and state, in place, and return the model. An optimizer follows in `fit`.
 
         Args: device: "cpu", "gpu" or "auto".
-        Raises: DeviceError: if there is no GPU, and nothing has changed. RuntimeError: while `fit` trains it.
+        Raises: DeviceError: if there is no GPU; nothing is changed then. RuntimeError: while `fit` is training it.
         """
         target = get_device(device)
         if target is not self.device and is_in_use(self):
             raise RuntimeError(
-                f"fit trains this model on {self.device.name!r}, and it has to stay there until fit ends; give a copy "
-                f"another device, model.copy(device={device!r})"
+                f"fit is training this model on {self.device.name!r}, and it must stay there until fit ends; move a "
+                f"copy instead: model.copy(device={device!r})"
             )
         self._move(self.dtype, target)
         return self
 
     def replica(self) -> "Sequential":
-        """Layers that share this model's parameters and state, with gradients, caches and buffers of their own."""
+        """A model that shares this one's parameters and state, with its own gradients, caches and buffers."""
         shared = {id(array): array for array in self.named_weights().values()}
         twin = object.__new__(type(self))
         twin.__dict__.update(
@@ -258,7 +258,7 @@ class Sequential:
     def _move(self, dtype: np.dtype[Any], device: Device) -> None:
         if (dtype, device) == (self.dtype, self.device):
             return
-        # All that can fail for want of memory comes first.
+        # Everything that can run out of memory comes first.
         with device.memory_errors(lambda: None, lambda: "the model stays where it was"):
             state = [
                 (layer, name, device.asarray(getattr(layer, name).astype(dtype)))
@@ -274,23 +274,23 @@ class Sequential:
             layer.dtype, layer.device = dtype, device
 
     def forget(self) -> None:
-        """Give up the memory that steps work in; the next one takes it anew."""
+        """Release the working memory of training steps; the next step allocates it again."""
         self.outputs = self._input = None
         for _, layer in self.walk():
             layer.forget()
         for layer in self._dropouts:
             if not isinstance(layer.step, int):
-                layer.step = self.step  # in place of a training run's memory on the GPU
+                layer.step = self.step  # instead of a training run's memory on the GPU
 
     def __copy__(self) -> "Sequential":
-        return self.copy()  # two models that share layers but not vectors would be neither one nor two
+        return self.copy()  # two models that share layers but not vectors would not work
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_input": None, "outputs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._parameters.bind()  # deepcopy and pickle make arrays of their own out of views
+        self._parameters.bind()  # deepcopy and pickle turn views into separate arrays
 
     # -- showing and saving ---------------------------------------------------------------------------
 
@@ -324,14 +324,14 @@ def load_model(
     custom_layers: Mapping[str, type[Layer]] | None = None,
     device: str = "cpu",
 ) -> Sequential:
-    """The model in a file that `Sequential.save` wrote, whichever device that was on.
+    """Load a model from a file that `Sequential.save` wrote, on whichever device.
 
-    Nothing in a file is imported or evaluated: layers are made from tinynet's own classes, and from those in
-    ``custom_layers``, a mapping of class name to class. Its arrays are held against what the layers declare before
+    Nothing in the file is imported or evaluated: layers are created from tinynet's own classes, and from those in
+    ``custom_layers``, a mapping from class name to class. The arrays are compared with what the layers declare before
     anything of their size is allocated.
 
-    Raises: ModelFileError: if the file is damaged, is no model file, can't be read, or holds a layer that is not
-        known; FileNotFoundError: if there is none; DeviceError, DeviceMemoryError: if the GPU can't have it.
+    Raises: ModelFileError: if the file is damaged, is not a model file, can't be read, or holds an unknown layer;
+        FileNotFoundError: if it does not exist; DeviceError, DeviceMemoryError: if the GPU can't hold the model.
     """
     target = get_device(device)
     description, arrays = storage.load(path)

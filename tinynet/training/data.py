@@ -43,7 +43,7 @@ def prepare_data(
     """See `tinynet.training.loop.fit` for the arguments. Raises: ValueError, TypeError: if they don't fit."""
     if y is None:
         if validation_split:
-            raise ValueError("validation_split needs arrays x and y; give validation_data beside an iterable")
+            raise ValueError("validation_split needs arrays x and y; with an iterable, give validation_data")
         batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
         return Data(batches, _check_validation(model, validation_data, loss), model.fitted_on_bytes)
     x, y = check_data(x, y, model, loss)
@@ -56,7 +56,7 @@ def prepare_data(
 
 
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
-    """The front to train with and the end to validate with, as Keras cuts it."""
+    """The front part to train with and the end to validate with, split as in Keras."""
     share = check_number("validation_split", share, 0, 1, open_high=True)
     start = math.floor(len(x) * (1 - share))
     if not 0 < start < len(x):
@@ -77,7 +77,7 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> Pair | 
         isinstance(item, np.ndarray) for item in validation_data
     ):
         raise ValueError(
-            "validation_data: expected a tuple (x, y), or an iterable of such batches, got other arrays"
+            "validation_data: expected a tuple (x, y), or an iterable of such batches, got single arrays"
         )
     batches = IterableBatches(validation_data, model, loss, to_the_end=True)
     if isinstance(validation_data, (list, tuple)):

@@ -1,7 +1,7 @@
-"""Training steps on the GPU, where the data set lies, and where a step is one CUDA graph, run again and again.
+"""Training steps on the GPU, which holds the data set and runs one CUDA graph again and again, once per step.
 
-Nothing of a step is read back, so that the processor is always ahead of the GPU. What differs from step to step is
-four numbers, which are sent there before it. The loss is read every hundred steps.
+Nothing is read back during a step, so the CPU is always ahead of the GPU. Only four numbers differ from step to step,
+and they are sent there before it. The loss is read every hundred steps.
 """
 
 import math
@@ -28,7 +28,7 @@ from tinynet.training.run import Meter, Run
 from tinynet.training.steps import changes_between_steps
 
 LOOK_EVERY = 100
-"""Steps from one look at the loss to the next."""
+"""Steps from one check of the loss to the next."""
 
 _PLAIN = (bool, int, float, str, np.generic, type(None))
 Attributes = dict[tuple[int, str], Any]
@@ -37,10 +37,10 @@ Attributes = dict[tuple[int, str], Any]
 class GpuSteps:
     """The steps of a run whose model is on the GPU.
 
-    The first full batch is computed kernel by kernel, which also takes all memory that a step needs. From the second
-    on, the kernels are a captured graph; batches of another size, as the last of an epoch, go without. So does a run
-    with a layer, a loss or an optimizer that is not the library's, unless it says that it is ``capturable``: a graph
-    repeats what their arrays went through, and nothing else that their code does.
+    The first full batch is computed kernel by kernel, which also allocates all memory that a step needs. From the
+    second on, the kernels are a captured graph. Batches of another size, such as the last of an epoch, run without it.
+    So does a run with a layer, a loss or an optimizer from outside the library, unless that is ``capturable``: a graph
+    repeats the operations on their arrays, and nothing else that their code does.
 
     Raises: DeviceMemoryError: if the data set does not fit.
     """
@@ -81,7 +81,7 @@ class GpuSteps:
     def _begin(self) -> None:
         run, batches = self.run, self.batches
         dtype = run.model.dtype
-        # What differs from step to step: where its batch begins, what dropout counts by, the optimizer's two numbers.
+        # What differs from step to step: where the batch begins, dropout's step number, the optimizer's two numbers.
         self._ints, self._floats = self.device.zeros(2, np.int64), self.device.zeros(2, dtype)
         self._start, self._dropout_step = self._ints[0], self._ints[1]
         self._step_size, self._kept = self._floats[0], self._floats[1]
@@ -90,8 +90,8 @@ class GpuSteps:
         run.meter = Meter(self.device.zeros(4, np.float64))
         self._good: Snapshot | None = None
         self._replay: Callable[[], None] | None = None
-        self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer, as the graph has them
-        self._captured_arrays: list[Array] = []  # what the graph reads and writes outside of its own memory
+        self._captured_with: Attributes = {}  # the settings of layers, loss and optimizer at the capture
+        self._captured_arrays: list[Array] = []  # what the graph reads and writes outside its own memory
         self._settings_may_differ = True
         self._warm = self._refused = False
         self._take_parts()
@@ -103,7 +103,7 @@ class GpuSteps:
         if isinstance(batches, ArrayBatches):
             self._batch_size = min(batches.batch_size, len(batches.x))
             size = batches.x.nbytes + batches.y.nbytes
-            advice = f"the data set takes {size / 1e6:,.0f} MB there: give an iterable of batches instead"
+            advice = f"the data set takes {size / 1e6:,.0f} MB: give an iterable of batches instead"
             with self.device.memory_errors(self.close, lambda: advice):
                 self._data = self.device.asarray(batches.x), self.device.asarray(batches.y)
 
@@ -117,10 +117,10 @@ class GpuSteps:
                 self.validation = self.device.asarray(self.validation[0]), self.validation[1]
 
     def epoch(self, first: int) -> Iterator[int]:
-        """Train on the batches of an epoch from the first; yields each batch's number when its step is on its way.
+        """Train on an epoch's batches, beginning at ``first``; yields each batch's number once its step is queued.
 
-        Raises: NonFiniteError: naming the batches among which the loss became NaN or infinite; the model is then as it
-            was before them. DeviceMemoryError: if the GPU's memory does not suffice, with a batch size to try.
+        Raises: NonFiniteError: naming the range of batches in which the loss or a parameter became NaN or infinite; the
+            model is then as it was before them. DeviceMemoryError: if the GPU runs out of memory, with what to try.
         """
         run = self.run
         self._settings_may_differ = True  # a callback may have changed them between the epochs
@@ -138,26 +138,26 @@ class GpuSteps:
                     self._look(batch + 1)
 
     def _take_parts(self) -> None:
-        """Begin with the run's loss and optimizer, which a callback may have put in place of others."""
+        """Start with the run's loss and optimizer, which a callback may have replaced."""
         run = self.run
         self._loss, self._optimizer = run.loss, run.optimizer
         self._replay, self._warm, self._good = None, False, None
-        # Its formula may ask for the step count, or its step may not be the library's at all.
+        # Its formula may use the step count, or its step may not be the library's at all.
         self._own_step = not _is_capturable(run.optimizer) or type(run.optimizer).step is not Optimizer.step
         self._refused |= self._own_step or not all(map(_is_capturable, self._parts()))
 
     def _parts(self) -> list[Any]:
-        """What a step is made of."""
+        """The objects that a step consists of."""
         return [self._loss, self._optimizer, *(layer for _, layer in self.run.model.walk())]
 
     def settle(self) -> None:
-        """Look at the loss and the parameters now; raises NonFiniteError."""
+        """Check the loss and the parameters now; raises NonFiniteError."""
         with self.device.memory_errors(self._give_up, self._advice):
             self._look(self.run.batch + 1)
 
     def close(self) -> None:
-        """Give up what the steps hold on the GPU; the model stays as it is."""
-        self.device.synchronize()  # a graph that still runs needs its memory
+        """Release what the steps hold on the GPU; the model stays as it is."""
+        self.device.synchronize()  # a graph that is still running needs its memory
         self._replay = self._x = self._y = self._data = self._order = self._good = None
         self._captured_arrays = []
         self._warm = False
@@ -170,12 +170,12 @@ class GpuSteps:
 
     def _advice(self) -> str:
         size = self._batch_size
-        return f"try batch_size={size // 2}" if size > 1 else "the model is too large for it"
+        return f"try batch_size={size // 2}" if size > 1 else "the model is too large for this GPU"
 
     # -- a step -------------------------------------------------------------------------------------
 
     def _batches(self, first: int) -> Iterator[tuple[int, int]]:
-        """Number and size of each batch, which is then in ``_x`` and ``_y`` or will be taken from the data set."""
+        """The number and size of each batch, which is then in ``_x`` and ``_y`` or will be taken from the data set."""
         model, batches = self.run.model, self.batches
         if not isinstance(batches, ArrayBatches):
             for batch, (x, y) in enumerate(batches.epoch(model.epoch, first), first):
@@ -197,7 +197,7 @@ class GpuSteps:
             yield batch, min(batches.batch_size, len(batches.x) - start)
 
     def _reserve(self, x: Array, y: Array) -> None:
-        """Memory for batches of this size and smaller ones."""
+        """Allocate memory for batches of this size and smaller ones."""
         if self._x is None or self._y is None or len(self._x) < len(x):
             self._x = self.device.empty(x.shape, self.run.model.dtype)
             self._y = self.device.empty(y.shape, self.run.model.dtype if y.dtype.kind == "f" else y.dtype)
@@ -205,12 +205,12 @@ class GpuSteps:
 
     def _send(self, batch: int) -> None:
         self._batch, size = batch, getattr(self.batches, "batch_size", 0)
-        # An optimizer's own step counts and takes its numbers by itself.
+        # An optimizer with its own step counts for itself and computes its own numbers.
         step_size, kept = (0.0, 1.0) if self._own_step else self._optimizer.next_step()
         set_numbers(self._floats, self._ints, batch * size, self.run.model.step, step_size, kept)
 
     def _step(self, size: int) -> None:
-        """Make the step with the numbers that were sent: by the graph, or as it is captured, or kernel by kernel."""
+        """Make the step with the numbers that were sent: by the graph, captured if need be, or kernel by kernel."""
         if self._data is not None and self.batches.augment is not None:
             self._take_augmented(size)
         assert self._x is not None
@@ -231,24 +231,24 @@ class GpuSteps:
             self._replay()
 
     def _capture(self, size: int) -> None:
-        """Capture the step's kernels, or say why that can't be."""
+        """Capture the step's kernels, or warn why that is impossible."""
         refused = ""
         try:
             self._replay = self.device.capture(lambda: self._compute(size))
         except Exception as error:  # of CUDA, of its library, or of a layer that reads numbers back
             refused = str(error) or type(error).__name__
-        # Out here, as the error and its traceback hold on to the memory that it had taken.
+        # Outside the except block, because the error and its traceback hold on to the memory that it had taken.
         if self._replay is None:
             self._refused = True
             warnings.warn(
-                f"the step can't be captured as a CUDA graph, and is computed kernel by kernel: {refused}",
+                f"the step can't be captured as a CUDA graph and is computed kernel by kernel: {refused}",
                 stacklevel=2,
             )
             return
         self._captured_with, self._captured_arrays = _plain_attributes(self._parts()), self._arrays()
 
     def _compute(self, size: int) -> None:
-        """One step, as kernels: batch, gradients, measures, update."""
+        """One step as kernels: batch, gradients, metrics, update."""
         model, loss, optimizer = self.run.model, self._loss, self._optimizer
         assert self._x is not None
         assert self._y is not None
@@ -269,7 +269,7 @@ class GpuSteps:
             optimizer.apply(*vectors, self._step_size, self._kept, *parts)
 
     def _take_augmented(self, size: int) -> None:
-        """The batch, changed by what the host draws for it."""
+        """Take the batch and augment it; the random numbers are drawn on the CPU."""
         assert self._data is not None
         assert self.batches.augment is not None
         assert self._x is not None
@@ -280,9 +280,9 @@ class GpuSteps:
         np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
 
     def _forget_graph_of_another_step(self) -> None:
-        """Capture anew if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
+        """Drop the graph if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
         self._settings_may_differ = False
-        self._optimizer.prepare(self.run.model.params)  # whose slots may be those of a state
+        self._optimizer.prepare(self.run.model.params)  # set_state may have given it other slots
         if self._replay is None:
             return
         now, then = self._arrays(), self._captured_arrays
@@ -291,24 +291,24 @@ class GpuSteps:
             self._replay, self._captured_arrays, self._warm = None, [], False
 
     def _arrays(self) -> list[Array]:
-        """The memory of model and optimizer; a graph is good as long as it is the same, and is not given up."""
+        """The memory of model and optimizer; a graph is valid as long as this is the same and is not freed."""
         model, optimizer = self.run.model, self._optimizer
         buffers = [array for _, layer in model.walk() for array in layer._buffers.values()]
         own = [model.params, model.grads, *model.named_state().values(), *buffers, *optimizer.slots.values()]
         work = optimizer._scratch, optimizer._gradient
         return [*own, *(array for array in work if array is not None)]
 
-    # -- looking at the loss ------------------------------------------------------------------------
+    # -- checking the loss --------------------------------------------------------------------------
 
     def _look_from(self, batch: int) -> None:
-        """Remember the model as it is before a batch."""
+        """Save the model as it is before a batch."""
         self._looked = batch
         good = self._good or Snapshot(self.run.model, self._optimizer)
         good.take()
         self._good = good
 
     def _look(self, batch: int) -> None:
-        """Raises NonFiniteError if the steps before this batch have spoilt the loss or a parameter."""
+        """Raises NonFiniteError if the steps before this batch made the loss or a parameter NaN or infinite."""
         run = self.run
         if not math.isfinite(run.meter.read()[0]):
             what = "the loss"
@@ -333,15 +333,15 @@ def _is_capturable(part: Any) -> bool:
 def set_numbers(floats: Array, ints: Array, start: int, step: int, step_size: float, kept: float) -> None:
     """ints = (start, step)     floats = (step_size, kept)
 
-    As arguments of a kernel they are copied when it is launched; an array on the host would have to stay as it is until
-    the GPU has come to read it.
+    Kernel arguments are copied at the launch; an array on the host would have to stay unchanged until the GPU has read
+    it.
     """
     ints[0], ints[1] = start, step
     floats[0], floats[1] = step_size, kept
 
 
 class Snapshot:
-    """Parameters, state and slots, and how many steps were made."""
+    """A copy of parameters, state and slots, and of the numbers of steps made."""
 
     def __init__(self, model: Model, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
@@ -349,24 +349,24 @@ class Snapshot:
         self.counts = model.step, optimizer.step_count
 
     def _arrays(self) -> list[Array]:
-        self.optimizer.prepare(self.model.params)  # a callback may have given it a state's slots
+        self.optimizer.prepare(self.model.params)  # a callback may have given it other slots by set_state
         return [self.model.params, *self.model.named_state().values(), *self.optimizer.slots.values()]
 
     def take(self) -> None:
-        """Remember them as they are."""
+        """Copy the present values."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(copy, array)
         self.counts = self.model.step, self.optimizer.step_count
 
     def put_back(self) -> None:
-        """Make them what they were."""
+        """Restore the copied values."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(array, copy)
         self.model.step, self.optimizer.step_count = self.counts
 
 
 def _plain_attributes(parts: list[Any]) -> Attributes:
-    """The numbers and words that loss, optimizer and layers hold: what Python decides by, and no array."""
+    """The numbers and strings that loss, optimizer and layers hold: what Python code branches on, but no arrays."""
     return {
         (index, name): value
         for index, part in enumerate(parts)

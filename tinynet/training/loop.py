@@ -81,43 +81,43 @@ def fit(
     checkpoint_every: int | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> History:
-    """Train.
+    """Train the model.
 
     Args:
         x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
-            iterable of (x, y) batches that can be iterated once per epoch. NumPy's, or on the model's device.
-        optimizer: it owns its state, so a second fit with it goes on where the first ended.
+            iterable of (x, y) batches that can be iterated once per epoch. NumPy arrays, or on the model's device.
+        optimizer: keeps its own state, so a second fit with it continues where the first ended.
         loss: kept as ``model.loss``, for `evaluate`.
-        epochs: how many in all, those before a ``resume`` included.
-        validation_data: (x, y), or an iterable of batches; measured after each epoch.
-        validation_split: the share at the end of x and y to validate with instead.
-        shuffle: a new order of the arrays each epoch, drawn from the model's seed.
+        epochs: how many in all, including those before a ``resume``.
+        validation_data: (x, y), or an iterable of batches; evaluated after each epoch.
+        validation_split: instead, the share at the end of x and y to validate with.
+        shuffle: reorder the arrays in each epoch, in an order drawn from the model's seed.
         augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
         verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
-        workers: threads, each with its part of every batch; None decides from the sizes of the model and the
-            batch. Losses agree to rounding, whatever their number; but a layer of your own that computes
-            something over the batch sees only its part, so with such layers None takes one.
-        steps_per_epoch: batches per epoch, where not all of them.
-        checkpoint: a file that is written after each epoch and at Ctrl-C, with all that it takes to go on.
-        checkpoint_every: batches after which it is written too, within an epoch.
-        resume: such a file, to go on from, with the same data (an iterable has to give the same batches again)
-            and with model, optimizer and callbacks made as before. The run ends as if nothing had stopped it:
-            to the bit with the same versions on the same kind of machine, and otherwise with a warning.
+        workers: the number of threads, each of which takes part of every batch; None chooses it from the sizes of
+            the model and the batch. Losses agree up to rounding for any number. But a layer of your own that
+            computes something over the batch sees only its part, so None means 1 for a model with your own layers.
+        steps_per_epoch: batches per epoch; None means all of them.
+        checkpoint: a file written after each epoch and at Ctrl-C, with everything needed to continue.
+        checkpoint_every: also write it every so many batches within an epoch.
+        resume: such a file to continue from, with the same data (an iterable must give the same batches again)
+            and with model, optimizer and callbacks created as before. The run ends as if it had never stopped:
+            bit for bit with the same versions on the same kind of machine, and otherwise with a warning.
     Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
     Raises:
-        ValueError: for bad input, or a ``resume`` that does not fit, before anything is changed; from a callback
-            that refuses the run, when a ``resume`` is put back already.
-        RuntimeError: if another thread trains this model or with this optimizer.
-        NonFiniteError: if the loss became NaN or infinite, before that step's update; on the GPU up to a hundred
-            steps later, and the model is put back to where those began.
-        DeviceMemoryError: if the GPU's memory does not suffice, with what to try; the model stays usable.
+        ValueError: for bad input, or a ``resume`` that does not match, before anything is changed; or from a
+            callback that refuses the run, once a ``resume`` has been restored.
+        RuntimeError: if another fit is using this model or this optimizer.
+        NonFiniteError: if the loss becomes NaN or infinite, before that step's update; on the GPU up to a hundred
+            steps later, with the model restored to where those began.
+        DeviceMemoryError: if the GPU runs out of memory, with what to try; the model stays usable.
     """
     callbacks = _check_arguments(optimizer, loss, callbacks, verbose, augment)
     model.check_head(loss)
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
-    loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: one for each run
+    loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: each run has its own
     batches, validation, on_bytes = prepare_data(
         model,
         x,

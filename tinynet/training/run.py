@@ -61,7 +61,7 @@ class Meter:
         self.totals = totals
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
-        """Begin with these: the sum of the examples' losses, how many were right, and how many there were."""
+        """Start from these: the sum of the examples' losses, how many were right, and how many there were."""
         for index, value in enumerate((loss_sum, correct, examples, math.nan)):
             self.totals[index] = value
 
@@ -91,7 +91,7 @@ class Run:
     batch: int = 0
     stop_training: bool = False
     resumed: bool = False  # from a checkpoint
-    first_batch: int = 0  # of its first epoch, if that had begun already
+    first_batch: int = 0  # of its first epoch, above 0 if that had already begun
     learning_rate: float = math.nan  # of the last step
     _seconds: float = 0.0  # that this epoch had taken when its clock was started
     _started: float = 0.0
@@ -108,7 +108,7 @@ class Run:
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The columns that the history of this run has."""
+        """The columns of this run's history."""
         scores = ("loss", "accuracy") if self.loss.is_classification else ("loss",)
         validation = tuple(f"val_{name}" for name in scores) if self.has_validation else ()
         return (*scores, *validation, "learning_rate", "seconds")

@@ -19,7 +19,7 @@ from tinynet.support.types import Array
 # Below this many multiply-adds a step, dividing the batch between threads costs more than it gains.
 _MANY_MULTIPLY_ADDS = 400_000_000
 
-# Dense networks have one multiply-add a parameter; from here on, a network counts as convolutional.
+# Dense networks have one multiply-add per parameter; from this many on, a network counts as convolutional.
 _CONVOLUTIONAL = 8
 
 # Parts of a batch with fewer examples than this are too small to be worth a thread.
@@ -27,10 +27,10 @@ _SMALLEST_SHARD = 16
 
 
 def workers_for(model: Model, batch_size: int) -> int:
-    """Among how many threads a batch is best divided: 1 unless a step is long, as those of convolutions are.
+    """How many threads to split a batch between: 1 unless a step is long, as with convolutions.
 
-    A network of dense layers has as many multiply-adds as parameters, and its threads would only sum gradients. Layers
-    that are not the library's own are not divided, as they may compute something over the batch.
+    A network of dense layers has as many multiply-adds as parameters, and its threads would only sum gradients. With
+    layers from outside the library, batches are not split, as those may compute something over the batch.
     """
     multiply_adds = model.multiply_adds()
     if (
@@ -55,7 +55,7 @@ class _TeamShard(Shard):
         return count // self.rows * self.all_rows
 
     def sum(self, array: Array) -> Array:
-        # Two lists in turn: while one worker still reads the first, another may write the second, but never the third.
+        # Two lists in turn: while one worker still reads a sum's list, another may write the next, but not one further.
         self.turn = 1 - self.turn
         slots = self.slots[self.turn]
         slots[self.index] = array
@@ -69,14 +69,14 @@ class _TeamShard(Shard):
         return list(self.sum(np.stack(arrays)))
 
     def __reduce__(self) -> tuple[type[Shard], tuple[()]]:
-        return Shard, ()  # a copy of the model, made meanwhile, has its batches for itself
+        return Shard, ()  # a copy of the model, made meanwhile, gets whole batches
 
 
 class Team:
-    """A model and replicas of it, which take a part of each batch each, on a thread of their own.
+    """A model and replicas of it, each of which takes part of every batch, in its own thread.
 
-    The parts' losses and gradients are divided by the size of the whole batch, and summed in a fixed order;
-    batch-norm's statistics are those of the whole batch, and dropout drops the units that it drops in one piece.
+    The parts' losses and gradients are divided by the size of the whole batch, and summed in a fixed order.
+    Batch-norm's statistics are those of the whole batch, and dropout drops the same units as without splitting.
     """
 
     def __init__(self, model: Model, workers: int) -> None:
@@ -99,11 +99,11 @@ class Team:
 
     def __exit__(self, *error: object) -> None:
         if self.workers > 1:
-            self.barrier.abort()  # for a worker that waits for one that never began
+            self.barrier.abort()  # frees a worker that waits for one that never started
             self.pool.shutdown()
 
     def loss_and_gradients(self, x: Array, y: Array, loss: Loss) -> float:
-        """As the model's own; its gradients and outputs are then those of the whole batch."""
+        """As the model's own method; its gradients and outputs are then those of the whole batch."""
         layers, loss = self.model.fuse(loss)
         self.model.begin_step()
         return self.gradients(layers, x, y, loss, len(x))
@@ -117,7 +117,7 @@ class Team:
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
         self.barrier.reset()
         futures = [
-            # With a copy of the context, the thread has the caller's np.errstate.
+            # A copy of the context gives the thread the caller's np.errstate.
             self.pool.submit(
                 contextvars.copy_context().run, self._work, index, len(layers), x, y, loss, parts[index]
             )
@@ -128,14 +128,14 @@ class Team:
         try:
             values.append(self._work(0, len(layers), x, y, loss, parts[0]))
         except BaseException as error:
-            self.barrier.abort()  # Ctrl-C may come before this thread's part had begun
+            self.barrier.abort()  # Ctrl-C may come before this thread's part has begun
             errors.append(error)
         for future in futures:
             try:
                 values.append(future.result())
             except BaseException as error:
                 errors.append(error)
-        if errors:  # the first that is not just the echo of another's
+        if errors:  # the first that is not just a consequence of another
             raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
         for replica in self.models[1:]:
             self.model.grads[...] += replica.grads
@@ -143,7 +143,7 @@ class Team:
         return sum(values)
 
     def _follow(self) -> None:
-        """Give the replicas' layers the plain settings that a callback may have changed: ``trainable``, a rate."""
+        """Copy to the replicas' layers the plain settings that a callback may have changed: ``trainable``, a rate."""
         for layer, *twins in self.layers:
             for name, value in vars(layer).items():
                 if isinstance(value, (bool, int, float, str)):
@@ -162,7 +162,7 @@ class Team:
             layers, loss = member.layers[:depth], copy.copy(loss)
             return float(member.gradients(layers, x[part], y[part], loss, len(x)))
         except BaseException:
-            self.barrier.abort()  # or the others would wait for this one
+            self.barrier.abort()  # otherwise the others would wait for this one
             raise
         finally:
             for layer in self.batchnorms[index]:

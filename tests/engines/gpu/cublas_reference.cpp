@@ -1,4 +1,4 @@
-// What tinynet calls of cuBLAS, on the host's memory: the products straight from their definition, the checks of
+// The functions of cuBLAS that tinynet calls, on host memory: products straight from their definition, the checks of
 // arguments and the effect of cublasSetStream on the workspace as NVIDIA documents them. Compiled by
 // tests/test_cublas.py, which also reads the log of the products and makes calls fail.
 
@@ -82,7 +82,7 @@ int product(Handle *handle, bool batched, int op_a, int op_b, int m, int n, int 
     const bool in_single = type_a == 0 && type_b == 0 && type_c == 0 && (compute == 68 || compute == 77);
     const bool in_double = type_a == 1 && type_b == 1 && type_c == 1 && compute == 70;
     if (!in_single && !in_double) return NOT_SUPPORTED;
-    if (handle->workspace)  // which is cuBLAS's to write on
+    if (handle->workspace)  // cuBLAS may write to it
         std::memset(handle->workspace, 0xff, handle->workspace_size < 4096 ? handle->workspace_size : 4096);
     (in_single ? multiply_all<float> : multiply_all<double>)(op_a, op_b, m, n, k, alpha, a, lda, step_a, b, ldb,
                                                              step_b, beta, c, ldc, step_c, count, compute == 77);
@@ -115,7 +115,7 @@ int cublasSetStream_v2(Handle *handle, const void *stream) {
     handle->stream = stream;
     handle->workspace = nullptr;  // "unconditionally resets the workspace back to the default workspace pool"
     handle->workspace_size = 0;
-    sched_yield();  // so that a thread that does not wait its turn is noticed
+    sched_yield();  // exposes a thread that does not wait its turn
     return SUCCESS;
 }
 

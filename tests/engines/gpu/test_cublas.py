@@ -1,4 +1,4 @@
-"""The calls of cuBLAS, with an implementation of its functions on the host's memory, tests/cublas_reference.cpp."""
+"""The calls of cuBLAS, with an implementation of its functions on host memory, tests/cublas_reference.cpp."""
 
 import ctypes
 import gc
@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from tinynet.engines.gpu import cublas
 from tinynet.engines.gpu.cublas import CublasError, Gemm
 
-MAJOR = 99  # of the reference: no cuBLAS has that version
+MAJOR = 99  # the reference's version, which no cuBLAS has
 
 
 class DeviceArray(np.ndarray):
-    """NumPy's array with CuPy's way to tell its address."""
+    """A NumPy array that gives its address as CuPy's do."""
 
     @property
     def data(self):
@@ -47,7 +47,7 @@ class StandIn:
 
     @property
     def cublas(self):
-        """CuPy loads its own wrapper then, which is linked to the library."""
+        """At this point, CuPy loads its own wrapper, which is linked to the library."""
         return ctypes.CDLL(self.library)
 
     def get_current_stream(self):
@@ -56,7 +56,7 @@ class StandIn:
     def empty(self, shape, dtype):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         memory = np.empty(size + 512, np.uint8)
-        start = -memory.ctypes.data % 512  # CuPy's memory is aligned so
+        start = -memory.ctypes.data % 512  # CuPy's memory is aligned like this
         return memory[start : start + size].view(dtype).reshape(shape).view(DeviceArray)
 
     def ascontiguousarray(self, array):
@@ -98,7 +98,7 @@ class Reference:
 def reference(tmp_path_factory):
     compiler = shutil.which("g++")
     if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs g++ and Linux's way to name libraries")
+        pytest.skip("needs g++ and Linux's names for libraries")
     path = tmp_path_factory.mktemp("cublas") / f"libcublas.so.{MAJOR}"
     source = Path(__file__).with_name("cublas_reference.cpp")
     flags = ["-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{path.name}"]
@@ -121,14 +121,14 @@ class Laid:
 
     array: np.ndarray
     memory: np.ndarray
-    rest: np.ndarray  # a mask of the memory that is not the array's
+    rest: np.ndarray  # a mask of the memory outside the array
 
     def rest_is(self, value):
         return np.array_equal(self.memory[self.rest], np.full(self.rest.sum(), value), equal_nan=True)
 
 
 def lay_out(values, order, margins, steps):
-    """The values in memory that has the axes in that order, with NaN around and between them."""
+    """Put the values in memory with the axes in that order, with NaN around and between them."""
     sizes = [
         before + (size - 1) * abs(step) + 1 + after if size else before + after
         for size, (before, after), step in zip(values.shape, margins, steps, strict=True)
@@ -152,7 +152,7 @@ def lay_out(values, order, margins, steps):
 
 @st.composite
 def layouts(draw, ndim):
-    """Arguments of lay_out; mostly with steps of 1 in memory, as only those need no copy."""
+    """Arguments of lay_out, mostly with steps of 1 in memory, because only those need no copy."""
     order = draw(st.permutations(range(ndim)))
     margins = [draw(st.sampled_from([(0, 0), (0, 0), (1, 0), (2, 3)])) for _ in range(ndim)]
     steps = [draw(st.sampled_from([1, 1, 1, 1, 2, -1])) for _ in range(ndim)]
@@ -161,7 +161,7 @@ def layouts(draw, ndim):
 
 @st.composite
 def operands(draw):
-    """a, b, the layout of out, and the dtype; whole numbers, whose products are exact in any order and in TF32."""
+    """a, b, and out, laid out; integers, whose products are exact in any order and in TF32."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     sizes = st.integers(1, 5)
@@ -210,7 +210,7 @@ def random(*shape, dtype=np.float32):
 
 
 def spectrum():
-    """Frequencies of all channels, as a convolution keeps them: (count, c, n) in memory, written (c, count, n)."""
+    """Frequencies of all channels, as a convolution keeps them: (count, c, n) in memory, viewed as (c, count, n)."""
     c, p, n, count = 3, 6, 4, 5
     memory = random(count, c, n)
     return random(count, p), random(c * p, n).reshape(c, p, n), memory.transpose(1, 0, 2)
@@ -255,7 +255,7 @@ def test_layouts_of_the_layers_take_one_call_and_no_copy(reference, name):
 
 
 def packed():
-    """Numbers whose distance is no multiple of their size."""
+    """Numbers whose distance in memory is not a multiple of their size."""
     return on_device(np.zeros((3, 4), [("skipped", "u1"), ("number", "f4")])["number"])
 
 
@@ -395,7 +395,7 @@ def test_tf32_is_a_choice_and_reaches_cublas(gemm, reference):
 
 
 def test_each_stream_has_its_workspace_at_each_product(reference):
-    """Setting the stream makes cuBLAS forget its workspace, so it is given anew."""
+    """Setting the stream makes cuBLAS forget its workspace, so it must be set again."""
     stand_in = StandIn(reference.path)
     gemm, before = Gemm(stand_in), len(reference.products())
     for stand_in.thread.stream in (0, 512, 512, 0):
@@ -410,7 +410,7 @@ def test_each_stream_has_its_workspace_at_each_product(reference):
 
 
 def test_threads_take_turns(reference):
-    """Each product runs on the stream of the thread that asked for it."""
+    """Each product runs on the stream of the thread that called it."""
     stand_in = StandIn(reference.path)
     gemm, before = Gemm(stand_in), len(reference.products())
     a, b = random(16, 16), random(16, 16)

@@ -22,7 +22,7 @@ from tinynet.engines.operation import OPERATIONS
 from tinynet.layers.windows.geometry import windows
 
 EDGES = [1, 2, 3, 7, 16, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000]
-MOVED = [  # from and to; each pair is compiled
+MOVED = [  # dtypes to move from and to; each pair is compiled
     ("uint8", "uint8"), ("uint8", "float32"), ("bool", "bool"), ("int64", "int64"), ("float32", "float32"),
     ("float64", "float32"), ("int16", "float64"),
 ]  # fmt: skip
@@ -37,7 +37,7 @@ def compiler():
 
 
 class On:
-    """An array for the device: its values, the order of its axes in memory, which step is left between elements.
+    """An array for the device: its values, the order of its axes in memory, and the step between elements.
 
     ``unset``: the device gets NaN instead of the values, which only the twin needs.
     """
@@ -74,14 +74,14 @@ class Draw:
         return self(st.sampled_from([size for size in EDGES if size <= most]) | st.integers(1, min(most, 40)))
 
     def shape(self, axes, most=3000):
-        """Of so many axes and not many elements; one of them may be long."""
+        """A shape with this many axes and not many elements; one axis may be long."""
         shape = [self(st.integers(1, 6)) for _ in range(axes)]
         axis = self(st.integers(0, axes - 1))
         shape[axis] = self.size(max(1, most // math.prod(shape)))
         return tuple(shape)
 
     def table(self):
-        """A shape (m, f) to be summed over: many rows in some."""
+        """A shape (m, f) to be summed over; some have many rows."""
         m, f = (
             self(st.sampled_from([1, 2, 33, 257, 999, 1000])),
             self(st.sampled_from([1, 2, 5, 31, 32, 33, 40])),
@@ -89,7 +89,7 @@ class Draw:
         return (m, f) if self(st.integers(0, 3)) else (f, m)
 
     def normal(self, shape, special=False):
-        """Normal numbers, or whole ones with ties; perhaps with NaN, infinities and zeros of both signs."""
+        """Normal numbers, or integers with ties; perhaps with NaN, infinities and zeros of both signs."""
         values = self.rng.standard_normal(shape)
         if self(st.booleans()):
             values = np.round(values)
@@ -135,7 +135,7 @@ def case(build):
     return build
 
 
-# Each gives the arguments of the operation of its name.
+# Each returns the arguments for the operation of the same name.
 
 
 @case
@@ -335,7 +335,7 @@ def drop(draw):
         )  # rows innermost
     mask, y = (On(x.values, x.order, x.step) if same else draw.any_layout(x.values) for _ in range(2))
     mask.unset = y.unset = True
-    words = st.integers(0, 2**64 - 2**12)  # those above, NumPy may round to 2^64
+    words = st.integers(0, 2**64 - 2**12)  # NumPy may round larger ones to 2^64
     key = draw(words), draw(words)
     step = draw.on_device_or_not(draw(st.integers(0, 10) | st.integers(0, 2**62)), np.int64)
     threshold = draw(st.sampled_from([0, 1, 65535]) | st.integers(0, 65535))
@@ -432,7 +432,7 @@ EXACT = {
 EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
 SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "sum_pixels", "squared_norm"}
 LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
-SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what a twin writes and no kernel needs to
+SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what twins write and kernels need not
 
 
 def twin_of(name):
@@ -440,7 +440,7 @@ def twin_of(name):
 
 
 def compare(name, given, cuda, dtype):
-    """Run kernel and twin on the same arguments, and compare what they return and what they wrote."""
+    """Run the kernel and its twin on the same arguments, and compare what they return and write."""
     twin, devices = twin_of(name), {}
     parameters = list(inspect.signature(twin).parameters)
     on_device = [devices.setdefault(id(one), one.put(cuda)) if isinstance(one, On) else one for one in given]
@@ -467,14 +467,14 @@ def compare(name, given, cuda, dtype):
     for parameter, one, other in zip(parameters, on_device, on_host, strict=True):
         if isinstance(one, cuda.ndarray) and one.ndim and parameter not in SPOILT.get(name, ()):
             pairs.append((parameter, one, other))
-    # What the rounding errors are small beside, where the result may have cancelled.
+    # Rounding errors are small compared with this, even if the result has cancelled.
     arrays = [one.values for one in given if isinstance(one, On)]
     scale = max(float(np.nan_to_num(abs(array)).max()) for array in arrays) if name in SUMS else 0.0
     scale = 1.0 if name in LOGARITHMS else scale
     for what, one, other in pairs:
         other = np.asarray(other)
         assert one.shape == other.shape, what
-        # A 0-d result of NumPy's may be a Python number.
+        # A 0-d result from NumPy may be a Python number.
         assert one.dtype == other.dtype, what
         if name in EXACT:
             np.testing.assert_array_equal(one, other, what)
@@ -483,7 +483,7 @@ def compare(name, given, cuda, dtype):
 
 
 def near(found, expected, dtype, scale, what):
-    """Equal but for rounding of numbers as large as the largest, or ``scale``."""
+    """Equal up to rounding errors relative to the largest number, or to ``scale``."""
     if expected.dtype.kind != "f":
         np.testing.assert_array_equal(found, expected, what)
         return
@@ -532,7 +532,7 @@ def test_each_kernel_of_the_source_is_launched():
 
 
 def run(name, *given, order="forward"):
-    """What a kernel returns and makes of its arguments, from a stand-in of its own."""
+    """A kernel's results and its arguments afterwards, from a fresh stand-in."""
     cuda = cuda_emulation.Cuda()
     cuda.order = order
     on_device = [one.put(cuda) if isinstance(one, On) else one for one in given]
@@ -580,7 +580,7 @@ def test_float32_sums_of_a_long_column_keep_their_digits():
     (mean, var), _, cuda = run("moments", rows, None, None)
     np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=2e-7)
     np.testing.assert_allclose(var, exact.var(axis=0), rtol=2e-6)
-    assert cuda.launches == ["moments", "combine_moments"]  # it is summed in parts
+    assert cuda.launches == ["moments", "combine_moments"]  # it was summed in parts
     _, (_, total), cuda = run("sum_rows", rows, On(np.empty(2, np.float32), unset=True))
     np.testing.assert_allclose(total, exact.sum(axis=0), rtol=2e-7)
     assert cuda.launches == ["feature_sums"] * 2

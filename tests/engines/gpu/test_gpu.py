@@ -1,4 +1,4 @@
-"""The layers, losses and optimizers on a GPU: they compute there what they compute on the CPU."""
+"""Layers, losses and optimizers on a GPU compute what they compute on the CPU."""
 
 import copy
 import pickle
@@ -15,7 +15,7 @@ from tinynet.engines.gpu import device as gpu_device
 from tinynet.study import gradcheck
 
 CASES = layer_cases()
-# A device for all examples of a test is what is wanted.
+# All examples of a test are meant to share one device.
 on_one_device = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -108,7 +108,7 @@ def test_a_loss_and_its_gradient(gpu, head, loss, fused, dtype):
 
 @pytest.mark.parametrize("wrong", [-1, 4, 1 << 40])
 def test_labels_are_checked_wherever_they_are(gpu, wrong):
-    """CuPy would wrap such an index around without a word."""
+    """CuPy would silently wrap such an index around."""
     outputs = np.zeros((2, 4), np.float32)
     for labels in (np.array([0, wrong]), gpu.asarray(np.array([0, wrong]))):
         with pytest.raises(ValueError, match="labels: expected class numbers from 0 to 3"):

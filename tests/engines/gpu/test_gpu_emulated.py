@@ -1,4 +1,4 @@
-"""Whole training runs by the real CUDA kernels, run on the CPU from their source."""
+"""Whole training runs with the real CUDA kernels, run on the CPU from their source."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_a_run_of_every_recipe_is_that_of_the_cpu(emulated, name):
     assert its_accuracy == accuracy
     np.testing.assert_allclose(its_outputs, outputs, rtol=1e-7, atol=1e-10)
     for mine, other in zip(weights, its_weights, strict=True):
-        # Adam makes steps of gradients that are nothing but rounding, as of a bias before a batch-norm.
+        # Adam takes full steps even along gradients that are only rounding errors, as of a bias before a batch-norm.
         np.testing.assert_allclose(other, mine, rtol=1e-7, atol=1e-7)
     assert emulated.kernels.launched > {"take_rows", "rectify", "rectify_backward", "record"}
 
@@ -64,7 +64,7 @@ def test_and_of_a_network_with_all_other_operations(emulated):
 
 
 def test_and_where_padding_is_all_that_a_tap_sees(emulated):
-    """Of an image of one pixel, eight of nine taps have no pixels to sum."""
+    """For an image of one pixel, eight of the nine taps have no pixels to sum."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((6, 1, 1, 2)), rng.integers(0, 3, 6)
     results = []

@@ -1,4 +1,4 @@
-"""A GPU that is asked for and can't be had: each reason has its message, and nothing else happens."""
+"""Asking for a GPU that is not available: each reason has its message, and nothing else happens."""
 
 import importlib.util
 import os

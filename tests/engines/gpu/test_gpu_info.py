@@ -1,4 +1,4 @@
-"""What is told of the GPU, or of its absence."""
+"""What is reported about the GPU, or about its absence."""
 
 from types import SimpleNamespace
 
@@ -54,12 +54,12 @@ def test_a_gpu_is_described(device, monkeypatch, capsys):
 def test_a_gpu_without_cublas_is_described_with_the_problem(device, capsys):
     assert main(["info"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("         can't be used: cuBLAS: expected the library")
+    assert last.startswith("         can't be used: cuBLAS: could not load the library")
 
 
 def test_no_gpu_has_its_reason(monkeypatch, capsys):
     def none():
-        raise DeviceError("device 'gpu': CuPy is not installed; a mend")
+        raise DeviceError("device 'gpu': CuPy is not installed; a fix")
 
     monkeypatch.setattr(info, "find_cupy", none)
     assert gpu_info() == {"none": "CuPy is not installed"}
@@ -68,7 +68,7 @@ def test_no_gpu_has_its_reason(monkeypatch, capsys):
 
 
 def test_here():
-    """Whatever this machine has; on one with a GPU, from the real CuPy."""
+    """On whatever this machine has; on one with a GPU, with the real CuPy."""
     info = gpu_info()
     lines = describe(info)
     if "none" in info:

@@ -1,4 +1,4 @@
-"""What is around the steps of a run on a GPU: callbacks, optimizers and layers of the user's own, other threads."""
+"""What surrounds the steps of a run on a GPU: the user's own callbacks, optimizers and layers, and other threads."""
 
 import math
 
@@ -30,7 +30,7 @@ def assert_same(results):
 
 
 class At(tn.Callback):
-    """Does something at a batch, or where that is None at the end of each epoch."""
+    """Does something at the end of each epoch."""
 
     def __init__(self, work):
         self.work = work
@@ -48,13 +48,13 @@ class AtBatch(At):
 
 
 def larger_batch(run):
-    """A step's gradients for more examples than a batch has: every buffer grows."""
+    """Compute gradients for more examples than a batch has, so that every buffer grows."""
     x, y = runs.vectors(40)
     run.model.loss_and_gradients(run.model.device.asarray(x), y, tn.CrossEntropy())
 
 
 def forget(run):
-    """As when the memory does not suffice for a prediction."""
+    """As when memory runs out during a prediction."""
     run.model.forget()
 
 
@@ -79,7 +79,7 @@ def other_loss(run):
 
 
 class Scaled(tn.Layer):
-    """With a setting that is no argument."""
+    """A layer with a setting that is not an argument."""
 
     capturable = True
 
@@ -99,7 +99,7 @@ class Scaled(tn.Layer):
     "work", [larger_batch, forget, other_slots, other_smoothing, other_scale, other_optimizer, other_loss]
 )
 def test_a_callback_may_do_what_it_may_on_the_cpu(gpu, kind, work):
-    """A graph knows memory by its address, and numbers as they were: neither may be another's, or stale."""
+    """A graph refers to memory by its address, and holds numbers as they were: neither may be reused or stale."""
     results = []
     for device in DEVICES:
         model = network(device, Scaled())
@@ -111,14 +111,14 @@ def test_a_callback_may_do_what_it_may_on_the_cpu(gpu, kind, work):
 @pytest.mark.parametrize(("device", "other"), [DEVICES, DEVICES[::-1]])
 def test_a_model_is_not_moved_while_it_trains(gpu, device, other):
     model = network(device)
-    with pytest.raises(RuntimeError, match=rf"fit trains this model on '{device}'.*copy\(device='{other}'\)"):
+    with pytest.raises(RuntimeError, match=rf"training this model on '{device}'.*copy\(device='{other}'\)"):
         fit(model, At(lambda run: run.model.to(other)))
     fit(model, At(lambda run: run.model.to(device)))  # where it is
     assert model.to(other).device.name == other
 
 
 class CountingAdam(tn.Optimizer):
-    """Adam as anyone would write it: the formula asks for the step count."""
+    """Adam as anyone would write it: the formula uses the step count."""
 
     slot_names = ("m", "v")
 
@@ -130,16 +130,16 @@ class CountingAdam(tn.Optimizer):
 
 
 class Halved(tn.SGD):
-    """With a step around the library's."""
+    """An optimizer whose step wraps the library's."""
 
-    capturable = True  # and yet asked in each step
+    capturable = True  # and yet called in each step
 
     def step(self, params, grads, decay_size=None, ranges=None):
         super().step(params, grads / 2, decay_size, ranges)
 
 
 class Plain(tn.Optimizer):
-    """With a step that is all its own."""
+    """An optimizer with a step of its own."""
 
     def step(self, params, grads, decay_size=None, ranges=None):
         params -= self.current_learning_rate() * grads
@@ -158,7 +158,7 @@ def test_an_optimizer_of_the_users_own_takes_the_same_steps(gpu, kind):
 
 
 def test_two_models_train_side_by_side(gpu):
-    """Each thread has a stream of its own: what one captures, the other must not launch."""
+    """Each thread has its own stream: what one captures, the other must not launch."""
 
     def train(device, seed):
         model = network(device, seed=seed)
@@ -173,7 +173,7 @@ def test_two_models_train_side_by_side(gpu):
 
 @pytest.mark.parametrize("iterable", [True, False])
 def test_regression_takes_numpys_float64(gpu, iterable):
-    """Whose gradients would be of another dtype than the model's."""
+    """Their gradients would have another dtype than the model's."""
     x, _ = runs.vectors(40)
     y, results = x[:, :2].astype(np.float64), []
     for device in DEVICES:
@@ -247,9 +247,9 @@ def test_without_room_for_it_validation_data_is_moved_in_parts(stand_in):
 
 
 class TestMemory:
-    @pytest.mark.filterwarnings("ignore:the step can't be captured")  # for want of memory for the graph
+    @pytest.mark.filterwarnings("ignore:the step can't be captured")  # without memory for the graph
     def test_wherever_it_is_used_up_the_error_is_tinynets_and_all_goes_on(self, stand_in):
-        """Room for a little more each time: for the data, the slots, what is remembered, buffers, the graph."""
+        """Room for a little more each time: for the data, the slots, the snapshot, buffers, the graph."""
         model, found = network("gpu"), []
         pool = stand_in.get_default_memory_pool()
         weights = model.get_weights()
@@ -273,7 +273,7 @@ class TestMemory:
         with stand_in.limit_memory(stand_in.get_default_memory_pool().used_bytes() + 600):
             with pytest.raises(tn.DeviceMemoryError, match="no copy was made"):
                 model.copy()
-            with pytest.raises(tn.DeviceMemoryError, match="memory does not suffice"):
+            with pytest.raises(tn.DeviceMemoryError, match="out of GPU memory"):
                 tn.load_model(tmp_path / "m.safetensors", device="gpu")
         with pytest.raises(ValueError, match="device: expected 'cpu', 'gpu' or 'auto', got 'tpu'"):
             tn.load_model(tmp_path / "m.safetensors", device="tpu")

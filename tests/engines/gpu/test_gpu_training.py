@@ -1,4 +1,4 @@
-"""Training on a GPU: as on the CPU, from a captured graph, with nothing read back between looks at the loss."""
+"""Training on a GPU: as on the CPU, from a captured graph, with nothing read back between checks of the loss."""
 
 import copy
 import threading
@@ -32,7 +32,7 @@ def trained(name, device, dtype="float32", n=300, **settings):
 
 
 def assert_same_weights(train, rtol, atol):
-    """That training on the GPU ends with the weights of the CPU. Args: train: device -> trained model."""
+    """Check that training on the GPU ends with the CPU's weights. Args: train: device -> trained model."""
     ours, theirs = (train(device).get_weights() for device in ("cpu", "gpu"))
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(other, mine, rtol=rtol, atol=atol)
@@ -41,7 +41,7 @@ def assert_same_weights(train, rtol, atol):
 class TestARun:
     @pytest.mark.parametrize("name", recipes.RECIPES)
     def test_of_every_recipe_is_that_of_the_cpu(self, gpu, name):
-        """In float64, where rounding has no time to grow; a warning would tell that no graph was captured."""
+        """In float64, where rounding errors have no time to grow; a warning would mean that no graph was captured."""
         (ours, history), (theirs, on_gpu) = (trained(name, device, "float64") for device in ("cpu", "gpu"))
         for column in ("loss", "accuracy", "learning_rate"):
             assert on_gpu.history[column] == pytest.approx(history.history[column], rel=1e-9)
@@ -55,7 +55,7 @@ class TestARun:
 
     @pytest.mark.parametrize("case", ["iterable", "pruned", "regression", "two_workers"])
     def test_with_everything_that_a_run_can_have(self, gpu, case):
-        """Iterables, masks that grow, schedules, clipping, validation, early stopping; no augmentation of NumPy's."""
+        """Iterables, masks that grow, schedules, clipping, validation, early stopping; no augmentation by NumPy."""
         results = []
         for device in ("cpu", "gpu"):
             model, arguments = runs.CASES[case]()
@@ -111,7 +111,7 @@ class TestARun:
     def test_workers_are_refused(self, gpu):
         recipe = recipes.make("mlp_adam", seed=0)
         model, (x, y) = recipe.model.to("gpu"), pictures(10)
-        message = "workers: the GPU takes a batch whole; expected None or 1, got 2"
+        message = "workers: a GPU takes whole batches; expected None or 1, got 2"
         with pytest.raises(ValueError, match=message):
             model.fit(x, y, **recipe.fit_arguments(), workers=2)
 
@@ -164,7 +164,7 @@ class TestSteps:
         assert (len(captured), len(replayed)) == (1, 2 * 9 - 1)
 
     def test_what_a_callback_changes_is_captured_anew(self, gpu):
-        """A rate of dropout, a frozen layer, decay, the learning rate: at an epoch's end and within."""
+        """A dropout rate, a frozen layer, decay, the learning rate: at an epoch's end and within an epoch."""
 
         class Change(tn.Callback):
             def on_epoch_end(self, run):
@@ -237,7 +237,7 @@ class TestSteps:
         assert_same_weights(train, rtol=1e-4, atol=1e-6)
 
     def test_code_of_the_users_own_runs_in_every_step(self, gpu):
-        """A graph would repeat what the first step of a layer, a loss or an optimizer drew."""
+        """A graph would repeat whatever the first step of a layer, a loss or an optimizer drew."""
 
         class Noise(tn.Layer):
             def __init__(self):
@@ -304,7 +304,7 @@ class TestSteps:
         [("mlp_sgd", "float32"), ("mlp_adam", "float32"), ("mlp_bn", "float64"), ("cnn", "float64")],
     )
     def test_a_hundred_steps_have_the_losses_of_the_cpu(self, gpu, name, dtype):
-        """In float64 where batch-norm or max-pooling amplify roundings, and any two programs part in float32."""
+        """In float64 where batch-norm or max-pooling amplify rounding, and any two programs diverge in float32."""
 
         class Read(tn.Callback):
             def __init__(self):
@@ -341,7 +341,7 @@ class TestSteps:
         assert_same_weights(train, rtol=1e-5, atol=1e-7)
 
     def test_a_smaller_batch_may_take_larger_buffers(self, gpu, monkeypatch):
-        """Columns for one row of windows of 8 images, but for two rows of 7: the graph goes on with its own."""
+        """Columns for one row of windows of 8 images, but two rows of 7: the graph keeps using its own buffers."""
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((23, 6, 6, 2)), rng.integers(0, 3, 23)
         monkeypatch.setattr(type(gpu), "block_elements", 15 * (3 * 3 * 2 + 4) * 4)
@@ -357,7 +357,7 @@ class TestSteps:
         assert_same_weights(train, rtol=1e-9, atol=1e-12)
 
     def test_two_models_train_in_two_threads(self, gpu):
-        """All of one run falls into the other's capture, which must not take in its kernels."""
+        """One whole run happens during the other's capture, which must not take in its kernels."""
 
         class Meanwhile(tn.Layer):
             capturable = True
@@ -389,7 +389,7 @@ class TestSteps:
 
 class TestWhatGoesWrong:
     def test_memory_that_ends_anywhere_is_told_with_a_mend(self, stand_in):
-        """Whatever the memory suffices for: data, slots, a copy of the parameters, some kernels of a step, a graph."""
+        """Memory runs out after the data, the slots, a copy of the parameters, some kernels of a step, or a graph."""
         seen = set()
         x, y = runs.vectors(64)
         for limit in range(2048, 80_000, 3000):
@@ -406,8 +406,8 @@ class TestWhatGoesWrong:
                     seen.add(str(error).rpartition("; ")[2])
             assert np.isfinite(model.predict(x)).all()
         assert seen == {
-            "the data set takes 0 MB there: give an iterable of batches instead",
-            "the optimizer's vectors are too large for it",
+            "the data set takes 0 MB: give an iterable of batches instead",
+            "the optimizer's vectors are too large for this GPU",
             "try batch_size=8",
             "trained",
         }
@@ -428,7 +428,7 @@ class TestWhatGoesWrong:
 
     @pytest.mark.parametrize("spoilt", [0, LOOK_EVERY - 1, LOOK_EVERY, LOOK_EVERY + 30])
     def test_a_loss_that_is_not_finite_is_named_by_its_interval(self, gpu, spoilt):
-        """A step throws the weights far away, the next one's loss overflows; the model is as before the interval."""
+        """A step throws the weights far off and the next loss overflows; the model is as before the interval."""
         x, y = runs.vectors(1500)
         model = tn.Sequential(
             [tn.Dense(5), tn.BatchNorm(), tn.ReLU(), tn.Dense(3)], (4,), seed=1, device="gpu"
@@ -454,7 +454,7 @@ class TestWhatGoesWrong:
             np.testing.assert_allclose(other, mine, rtol=1e-6)
         assert optimizer.step_count == model.step == first
         if spoilt + 1 != first:
-            fit(model, tn.SGD(0.01))  # it is still good for training
+            fit(model, tn.SGD(0.01))  # it can still be trained
 
     def test_too_large_a_batch_leaves_a_model_that_works(self, stand_in):
         x, y = pictures(400)
@@ -462,9 +462,7 @@ class TestWhatGoesWrong:
         model = made.model.to("gpu")
         before = model.get_weights()
         with stand_in.limit_memory(stand_in.get_default_memory_pool().used_bytes() + 20_000_000):
-            with pytest.raises(
-                DeviceMemoryError, match="the GPU's memory does not suffice .*; try batch_size=200$"
-            ):
+            with pytest.raises(DeviceMemoryError, match="^out of GPU memory .*; try batch_size=200$"):
                 model.fit(x, y, **made.fit_arguments() | {"batch_size": 400, "epochs": 1}, verbose=0)
             for now, then in zip(model.get_weights(), before, strict=True):
                 np.testing.assert_array_equal(now, then)
@@ -480,9 +478,7 @@ class TestWhatGoesWrong:
         model = made.model.to("gpu")
         with (
             stand_in.limit_memory(stand_in.get_default_memory_pool().used_bytes() + 200_000),
-            pytest.raises(
-                DeviceMemoryError, match="the data set takes 0 MB there: give an iterable of batches"
-            ),
+            pytest.raises(DeviceMemoryError, match="the data set takes 0 MB: give an iterable of batches"),
         ):
             model.fit(x, y, **made.fit_arguments(), verbose=0)
 
@@ -491,7 +487,7 @@ class TestWhatGoesWrong:
         before = model.get_weights()
         with (
             stand_in.limit_memory(1000),
-            pytest.raises(DeviceMemoryError, match="the GPU's memory does not suffice"),
+            pytest.raises(DeviceMemoryError, match="out of GPU memory"),
         ):
             model.to("gpu")
         assert model.device.name == "cpu"

@@ -1,7 +1,7 @@
 """Matrix products on the GPU: cuBLAS, called through ctypes.
 
-CuPy has wrappers of cuBLAS, but refuses them while a stream is captured (NotImplementedError), and a whole training
-step is to be one CUDA graph. cuBLAS itself can be captured, so the library that CuPy has loaded is called here.
+CuPy wraps cuBLAS, but refuses to call it while a stream is captured (NotImplementedError), and a whole training step
+has to become one CUDA graph. cuBLAS itself can be captured, so this module calls the library that CuPy has loaded.
 """
 
 import ctypes
@@ -21,11 +21,11 @@ _OP_N, _OP_T = 0, 1  # cublasOperation_t: a matrix as it is, or transposed
 _GEMM_DEFAULT = -1  # cublasGemmAlgo_t: cuBLAS chooses
 _COMPUTE_32F, _COMPUTE_32F_FAST_TF32, _COMPUTE_64F = 68, 77, 70  # cublasComputeType_t
 _WORKSPACE = 32 << 20  # bytes, as NVIDIA recommends for Hopper and Blackwell
-_LARGEST = 2**31 - 1  # sizes are C's int
+_LARGEST = 2**31 - 1  # sizes are C ints
 
-# What the functions take: p a pointer, i int, l long long, z size_t. A product takes the handle, two operations, three
-# sizes and alpha; pointer, type, leading dimension (and the step to the next matrix) of A and of B; beta; the same of
-# C; (the number of matrices,) the way to compute and the algorithm.
+# The functions' parameters: p a pointer, i int, l long long, z size_t. A product takes the handle, two operations,
+# three sizes and alpha; pointer, type, leading dimension (and the step to the next matrix) of A and of B; beta; the
+# same for C; (the number of matrices,) the compute type and the algorithm.
 _TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int, "l": ctypes.c_longlong, "z": ctypes.c_size_t}
 _FUNCTIONS = {
     "cublasCreate_v2": "p",
@@ -41,14 +41,14 @@ _tf32 = False
 
 
 class CublasError(RuntimeError):
-    """cuBLAS is not there, or reported a status other than success."""
+    """Raised when cuBLAS is missing or reports a status other than success."""
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Let products of float32 matrices use the tensor cores' TF32 format, in this process; at first they don't.
+    """Let products of float32 matrices use the tensor cores' TF32 format, in this process; it is off by default.
 
-    It rounds each factor to 10 bits of mantissa instead of 23, a relative error of up to 5e-4; the products are
-    summed in float32. float64 is not affected. A captured CUDA graph keeps what was chosen when it was captured.
+    TF32 rounds each factor to 10 bits of mantissa instead of 23, a relative error of up to 5e-4; the products are
+    summed in float32. float64 is not affected. A captured CUDA graph keeps the setting of when it was captured.
     """
     global _tf32
     _tf32 = bool(allowed)
@@ -62,34 +62,34 @@ def tf32_allowed() -> bool:
 class Gemm:
     """Matrix products on the current CUDA device, on CuPy's current stream.
 
-    Args: cp: the module cupy.
+    Args: cp: the cupy module.
     Raises: CublasError: if cuBLAS can't be found or started.
     """
 
     def __init__(self, cp: Any) -> None:
         self.cp = cp
         self._library = _load(cp)
-        # By dtype: cudaDataType; one and zero, which cuBLAS reads through pointers to the host.
+        # By dtype: cudaDataType; one and zero, which cuBLAS reads through host pointers.
         self._kinds: dict[Any, tuple[int, Any, Any]] = {
             np.dtype(np.float32): (0, ctypes.c_float(1), ctypes.c_float(0)),
             np.dtype(np.float64): (1, ctypes.c_double(1), ctypes.c_double(0)),
         }
         self._handle = ctypes.c_void_p()
         self._call("cublasCreate_v2", ctypes.byref(self._handle))
-        # Not at exit, when the driver may be gone already.
+        # Not at exit, when the driver may already be gone.
         weakref.finalize(self, self._library.cublasDestroy_v2, self._handle).atexit = False
         self._workspaces: dict[int, Any] = {}  # by stream
         self._lock = threading.Lock()
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """a b: (..., m, k) (..., k, n) -> (..., m, n), as np.matmul; leading axes broadcast.
+        """a b: (..., m, k) (..., k, n) -> (..., m, n), as in np.matmul; leading axes broadcast.
 
-        Operands whose strides cuBLAS can't take, because neither of the last two axes has unit stride for example, are
-        copied first. Where that holds for ``out``, or its range of memory overlaps an operand's, the product is
-        computed elsewhere and copied into it.
+        Operands whose strides cuBLAS can't take (for example, neither of the last two axes has unit stride) are
+        copied first. If that holds for ``out``, or its range of memory overlaps an operand's, the product is computed
+        elsewhere and copied into it.
 
-        Raises: TypeError: unless all are CuPy's arrays of one dtype, float32 or float64. ValueError: for shapes that
-        don't fit, or a size of 2^31 and more. Nothing was written then. CublasError: with the status of cuBLAS.
+        Raises: TypeError: unless all are CuPy arrays of one dtype, float32 or float64. ValueError: for shapes that
+        don't match, or a size of 2^31 or more. Nothing is written then. CublasError: with the status from cuBLAS.
         """
         batch = self._check(a, b, out)
         shape = (*batch, a.shape[-2], b.shape[-1])
@@ -138,8 +138,8 @@ class Gemm:
     def _launch(self, a: Array, b: Array, target: "_Place", batch: Shape) -> None:
         kind, one, zero = self._kinds[a.dtype]
         compute = _COMPUTE_64F if kind else _COMPUTE_32F_FAST_TF32 if _tf32 else _COMPUTE_32F
-        # cuBLAS reads memory by columns: what lies by rows it sees transposed. So for an out that lies by rows it is
-        # asked for out^T = b^T a^T, and for one by columns for out = a b.
+        # cuBLAS reads memory by columns, so it sees a matrix stored by rows transposed. Hence an out stored by rows is
+        # computed as out^T = b^T a^T, and one stored by columns as out = a b.
         rows, inner, columns = a.shape[-2], a.shape[-1], b.shape[-1]
         if not target.by_columns:
             a, b, rows, columns = b, a, columns, rows
@@ -155,13 +155,13 @@ class Gemm:
             if stream not in self._workspaces:
                 self._workspaces[stream] = self.cp.empty(_WORKSPACE, np.uint8)
             self._call("cublasSetStream_v2", self._handle, stream)
-            # Each time, as setting the stream makes cuBLAS forget it; without one, a capture allocates its own.
+            # Each time, because setting the stream resets it; without one, a capture allocates its own.
             self._call("cublasSetWorkspace_v2", self._handle, self._workspaces[stream].data.ptr, _WORKSPACE)
             self._call(name, self._handle, *arguments)
 
     def _operand(self, array: Array, batch: Shape) -> "_Place":
         place = _place(array, batch) or _place(self.cp.ascontiguousarray(array), batch)
-        if place is None:  # leading axes some of which are repeated: no one step leads through them
+        if place is None:  # some leading axes are repeated, so that no single step leads through them
             whole = self.cp.broadcast_to(array, (*batch, *array.shape[-2:]))
             place = _place(self.cp.ascontiguousarray(whole), batch)
         assert place is not None
@@ -175,22 +175,22 @@ class Gemm:
 
 
 class _Place(NamedTuple):
-    """Where matrices lie in memory, as cuBLAS wants it told: in elements."""
+    """Where matrices lie in memory, in cuBLAS's terms: counted in elements."""
 
     array: Any
     by_columns: bool  # the elements of a column are adjacent, not those of a row
     leading: int  # from one row, or column, to the next
-    step: int  # from one matrix to the next; 0: always the same
+    step: int  # from one matrix to the next; 0: always the same matrix
 
 
 def _place(array: Array, batch: Shape) -> _Place | None:
-    """How the matrices of (..., rows, columns), repeated to ``batch``, lie in memory; None: not as cuBLAS can read."""
+    """How the matrices of (..., rows, columns), repeated to ``batch``, lie in memory; None: cuBLAS can't read them."""
     size = array.dtype.itemsize
     if any(stride % size for stride in array.strides):
         return None
     *steps, down, across = (stride // size for stride in array.strides)
     rows, columns = array.shape[-2:]
-    # One stride for all leading axes: each axis has to go on where the next inner one ends.
+    # One stride for all leading axes: each axis must continue where the next inner one ends.
     step, count = 0, 1
     missing = len(batch) - len(steps)
     for axis in reversed(range(len(batch))):
@@ -202,7 +202,7 @@ def _place(array: Array, batch: Shape) -> _Place | None:
         elif own != step * count:
             return None
         count *= batch[axis]
-    # An axis of size 1 has any stride.
+    # The stride of an axis of size 1 is arbitrary.
     if across == 1 or columns == 1:
         by_columns, leading, least = False, down if rows > 1 else columns, columns
     elif down == 1 or rows == 1:
@@ -227,7 +227,7 @@ def _range(array: Any) -> tuple[int, int]:
 
 
 def _load(cp: Any) -> Any:
-    """The cuBLAS that CuPy uses, its functions' arguments declared."""
+    """The cuBLAS that CuPy uses, with its functions' argument types declared."""
     major = cp.cuda.runtime.runtimeGetVersion() // 1000
     name = f"cublas64_{major}.dll" if os.name == "nt" else f"libcublas.so.{major}"
     try:
@@ -237,11 +237,11 @@ def _load(cp: Any) -> Any:
         except OSError:
             found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas")
             library = ctypes.CDLL(found.abs_path)
-    except Exception as error:  # which kinds, CuPy and cuda-pathfinder decide
+    except Exception as error:  # CuPy and cuda-pathfinder decide of which class
         reason = str(error).strip()
         raise CublasError(
-            f"cuBLAS: expected the library {name}, which CuPy {cp.__version__} needs, and it could not be loaded "
-            f"({reason}); install the CUDA toolkit {major}, or python -m pip install 'cupy-cuda{major}x[ctk]'"
+            f"cuBLAS: could not load the library {name}, which CuPy {cp.__version__} needs ({reason}); install the "
+            f"CUDA toolkit {major}, or run python -m pip install 'cupy-cuda{major}x[ctk]'"
         ) from error
     for function, types in _FUNCTIONS.items():
         getattr(library, function).argtypes = [_TYPES[letter] for letter in types.replace(" ", "")]

@@ -16,13 +16,13 @@ _PIECE = 1 << 26  # bytes of a large array that are copied to the GPU at a time
 
 
 class Gpu(Device):
-    """A CUDA device, and CuPy.
+    """A CUDA device, with CuPy arrays.
 
     Args: cupy: the module; kernels: an object whose methods are the operations of OPERATIONS.
     """
 
     name = "gpu"
-    block_elements = 1 << 28  # a GPU is kept busy by one large piece; 1 GB of float32 at most
+    block_elements = 1 << 28  # one large piece keeps a GPU busy; at most 1 GB of float32
 
     def __init__(self, cupy: Any, kernels: Any) -> None:
         self.cupy, self.kernels = cupy, kernels
@@ -43,7 +43,7 @@ class Gpu(Device):
         if not isinstance(array, np.ndarray) or array.nbytes <= _PIECE:
             moved = self.cupy.asarray(array)
             return moved
-        # On its way to the GPU, CuPy copies an array to memory that it locks and keeps: the size of a piece, so.
+        # CuPy copies an array by way of pinned memory, which it keeps: in pieces, that stays small.
         moved = self.empty(array.shape, array.dtype)
         rows = max(1, _PIECE * len(array) // array.nbytes)
         for start in range(0, len(array), rows):
@@ -51,9 +51,9 @@ class Gpu(Device):
         return moved
 
     def constant(self, array: Array) -> Array:
-        # Kept beside the array itself: as long as it lives, no other can have its identity.
+        # Kept with the array itself: as long as that lives, no other array can have its id.
         if id(array) not in self._constants:
-            # All of it is there before another thread's stream, which does not wait for this one, can read it.
+            # Blocking: another thread's stream does not wait for this one, and may read it at once.
             self._constants[id(array)] = array, self.cupy.asarray(array, blocking=True)
         return self._constants[id(array)][1]
 
@@ -78,8 +78,8 @@ class Gpu(Device):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """One stream for all work of a thread, as a graph can't be captured on CUDA's default stream, and takes in what
-        any thread sends to the stream meanwhile; the work has ended at the end.
+        """Use one stream for all work of a thread, and wait for it at the end. A graph can't be captured on CUDA's
+        default stream, and a capture takes in whatever any thread sends to its stream.
         """
         if self._stream is None:
             self._of_thread.stream = self.cupy.cuda.Stream(non_blocking=True)
@@ -95,35 +95,35 @@ class Gpu(Device):
         return getattr(self._of_thread, "stream", None)
 
     def synchronize(self) -> None:
-        """Wait for all work; within `running`."""
+        """Wait for all work; call it within `running`."""
         self._stream.synchronize()
 
     def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
-        """The kernels that ``work`` launches, as one CUDA graph: a function that runs them again; within `running`.
+        """Capture the kernels that ``work`` launches as one CUDA graph; returns a function that runs them again.
 
-        Nothing is computed yet. ``work`` must not read anything back. What it allocates comes from a pool of the
-        graph's own, so that nobody else gets that memory as long as the graph lives.
+        Call it within `running`. Capturing computes nothing. ``work`` must not read anything back. What it allocates
+        comes from the graph's own pool, so that nothing else gets that memory while the graph lives.
         """
         cuda, held = self.cupy.cuda, []
 
         def allocate(size: int) -> Any:
             memory = cuda.memory.Memory(size)
-            # Else a pool that is short of memory gives up what kernels captured before work in.
+            # Otherwise a pool short of memory would free memory that already captured kernels use.
             held.append(memory)
             return cuda.MemoryPointer(memory, 0)
 
-        self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step took when it ran
+        self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step used when it ran
         pool = cuda.MemoryPool(allocate)
         with cuda.using_allocator(pool.malloc):
             self._stream.begin_capture()
             try:
                 work()
             except BaseException:
-                with suppress(Exception):  # what has gone wrong in the capture, it says again
+                with suppress(Exception):  # it reports again what went wrong in the capture
                     self._stream.end_capture()
                 raise
             graph = self._stream.end_capture()
-        pool.free_all_blocks()  # which in CuPy 15 a pool does not do at its end
+        pool.free_all_blocks()  # in CuPy 15, a pool does not do so when it is destroyed
 
         def replay() -> None:
             assert held is not None  # the graph's memory lives as long as this function
@@ -138,19 +138,19 @@ class Gpu(Device):
             return
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             reason = str(error)
-        # Out here, as the error and its traceback hold on to arrays.
+        # Outside the except block, because the error and its traceback hold on to arrays.
         mend = advice()
         free()
         self.cupy.get_default_memory_pool().free_all_blocks()
-        raise DeviceMemoryError(f"the GPU's memory does not suffice ({reason}); {mend}")
+        raise DeviceMemoryError(f"out of GPU memory ({reason}); {mend}")
 
 
 def find_cupy() -> Any:
-    """The module CuPy, which has found a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
+    """The GPU's array module, if it finds a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
     try:
         import cupy
 
-        version = cupy.__version__  # which what a removed package leaves behind does not have
+        version = cupy.__version__  # the leftovers of a removed package have none
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             raise DeviceError(
@@ -163,7 +163,7 @@ def find_cupy() -> Any:
         ) from error
     try:
         count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
-    except Exception as error:  # CuPy's own kind, whose module can't be named without CuPy
+    except Exception as error:  # of a class that can't be named without importing its module
         count, reason = 0, f"CUDA reports: {error}"
     if not count:
         raise DeviceError(

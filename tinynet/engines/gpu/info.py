@@ -1,4 +1,4 @@
-"""What there is to know of the GPU, for `python -m tinynet info` and for results of measurements."""
+"""Information about the GPU, for `python -m tinynet info` and for measurement results."""
 
 from tinynet.engines.gpu import cublas
 from tinynet.engines.gpu.device import find_cupy
@@ -8,7 +8,7 @@ from tinynet.support.errors import DeviceError
 def gpu_info() -> dict[str, str]:
     """The GPU's name, memory, versions and settings; or, under "none", why there is none.
 
-    "problem" tells why a GPU that is there can't be used yet.
+    "problem" says why a GPU that was found can't be used yet.
     """
     try:
         cp = find_cupy()

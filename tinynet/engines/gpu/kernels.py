@@ -1,7 +1,7 @@
-"""The operations of `OPERATIONS` on a GPU's arrays, each one launch of a kernel of `tinynet.engines.gpu.source`.
+"""The operations of `OPERATIONS` on GPU arrays; each launches a kernel of `tinynet.engines.gpu.source`.
 
-Nothing is read back and nothing waits, so that a whole step can be captured into a CUDA graph; what changes from step
-to step may be a 0-d array on the GPU.
+Nothing is read back and nothing waits, so that a whole step can be captured in a CUDA graph. A number that changes
+from step to step may be a 0-d array on the GPU.
 """
 
 import functools
@@ -14,11 +14,11 @@ import numpy as np
 from tinynet.engines.gpu.source import BASICS, MATH, MOVES
 from tinynet.support.types import Array, Shape
 
-_THREADS = 256  # of a block
+_THREADS = 256  # per block
 _BLOCKS = 1 << 16  # at most; each thread then takes several elements
-_PART = 1 << 15  # numbers that one block sums; more are cut in parts, which a second kernel adds
+_PART = 1 << 15  # numbers that one block sums; more are split into parts, which a second kernel adds
 _SQUARES = 256  # blocks that sum the squares of a gradient
-_WIDE = 1 << 31  # elements that need an index of 64 bits
+_WIDE = 1 << 31  # from this many elements, an index needs 64 bits
 
 _C_NAMES = {
     "bool": "bool",
@@ -33,7 +33,7 @@ _C_NAMES = {
     "float32": "float",
     "float64": "double",
 }
-# The structures of the source.
+# The structs of the source.
 _LAYOUT = np.dtype([("n", np.int64, 4), ("s", np.int64, 4)])
 _STEPS = np.dtype([("row", np.int64), ("feature", np.int64)])
 _WINDOWS = np.dtype([("down", np.int32, 6), ("across", np.int32, 6)])
@@ -43,9 +43,9 @@ Windows = Sequence[Sequence[int]]
 
 
 class Kernels:
-    """The operations on a GPU; what each does is told by the NumPy function of its name.
+    """The operations on a GPU; the NumPy function of the same name says what each does.
 
-    Args: cp: the module CuPy.
+    Args: cp: the cupy module.
     """
 
     def __init__(self, cp: Any) -> None:
@@ -92,7 +92,7 @@ class Kernels:
     def take_windows(self, padded: Array, windows: Windows, rows: slice, columns: Array) -> None:
         channels, taps = len(padded), len(columns) // len(padded)
         blocks = _blocks(columns.size // (channels * taps))
-        # A thread makes the same column of several channels, as long as enough threads are busy.
+        # A thread writes the same column for several channels, as long as enough threads are busy.
         at_once = min(channels, -(-4096 // (blocks * taps)))
         arguments = padded, _layout(padded), _windows(windows), rows.start, rows.stop - rows.start, columns
         self._launch("take_windows", columns, (blocks, at_once, taps), (_THREADS,), arguments)
@@ -265,7 +265,7 @@ class Kernels:
         arguments: tuple[Any, ...],
         types: tuple[Any, ...] | None = None,
     ) -> None:
-        """Run the kernel for this array's size and dtype, or for the types that it moves from and to."""
+        """Run the kernel for this array's size and dtype, or for the two dtypes that it moves data between."""
         key = name, types or like.dtype, like.size >= _WIDE
         function = self._functions.get(key)
         if function is None:
@@ -274,11 +274,11 @@ class Kernels:
         function(grid, block, arguments)
 
     def _each(self, name: str, like: Array, *arguments: Any) -> None:
-        """Run a kernel with a thread for each element of an array."""
+        """Run a kernel with one thread per element of an array."""
         self._launch(name, like, (_blocks(like.size),), (_THREADS,), arguments)
 
     def _rows(self, name: str, x: Array, *arguments: Any) -> None:
-        """Run a kernel on the rows of x (n, k), with a power of two of threads for each."""
+        """Run a kernel on the rows of x (n, k), with a power of two of threads per row."""
         n, k = x.shape
         lanes = _power_of_two(k, _THREADS)
         height = _THREADS // lanes
@@ -291,20 +291,20 @@ class Kernels:
             if not set(names) <= set(_C_NAMES) or (len(types) == 1 and types[0].kind != "f"):
                 raise TypeError(
                     f"there are no GPU kernels for {' and '.join(names)}: models are float32 or float64, data "
-                    f"{', '.join(_C_NAMES)}; give x.astype('float32'), say"
+                    f"{', '.join(_C_NAMES)}; convert the array, for example with x.astype('float32')"
                 )
             options = "-std=c++17", *(["-DWIDE"] if wide else [])
             self._modules[types, wide] = self.cp.RawModule(code=source(*names), options=options)
         return self._modules[types, wide]
 
     def _scalar(self, value: Any, kind: type[np.generic]) -> tuple[Any, Any]:
-        """A number that may be on the GPU as a kernel's two parameters: where it is there, or None, and its value."""
+        """A number, perhaps on the GPU, as two parameters of a kernel: its GPU array or None, and its value."""
         if isinstance(value, self.cp.ndarray):
             return value.astype(kind, copy=False), kind(0)
         return None, kind(value)
 
     def _moved(self, name: str, x: Array, on_host: tuple[Array, ...], *arguments: Any) -> Array:
-        """Images whose pixels a kernel moves, as a new array."""
+        """A new array of the images, whose pixels a kernel moves."""
         x = self.cp.ascontiguousarray(x)
         y: Array = self.cp.empty_like(x)
         sizes = *x.shape[1:3], math.prod(x.shape[3:]), x.size
@@ -321,14 +321,14 @@ class Kernels:
     def _minus_targets(
         self, scores: Array, divisor: int, labels: Array, smoothing: float, total: int, out: Array
     ) -> Array:
-        """out = scores / divisor - q / total, all dense."""
+        """out = scores / divisor - q / total, for dense arrays."""
         number, k = scores.dtype.type, scores.shape[1]
         shares = number(divisor), number((1 - smoothing) / total), number(smoothing / (total * k))
         self._each("subtract_targets", scores, scores, labels, *shares, out, k, scores.size)
         return out
 
     def _sum_features(self, rows: Array, other: Array | None, sums: Array, others: Array | None) -> None:
-        """sums = sum over rows, others = sum of rows other; where there are many, first those of parts."""
+        """sums = sum over rows, others = sum of rows other; many rows are summed in parts first."""
         (m, f), (grid, block, parts, chunk) = rows.shape, _columns(rows)
         given = rows, _steps(rows), other, _steps(rows if other is None else other), True, m, f, chunk
         if parts == 1:
@@ -344,18 +344,18 @@ class Kernels:
     # -- memory -------------------------------------------------------------------------------------
 
     def _writable(self, out: Array) -> Array:
-        """``out`` if its elements lie without gaps, in whichever order, else an array to be copied to it."""
+        """``out`` if its elements lie without gaps, in any order, else an array to be copied into it."""
         return out if _order(out) is not None else self.cp.empty(out.shape, out.dtype)
 
     def _written(self, array: Array, out: Array | None) -> Array:
-        """The result where it was asked for."""
+        """The result, in ``out`` if that was given."""
         if out is None or out is array:
             return array
         out[...] = array
         return out
 
     def _beside(self, out: Array, array: Array) -> tuple[Array, Array]:
-        """An array, and where in it the elements of ``out`` are, counted as they lie in memory."""
+        """An array, and the layout that finds the elements of ``out`` in it, counted in memory order."""
         if array.strides == out.strides:
             return array, _SAME
         if array.ndim > 4:
@@ -367,7 +367,7 @@ class Kernels:
 
 
 def source(*names: str) -> str:
-    """The kernels' source for a model's dtype, or for the two that data is moved from and to."""
+    """The kernels' source for a model's dtype, or for the two dtypes that data is moved between."""
     kinds = ("Real",) if len(names) == 1 else ("Source", "Target")
     typedefs = (f"typedef {_C_NAMES[name]} {kind};\n" for name, kind in zip(names, kinds, strict=True))
     kernels = MATH if len(names) == 1 else MOVES
@@ -375,12 +375,12 @@ def source(*names: str) -> str:
 
 
 def _blocks(elements: int, of_block: int = _THREADS) -> int:
-    """How many blocks are launched for so many elements."""
+    """How many blocks to launch for this many elements."""
     return max(1, min(-(-elements // of_block), _BLOCKS))
 
 
 def _power_of_two(number: int, most: int) -> int:
-    """The least power of two that is not below, but ``most`` at most."""
+    """The smallest power of two that is not below ``number``, but at most ``most``."""
     return min(1 << max(0, number - 1).bit_length(), most)
 
 
@@ -402,14 +402,14 @@ def _order(array: Array) -> tuple[int, ...] | None:
 
 
 def _features_inner(rows: Array) -> bool:
-    """Whether the features of (m, f) lie side by side."""
+    """Whether the features of (m, f) lie side by side in memory."""
     return bool(rows.strides[1] <= rows.strides[0])
 
 
 def _columns(rows: Array) -> tuple[Shape, Shape, int, int]:
-    """Grid and block for sums over axis 0 of (m, f), in how many parts, and of how many rows each.
+    """Grid and block for sums over axis 0 of (m, f), the number of parts, and the rows in each.
 
-    A block takes up to 32 features that lie side by side in memory, otherwise one.
+    A block takes up to 32 features if they lie side by side in memory, otherwise one.
     """
     m, f = rows.shape
     width = _power_of_two(f, 32) if _features_inner(rows) else 1
@@ -440,7 +440,7 @@ def _windows(windows: Windows) -> Array:
 
 @functools.lru_cache(maxsize=1024)
 def _philox_key(key: tuple[int, int]) -> tuple[Any, ...]:
-    """The key's words as NumPy takes them: it makes floats of a tuple with one word below 2^63 and one above."""
+    """The key's words as NumPy reads them: it turns a tuple with one word below 2^63 and one above into floats."""
     return tuple(np.random.Philox(key=key).state["state"]["key"])
 
 

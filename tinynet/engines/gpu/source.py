@@ -1,19 +1,19 @@
-"""The GPU's kernels in CUDA C++; `tinynet.engines.gpu.kernels` launches them, and CuPy compiles them when first used.
+"""The GPU's kernels in CUDA C++; `tinynet.engines.gpu.kernels` launches them, and CuPy compiles them on first use.
 
-A comment over each kernel tells its formula, in the letters of its NumPy twin (`tinynet.engines.operation.OPERATIONS`
-says where that is). Neighbouring threads take neighbouring numbers in memory, as a GPU fetches 32 at a time. Sums
-have a fixed order: the same numbers give the same bits in each run.
+The comment above each kernel gives its formula, in the letters of its NumPy body (`tinynet.engines.operation.OPERATIONS`
+says where that is). Neighbouring threads take neighbouring numbers in memory, because a GPU fetches 32 at a time. Sums
+have a fixed order: the same numbers give the same bits in every run.
 
-CuPy compiles all kernels, these and its own, with -ftz=true: in float32 what is below 2^-126 counts as 0.
+CuPy compiles all kernels, these and its own, with -ftz=true: in float32, magnitudes below 2^-126 count as 0.
 
-``Real`` is the model's dtype; what only moves numbers has ``Source`` and ``Target``, any two dtypes.
+``Real`` is the model's dtype. Kernels that only move numbers have ``Source`` and ``Target``, any two dtypes.
 """
 
 BASICS = r"""
 #ifdef WIDE
 typedef long long Index;
 #else
-typedef unsigned int Index;  // for less than 2^31 elements: it divides several times as fast
+typedef unsigned int Index;  // for fewer than 2^31 elements: it divides several times as fast
 #endif
 
 #define EACH(i, size) \
@@ -71,7 +71,7 @@ struct Steps { long long row, feature; };  // strides of an array (m, f)
 struct Axis { int pixels, size, stride, before, after, outputs; };
 struct Windows { Axis down, across; };
 
-// Where element i of the output's memory is in an array that may lie otherwise.
+// Where element i of the output's memory is in an array whose layout may differ.
 __device__ long long at(const Layout& a, Index i) {
     if (!a.n[0]) return i;
     long long place = 0;
@@ -89,9 +89,9 @@ __device__ long long at(const Steps& a, long long row, long long feature) {
 
 template <class T> __device__ T add(T a, T b) { return a + b; }
 template <class T> __device__ T smaller(T a, T b) { return a < b ? a : b; }
-template <class T> __device__ T larger(T a, T b) { return a > b || a != a ? a : b; }  // NaN, if one is
+template <class T> __device__ T larger(T a, T b) { return a > b || a != a ? a : b; }  // NaN if either is
 
-// op over the `count` threads (a power of two) that lie `apart`, in a tree; each of them gets the result.
+// op over `count` threads (a power of two), each `apart` from the next, in a tree; all of them get the result.
 template <class T, T op(T, T)> __device__ T tree(T value, unsigned rank, unsigned count, unsigned apart) {
     __shared__ T memory[1024];
     const unsigned t = threadIdx.y * blockDim.x + threadIdx.x;
@@ -102,7 +102,7 @@ template <class T, T op(T, T)> __device__ T tree(T value, unsigned rank, unsigne
     }
     __syncthreads();
     value = memory[t - rank * apart];
-    __syncthreads();  // before the memory is written again
+    __syncthreads();  // before the memory is written to again
     return value;
 }
 template <class T, T op(T, T)> __device__ T over_x(T value) { return tree<T, op>(value, threadIdx.x, blockDim.x, 1); }
@@ -126,8 +126,8 @@ extern "C" __global__ void rectify_backward(const Real* dy, Layout dy_at, const 
     EACH(i, size) out[i] = y[at(y_at, i)] > 0 ? dy[at(dy_at, i)] : (Real)0;
 }
 
-// Rows of k numbers: threads side by side take one row. All of a block take part in its trees, so those beyond the
-// last row repeat it, and write nothing.
+// Rows of k numbers: threads side by side take one row. All threads of a block take part in its trees, so those past
+// the last row repeat it and write nothing.
 #define EACH_ROW(row, mine, n) \
     for (long long first = blockIdx.x * (long long)blockDim.y, row, mine; \
          row = smaller<long long>(first + threadIdx.y, n - 1), mine = first + threadIdx.y < n, first < n; \
@@ -176,7 +176,7 @@ extern "C" __global__ void softmax_cross_entropy(const Real* logits, const long 
     }
 }
 
-// out = scores / total - q / total, where q / total is `hit` more at the label than `share`, what all get
+// out = scores / total - q / total, where q / total is `share` everywhere, and `hit` more at the label
 extern "C" __global__ void subtract_targets(const Real* scores, const long long* labels, Real total, Real hit,
                                             Real share, Real* out, long long k, long long size) {
     EACH(i, size) {
@@ -213,8 +213,8 @@ extern "C" __global__ void __launch_bounds__(1024) record(double* meter, const R
     meter[3] = value;
 }
 
-// sums = sum over rows, others = sum of rows other, or of other alone; features side by side in x, rows in y; a part of
-// `chunk` rows for each blockIdx.y
+// sums = sum over rows, others = sum of rows other, or of other alone; threads along x take features, along y rows;
+// each blockIdx.y takes a part of `chunk` rows
 extern "C" __global__ void __launch_bounds__(1024) feature_sums(
         const Real* rows, Steps rows_at, const Real* other, Steps other_at, bool multiply, long long m, long long f,
         long long chunk, Real* sums, Real* others) {
@@ -234,7 +234,7 @@ extern "C" __global__ void __launch_bounds__(1024) feature_sums(
     if (other) others[blockIdx.y * f + j] = sum_other;
 }
 
-// mean = sum over rows / m, var = sum over (rows - mean)^2 / m, of each part of `chunk` rows
+// mean = sum over rows / m, var = sum over (rows - mean)^2 / m, for each part of `chunk` rows
 extern "C" __global__ void __launch_bounds__(1024) moments(const Real* rows, Steps rows_at, long long m, long long f,
                                                            long long chunk, Real* means, Real* vars) {
     const long long j = blockIdx.x * (long long)blockDim.x + threadIdx.x, start = blockIdx.y * chunk;
@@ -272,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(1024) combine_moments(
     var[j] = squares / m;
 }
 
-// Row and feature of element i of (m, f), counted along the axis that is dense.
+// Row and feature of element i of (m, f), counted along the dense axis.
 #define ROW_AND_FEATURE(i) \
     const long long row = features_inner ? i / (Index)f : i % (Index)m; \
     const long long j = features_inner ? i % (Index)f : i / (Index)m;
@@ -328,7 +328,7 @@ extern "C" __global__ void take_windows(const Real* __restrict__ padded, Layout 
     }
 }
 
-// The first and the last of the windows along an axis that hold a pixel, counted from the edge of the padding.
+// The first and last windows along an axis that hold a pixel, which is counted from the edge of the padding.
 __device__ int first_window(const Axis& axis, int pixel) {
     return pixel < axis.size ? 0 : (pixel - axis.size) / axis.stride + 1;
 }
@@ -355,7 +355,7 @@ extern "C" __global__ void add_windows(const Real* columns, Real* padded, Layout
     }
 }
 
-// The pixels of window i along an axis, without the padding.
+// The first and last pixels of window i along an axis, not counting the padding.
 __device__ int first_pixel(const Axis& axis, int i) {
     return larger(0, i * axis.stride - axis.before);
 }
@@ -409,7 +409,7 @@ extern "C" __global__ void max_pool_backward(const Real* dy, Layout dy_at, const
     }
 }
 
-// Block `number` of Philox4x64-10 (Salmon et al. 2011), as NumPy makes it: the counter (number, step, 0, 0) plus 1
+// Block `number` of Philox4x64-10 (Salmon et al. 2011), as NumPy generates it: from counter (number, step, 0, 0) plus 1
 __device__ void philox(unsigned long long number, unsigned long long step, unsigned long long key_0,
                        unsigned long long key_1, unsigned long long* words) {
     unsigned long long c_0 = number + 1, c_1 = step + (c_0 == 0), c_2 = 0, c_3 = 0;
@@ -423,7 +423,7 @@ __device__ void philox(unsigned long long number, unsigned long long step, unsig
 }
 
 // mask = scale where a unit's 16 random bits >= threshold, else 0     y = x mask
-// Each thread makes one block of bits, those of 16 units; then all of a block write side by side what 256 made.
+// Each thread makes one block of bits, for 16 units; then all threads write, side by side, what the 256 have made.
 extern "C" __global__ void drop(const Real* x, unsigned long long key_0, unsigned long long key_1,
                                 unsigned long long first_row, const long long* step_at, long long step,
                                 long long threshold, Real scale, Real* mask, Real* y, long long n, long long units,
@@ -470,7 +470,7 @@ extern "C" __global__ void adam_update(Real* __restrict__ p, const Real* __restr
     }
 }
 
-// Of each block: sum of g^2, and the same of 2^-600 g, for when the first overflows
+// For each block: the sum of g^2, and of (2^-600 g)^2 in case the first overflows
 extern "C" __global__ void sum_squares(const Real* g, long long size, double* sums) {
     double plain = 0, scaled = 0;
     EACH(i, size) {

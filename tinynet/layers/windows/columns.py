@@ -1,4 +1,4 @@
-"""Convolution as a matrix product of the kernel with columns of pixels, one column for each window ("im2col")."""
+"""Convolution as a matrix product of the kernel with columns of pixels, one column per window ("im2col")."""
 
 import math
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from tinynet.support.types import Array, Memory
 
 
 class Columns:
-    """y = W^T columns(x), dW = columns(x) dy^T, dx = the columns W dy, each pixel the sum of its windows'.
+    """y = W^T columns(x), dW = columns(x) dy^T, dx = the columns W dy added up: each pixel sums over its windows.
 
     Shapes: x, dx (c_in, h, w, n)  y, dy (c_out, down, across, n)  W, dW (kh, kw, c_in, c_out)
-        columns (kh kw c_in, rows across n), for some rows of the windows
+        columns (kh kw c_in, rows across n), for some rows of windows
     Source: Chellapilla, Puri & Simard 2006.
     """
 
@@ -22,11 +22,11 @@ class Columns:
         self.windows = windows
 
     def cost(self, c_in: int, c_out: int, n: int) -> float:
-        """Multiply-adds of a forward pass for n images; making columns takes about a fifth more."""
+        """Multiply-adds of a forward pass for n images; building the columns costs about a fifth more."""
         return 1.2 * n * math.prod(self.windows.output_shape) * self.windows.area * c_in * c_out
 
     def forward(self, x: Array, W: Array, memory: Memory) -> tuple[Array, Array]:
-        """y, and what `backward` needs: x with its padding."""
+        """y, and what `backward` needs: the padded x."""
         x, c_out = pad(x, self.windows, memory), W.shape[3]
         y = memory("y", (c_out, *self.windows.output_shape, x.shape[3]))
         W_T = W.reshape(-1, c_out).T  # (c_out, kh kw c_in)
@@ -59,10 +59,10 @@ class Columns:
     def _blocks(
         self, x: Array, c_out: int, memory: Memory, gather: bool = True
     ) -> Iterator[tuple[slice, Array]]:
-        """Some rows of windows after the other, and their columns, or without ``gather`` the place for them."""
+        """A few rows of windows at a time, with their columns, or without ``gather`` with the memory for them."""
         (outputs, across), n = self.windows.output_shape, x.shape[3]
         height = self.windows.area * len(x)  # kh kw c_in
-        # Columns are made for a few rows of windows at a time, so that they stay in the cache with their outputs.
+        # Few enough rows at a time that the columns and their outputs stay in the cache.
         at_once = device_of(x).block_elements // max(1, (height + c_out) * across * n)
         rows_at_once = min(outputs, max(1, at_once))
         block = memory("columns", (height * rows_at_once * across * n,))

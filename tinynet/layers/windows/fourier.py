@@ -1,7 +1,7 @@
-"""Convolution by the convolution theorem: a product for each frequency in place of a sum over each window.
+"""Convolution by the convolution theorem: one product per frequency instead of a sum over each window.
 
-Small images with many channels need a third of the multiplications that way. The transforms are real matrices, so each
-step is a matrix product, and the backward pass is the same three matrices transposed.
+For small images with many channels, this takes a third of the multiplications. The transforms are real matrices, so
+each step is a matrix product, and the backward pass uses the same three matrices, transposed.
 """
 
 import functools
@@ -16,25 +16,25 @@ from tinynet.engines.operation import matmul
 from tinynet.layers.windows.geometry import Axis, Windows
 from tinynet.support.types import Array, Memory
 
-# Elements of the largest array that does not depend on the batch, a transformed kernel or a matrix: 32 MB of float32.
+# Most elements allowed in a transformed kernel or a matrix, whose size doesn't depend on the batch: 32 MB of float32.
 _LARGEST = 1 << 23
 
 
 class Fourier:
-    """y = A ((G W) (B x)), where the product is one for each row ("frequency") of B x and G W.
+    """y = A ((G W) (B x)), with one product for each row ("frequency") of B x and G W.
 
     Forward:   x_hat = B x     W_hat = G W     y_hat_f = W_hat_f^T x_hat_f     y = A y_hat
     Backward:  dy_hat = A^T dy     dW_hat_f = x_hat_f dy_hat_f^T     dx_hat_f = W_hat_f dy_hat_f
                dW = G^T dW_hat     dx = B^T dx_hat
 
-    B and G are the discrete Fourier transform of an image and of a kernel, A its inverse. A frequency's product is
-    one of complex numbers, done with three real ones; so the matrices have three rows for each pair of frequencies
-    f and -f, see `transforms`. The images are taken as periodic, with a period just long enough to hold the padding.
-    As every number of y is a sum over the whole image, its rounding is relative to the image's largest pixels.
+    B and G are the discrete Fourier transforms of an image and of a kernel, and A is the inverse. A frequency's
+    product is complex and takes three real ones, so the matrices have three rows for each pair of frequencies f
+    and -f; see `transforms`. Images are treated as periodic, with a period just long enough to hold the padding.
+    Every number of y is a sum over the whole image, so its rounding error is relative to the image's largest pixels.
 
     Shapes: x (c_in, pixels, n)  y (c_out, windows, n)  W (kh kw, c_in c_out)  x_hat (products, c_in, n)
         W_hat (products, c_in, c_out)  y_hat (products, c_out, n)
-    Source: Mathieu, Henaff & LeCun 2014; the form y = A ((G W) (B x)) after Winograd 1980, who counts multiplications.
+    Source: Mathieu, Henaff & LeCun 2014; y = A ((G W) (B x)) is the form of Winograd 1980, who counts multiplications.
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -93,13 +93,13 @@ class Fourier:
 
 
 def by_channel(spectrum: Array) -> Array:
-    """(products, c, n) seen as (c, products, n): for each channel, a matrix that a transform applies to."""
+    """View (products, c, n) as (c, products, n): for each channel, a matrix to which a transform applies."""
     return spectrum.transpose(1, 0, 2)
 
 
 @functools.lru_cache(maxsize=64)
 def products(windows: Windows) -> int:
-    """How many products of two real numbers an image and a kernel of one channel need."""
+    """The number of products of two real numbers for an image and a kernel of one channel."""
     periods = [_period(axis) for axis in windows]
     alone = math.prod(2 - period % 2 for period in periods)  # frequencies with f = -f
     return 3 * (math.prod(periods) - alone) // 2 + alone
@@ -109,14 +109,14 @@ def products(windows: Windows) -> int:
 def transforms(windows: Windows, dtype: Any) -> tuple[Array, Array, Array]:
     """A, B and G.
 
-    With a + ib the transform of x at a frequency, and c + id the conjugate of the kernel's, y's is
-    (a + ib)(c + id) = (k1 - k3) + i (k1 + k2) for k1 = (a + b) c, k2 = a (d - c), k3 = b (c + d). So B has the rows of
-    a + b, a and b, G those of c, d - c and c + d, and A takes the three products back to y. Where f = -f, b and d
-    are 0: one row, a c. Computed in float64, given in ``dtype``.
+    Let a + ib be the transform of x at a frequency, and c + id the conjugate of the kernel's transform. That of y is
+    (a + ib)(c + id) = (k1 - k3) + i (k1 + k2) for k1 = (a + b) c, k2 = a (d - c), k3 = b (c + d). So B has the rows
+    a + b, a and b, G has c, d - c and c + d, and A turns the three products back into y. Where f = -f, b and d are 0,
+    and the one product a c is enough. Computed in float64, returned in ``dtype``.
     """
     pixels = _places(range(windows.down.pixels), range(windows.across.pixels))
     kernel = _places(range(windows.down.size), range(windows.across.size))
-    # Window i starts at pixel i stride - before: there, the inverse transform is read off.
+    # Window i starts at pixel i stride - before; the inverse transform is evaluated there.
     starts = _places(
         *(range(-axis.before, axis.outputs * axis.stride - axis.before, axis.stride) for axis in windows)
     )
@@ -131,22 +131,22 @@ def transforms(windows: Windows, dtype: Any) -> tuple[Array, Array, Array]:
     A /= math.prod(_period(axis) for axis in windows)
     A, B, G = (np.ascontiguousarray(matrix, dtype) for matrix in (A.T, B, G))
     for matrix in (A, B, G):
-        matrix.flags.writeable = False  # they are shared by all that ask
+        matrix.flags.writeable = False  # all callers share them
     return A, B, G
 
 
 def _period(axis: Axis) -> int:
-    """The shortest period with room for the padding, before the image or, which is the same place, after it."""
+    """The shortest period with room for the padding; before and after the image are the same place."""
     return axis.pixels + max(axis.before, axis.after)
 
 
 def _places(rows: range, columns: range) -> Array:
-    """Row and column of each place, (2, places)."""
+    """The row and column of each place, (2, places)."""
     return np.array(list(itertools.product(rows, columns)), np.float64).T
 
 
 def _frequencies(windows: Windows) -> tuple[Array, Array]:
-    """One of each pair f, -f of frequencies, and those that are their own negative: angles a pixel, (count, 2)."""
+    """One frequency of each pair f, -f, and those that are their own negative: angles per pixel, (count, 2)."""
     periods = [_period(axis) for axis in windows]
     pairs, alone = [], []
     for f in itertools.product(*map(range, periods)):

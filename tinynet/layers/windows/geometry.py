@@ -1,4 +1,4 @@
-"""Windows over images: where a kernel or a pool is put, and which pixels it sees there."""
+"""Windows over images: where a kernel or a pool is placed, and which pixels it covers there."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tinynet.support.checks import batch_shape, check_positive_int
 from tinynet.support.types import Shape
 
 Size = int | tuple[int, int]
-"""The same down and across, or one for each."""
+"""One size for both axes, or a pair (down, across)."""
 
 
 class Axis(NamedTuple):
@@ -24,7 +24,7 @@ class Axis(NamedTuple):
     outputs: int  # windows
 
     def tap(self, offset: int) -> tuple[slice, slice]:
-        """The windows whose pixel number ``offset`` is a real one, not padding, and those pixels."""
+        """The windows whose pixel number ``offset`` lies in the image, not in the padding, and those pixels."""
         shift = offset - self.before
         first = max(0, -(shift // self.stride))  # the first i with i stride + shift >= 0
         last = min(self.outputs - 1, (self.pixels - 1 - shift) // self.stride)
@@ -47,7 +47,7 @@ class Windows(NamedTuple):
 
     @property
     def output_shape(self) -> tuple[int, int]:
-        """How many windows there are, down and across."""
+        """The number of windows, down and across."""
         return self.down.outputs, self.across.outputs
 
     @property
@@ -56,7 +56,7 @@ class Windows(NamedTuple):
         return any(axis.size > axis.stride for axis in self)
 
     def taps(self) -> Iterator[tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]]:
-        """For each place (i, j) in a window, row by row: (i, j), the windows that have a pixel there, those pixels."""
+        """For each place (i, j) in a window, row by row: (i, j), the windows with a pixel there, and those pixels."""
         for i, j in itertools.product(range(self.down.size), range(self.across.size)):
             (down, rows), (across, columns) = self.down.tap(i), self.across.tap(j)
             yield (i, j), (down, across), (rows, columns)
@@ -65,10 +65,10 @@ class Windows(NamedTuple):
 def windows(input_shape: Shape, size: Size, strides: Size, padding: str, kind: str) -> Windows:
     """The windows over images of shape (h, w, c).
 
-    Padding is as in Keras: "valid" keeps the windows inside the image, (pixels - size) // stride + 1 of them;
-    "same" has ceil(pixels / stride), with as many pixels of padding as that needs, the odd one at the end.
+    Padding works as in Keras: "valid" keeps the windows inside the image, (pixels - size) // stride + 1 of them;
+    "same" has ceil(pixels / stride) of them, with as many pixels of padding as needed, the odd one at the end.
 
-    Raises: ValueError: if the input is no image, or smaller than a window.
+    Raises: ValueError: if the input is not an image, or is smaller than a window.
     """
     check_images(input_shape)
     size, strides = (value if isinstance(value, tuple) else (value, value) for value in (size, strides))
@@ -91,17 +91,17 @@ def windows(input_shape: Shape, size: Size, strides: Size, padding: str, kind: s
 def check_images(input_shape: Shape) -> None:
     """Raises ValueError unless the shape is (h, w, c)."""
     if len(input_shape) != 3:
-        mend = f"; put Reshape({(*input_shape, 1)}) before it" if len(input_shape) == 2 else ""
+        hint = f"; put Reshape({(*input_shape, 1)}) before it" if len(input_shape) == 2 else ""
         raise ValueError(
-            f"expected input shape (batch, height, width, channels), got {batch_shape(input_shape)}{mend}"
+            f"expected input shape (batch, height, width, channels), got {batch_shape(input_shape)}{hint}"
         )
 
 
 def check_size(name: str, value: Any) -> Size:
-    """An int, or two as a tuple; raises ValueError unless they are at least 1."""
+    """An int, or a tuple of two; raises ValueError unless each is at least 1."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"{name}: expected an int or a pair of them (down, across), got {value!r}")
+            raise ValueError(f"{name}: expected an int or a pair (down, across), got {value!r}")
         return check_positive_int(name, value[0]), check_positive_int(name, value[1])
     return check_positive_int(name, value)
 
@@ -114,9 +114,9 @@ def check_padding(name: str, value: Any) -> str:
 
 
 def channel_major(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Images (n, h, w, c) seen as (c, h, w, n), and back; the memory stays where it is.
+    """View images (n, h, w, c) as (c, h, w, n), or back; nothing moves in memory.
 
     Convolution and pooling keep their images in that order: a window's row is then one run of w n numbers, and the
-    batch, innermost, is long enough for the processor's vectors however few the channels.
+    innermost axis, the batch, is long enough for the processor's vector instructions however few the channels.
     """
     return x.swapaxes(0, 3)

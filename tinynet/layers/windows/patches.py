@@ -1,4 +1,4 @@
-"""Patches: the pixels under windows that lie over images, taken out and, the transposed operation, added back."""
+"""Patches: takes out the pixels under windows over images and, the transposed operation, adds them back."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tinynet.support.types import Array, Memory, Shape
 
 
 def pad(x: Array, windows: Windows, memory: Memory) -> Array:
-    """Images (c, h, w, n) with zeros around, as far as the windows reach."""
+    """Pad images (c, h, w, n) with zeros as far as the windows reach."""
     inside, shape = _inside(x.shape, windows)
     if shape == x.shape and x.flags.c_contiguous:
         return x
@@ -20,7 +20,7 @@ def pad(x: Array, windows: Windows, memory: Memory) -> Array:
 
 
 def crop(padded: Array, windows: Windows, memory: Memory) -> Array:
-    """Images without the zeros around."""
+    """Remove the padding from images."""
     down, across = windows
     shape = (padded.shape[0], down.pixels, across.pixels, padded.shape[3])
     inside, _ = _inside(shape, windows)
@@ -32,7 +32,7 @@ def crop(padded: Array, windows: Windows, memory: Memory) -> Array:
 
 
 def _inside(shape: Shape, windows: Windows) -> tuple[tuple[slice, ...], Shape]:
-    """Where in the padded images the images are, and the padded images' shape."""
+    """Where the images lie in the padded images, and the padded images' shape."""
     (down, across), (c, h, w, n) = windows, shape
     inside = slice(None), slice(down.before, down.before + h), slice(across.before, across.before + w)
     return inside, (c, h + down.before + down.after, w + across.before + across.after, n)
@@ -44,13 +44,13 @@ def patches(padded: Array, windows: Windows) -> Array:
     c, h, w, n = padded.strides
     shape = down.size, across.size, len(padded), down.outputs, across.outputs, padded.shape[3]
     strides = h, w, c, h * down.stride, w * across.stride, n
-    # as_strided is ten times as slow, which counts as this is called for each block of columns.
+    # as_strided takes ten times as long, which matters because this is called for every block of columns.
     return np.ndarray(shape, padded.dtype, padded, strides=strides)
 
 
 @operation
 def take_windows(padded: Array, windows: Windows, rows: slice, columns: Array) -> None:
-    """Write the pixels under some rows of windows, a column for each window ("im2col").
+    """Write the pixels under some rows of windows, one column per window ("im2col").
 
     Shapes: padded (c, h, w, n)  columns (kh kw c, rows across n)
     """
@@ -60,7 +60,7 @@ def take_windows(padded: Array, windows: Windows, rows: slice, columns: Array) -
 
 @operation
 def add_windows(columns: Array, padded: Array, windows: Windows, rows: slice) -> None:
-    """Add columns, laid out as `take_windows` does it, to the pixels that they stand for ("col2im")."""
+    """Add columns, laid out as by `take_windows`, to the pixels that they stand for ("col2im")."""
     down, across = windows
     parts = columns.reshape(down.size, across.size, len(padded), -1, across.outputs, padded.shape[3])
     top, span = rows.start * down.stride, (rows.stop - rows.start - 1) * down.stride + 1
