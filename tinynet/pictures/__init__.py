@@ -1,1 +1,1 @@
-"""How the pictures of `tinynet.plots` are drawn. Importing a module of this package imports matplotlib."""
+"""The drawing code of `tinynet.plots`. Importing a module of this package imports matplotlib."""
