@@ -258,7 +258,7 @@ class TestEarlyStopping:
         other = classifier(seed=1)
         before = other.params.copy()
         with pytest.raises(
-            ValueError, match="EarlyStopping watches 'val_loss', which this run does not measure"
+            ValueError, match="EarlyStopping monitors 'val_loss', which this run does not measure"
         ):
             fit(other, stopping, validation_data=None)
         np.testing.assert_array_equal(other.params, before)
@@ -306,13 +306,13 @@ class TestMonitors:
     def test_what_is_not_measured_is_refused_before_training(self, make, tmp_path):
         model = classifier()
         before = model.params.copy()
-        with pytest.raises(ValueError, match="learning_rate, seconds: give fit validation_data"):
+        with pytest.raises(ValueError, match="learning_rate, seconds; pass validation_data to fit"):
             fit(model, make(tmp_path / "m"), validation_data=None)
         np.testing.assert_array_equal(model.params, before)
         assert os.listdir(tmp_path) == []
 
     def test_a_regression_has_no_accuracy_to_watch(self):
-        with pytest.raises(ValueError, match="it has loss, val_loss, learning_rate, seconds$"):
+        with pytest.raises(ValueError, match="it measures loss, val_loss, learning_rate, seconds$"):
             play(WEIGHTS, tn.EarlyStopping("val_accuracy"))
 
 
@@ -367,7 +367,7 @@ class TestModelCheckpoint:
         assert {path.name for path in tmp_path.iterdir()} == {"m-01.safetensors", "m-02.safetensors"}
 
     def test_other_braces_are_refused(self):
-        with pytest.raises(ValueError, match="expected no braces but {epoch}"):
+        with pytest.raises(ValueError, match="expected no braces except {epoch}"):
             tn.ModelCheckpoint("m-{val_loss}.safetensors")
 
 
@@ -411,7 +411,9 @@ class TestReduceLROnPlateau:
         assert history.history["learning_rate"] == [1e-12, 1e-12, 5e-13, 2.5e-13]
 
     def test_a_schedule_is_refused(self):
-        with pytest.raises(ValueError, match="needs a constant learning rate, the optimizer has a schedule"):
+        with pytest.raises(
+            ValueError, match="needs a constant learning rate, but the optimizer has a schedule"
+        ):
             play(WEIGHTS, tn.ReduceLROnPlateau(), optimizer=tn.SGD(tn.schedules.cosine(0.1, 10)))
 
     def test_a_second_run_begins_anew(self):

@@ -338,7 +338,7 @@ MISMATCHES = {
     "fewer units": ({"units": 5}, r"layer 0 units: 6 in the checkpoint, 5 here; .*0\.W: float32 \(4, 6\)"),
     "another rate of dropout": ({"rate": 0.25}, "layer 3 rate: 0.3 in the checkpoint, 0.25 here"),
     "a frozen layer": ({"frozen": 4}, "layer 4 trainable: True in the checkpoint, False here"),
-    "another seed": ({"seed": 9}, "seed: 3 in the checkpoint, 9 here; make the model with seed=3"),
+    "another seed": ({"seed": 9}, "seed: 3 in the checkpoint, 9 here; create the model with seed=3"),
     "another dtype": ({"dtype": "float64"}, "dtype: 'float32' in the checkpoint, 'float64' here"),
     "another optimizer": (
         {"optimizer": tn.RMSprop(0.05)},
@@ -381,7 +381,7 @@ MISMATCHES = {
         "validation_data: '20 examples .*'nothing' here",
     ),
     "other validation": ({"validation_data": vectors(20, seed=5)}, "validation_data: '20 examples"),
-    "fewer epochs": ({"epochs": 1}, "epochs: 2 have begun in the checkpoint, 1 are wanted in all here"),
+    "fewer epochs": ({"epochs": 1}, "epochs: 2 have begun in the checkpoint, but only 1 are requested here"),
 }
 
 
@@ -427,7 +427,7 @@ class TestRefusals:
         change, message = MISMATCHES[name]
         text = self.attempt(path, message, **change)
         assert text.startswith(
-            f"{path}: the run in this checkpoint can't go on like this, and nothing was changed: "
+            f"{path}: the run in this checkpoint can't be resumed like this, and nothing was changed: "
         )
 
     def test_all_of_them_at_once(self, path):
@@ -449,7 +449,7 @@ class TestRefusals:
 
         callbacks = [EarlyStopping("val_loss", 3), tn.ReduceLROnPlateau("val_loss", 0.5, 1), Stop()]
         self.attempt(
-            path, r"callback 0, EarlyStopping, refuses its state: KeyError\('patience'\)", callbacks=callbacks
+            path, r"callback 0, EarlyStopping, rejects its state: KeyError\('patience'\)", callbacks=callbacks
         )
 
     def test_an_optimizer_that_refuses_its_state(self, path):
@@ -457,7 +457,7 @@ class TestRefusals:
             slot_names = ("m", "v", "v_max")
 
         self.attempt(
-            path, r"Adam refuses its state: ValueError\(\"Adam keeps the slots", optimizer=Adam(0.05)
+            path, r"Adam rejects its state: ValueError\(\"Adam keeps the slots", optimizer=Adam(0.05)
         )
 
     def test_a_setting_that_can_not_be_put_back(self, tmp_path):
@@ -467,7 +467,7 @@ class TestRefusals:
 
         start("iterable", Swap(), epochs=1, checkpoint=tmp_path / "c")
         with pytest.raises(
-            ValueError, match="layer 0 units: a callback has made it '<built-in function len>', which"
+            ValueError, match="layer 0 units: a callback has set it to '<built-in function len>', which"
         ):
             start("iterable", Swap(), resume=tmp_path / "c")
 
@@ -494,11 +494,13 @@ class TestRefusals:
             model.fit(*vectors(20), callbacks=[Grow()], **given)
 
         run(checkpoint=tmp_path / "c")
-        with pytest.raises(ValueError, match="layer 1 by: a callback has made it 2, which can't be put back"):
+        with pytest.raises(
+            ValueError, match="layer 1 by: a callback has set it to 2, which can't be restored"
+        ):
             run(resume=tmp_path / "c", epochs=2)
 
     def test_no_file(self, tmp_path):
-        message = "there is no such checkpoint; leave resume out to begin anew: .*missing'"
+        message = "there is no such checkpoint; leave resume out to start a new run: .*missing'"
         self.attempt(tmp_path / "missing", message, FileNotFoundError)
 
     def test_a_damaged_file(self, path, tmp_path):
@@ -535,7 +537,7 @@ class TestRefusals:
             (
                 {"checkpoint_every": 3},
                 ValueError,
-                "checkpoint_every: give checkpoint too, the file to write to",
+                "checkpoint_every: pass checkpoint too, the file to write to",
             ),
             (
                 {"checkpoint": "c", "checkpoint_every": 0},
@@ -564,7 +566,7 @@ class TestRefusals:
         monkeypatch.setattr(
             run_settings, "environment", lambda workers, device: there | {"NumPy": "1.0", "workers": workers}
         )
-        message = f"goes on, but not bit for bit as it would have: NumPy 1.0 here, {np.__version__} there$"
+        message = f"resumes, but not bit for bit as it would have: NumPy 1.0 here, {np.__version__} in the checkpoint$"
         with pytest.warns(UserWarning, match=message) as caught:
             ended = start("dense", Stop(), resume=path)
         assert_same_end(ended, whole["dense"])  # as in truth nothing differs
@@ -638,21 +640,21 @@ class TestFilesThatContradictThemselves:
             ),
             (
                 lambda d, a: a.pop("history.loss"),
-                "the history has accuracy, val_loss, .* here loss, accuracy",
+                "history: accuracy, val_loss, .* in the checkpoint, loss, accuracy.* here",
             ),
             (
                 lambda d, a: d["place"]["items"].update(batches=5),
-                "5 batches of an epoch are done, which has 5 here",
+                "5 batches of an epoch are done in the checkpoint, but an epoch has 5 here",
             ),
             (
                 lambda d, a: d["changed"].update({"optimizer learning_rate": None}),
-                "made it None, which can't be put",
+                "set it to None, which can't be restored",
             ),
             (
                 lambda d, a: a.update(
                     {name: np.zeros(3, np.float32) for name in a if name.endswith("slots, m")}
                 ),
-                "Adam refuses its state: .*has begun with a model of 3 float32",
+                "Adam rejects its state: .*has begun with a model of 3 float32",
             ),
         ],
     )

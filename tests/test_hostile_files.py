@@ -53,12 +53,15 @@ LISTS = b"[" + b"[]," * 349_000 + b"[]]"
 NUMBERS = b'{"a":[' + b"1," * 500_000 + b"1]}"
 
 HEADERS = {
-    "a size of 2^63": ((1 << 63).to_bytes(8, "little") + b"{}" * 20, "does not begin as a safetensors file"),
-    "a size of 2^64 - 1": (b"\xff" * 40, "does not begin as a safetensors file does"),
-    "a size of 0": (bytes(40), "does not begin as a safetensors file does"),
+    "a size of 2^63": (
+        (1 << 63).to_bytes(8, "little") + b"{}" * 20,
+        "does not begin like a safetensors file",
+    ),
+    "a size of 2^64 - 1": (b"\xff" * 40, "does not begin like a safetensors file"),
+    "a size of 0": (bytes(40), "does not begin like a safetensors file"),
     "a size above the limit": (
         (header.MAX_HEADER + 1).to_bytes(8, "little") + b" " * (header.MAX_HEADER + 9),
-        "does not begin as a safetensors file does",
+        "does not begin like a safetensors file",
     ),
     "a size beyond the file": ((1000).to_bytes(8, "little") + b"{}", "it ends before its header does"),
     "arrays that overlap": (framed({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12)), "'b' begins at byte 4"),
@@ -85,21 +88,27 @@ HEADERS = {
     "no shape": (framed({"a": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4)), "expected dtype, shape"),
     "an entry too many": (framed({"a": entry(0, 4) | {"x": 1}}, bytes(4)), "expected dtype, shape and data"),
     "an array that is a list": (framed({"a": []}), "expected dtype, shape and data_offsets"),
-    "a dtype of half a byte": (framed({"a": entry(0, 4, dtype="F4")}, bytes(4)), "dtype among .* got 'F4'"),
+    "a dtype of half a byte": (
+        framed({"a": entry(0, 4, dtype="F4")}, bytes(4)),
+        "one of the dtypes .* got 'F4'",
+    ),
     "a dtype that NumPy lacks": (framed({"a": entry(0, 4, [2], "BF16")}, bytes(4)), "got 'BF16'"),
-    "a dtype that is a list": (framed({"a": entry(0, 4, dtype=["F32"])}, bytes(4)), "expected a dtype among"),
+    "a dtype that is a list": (
+        framed({"a": entry(0, 4, dtype=["F32"])}, bytes(4)),
+        "expected one of the dtypes",
+    ),
     "a name twice": (
         framed(b'{"a":%b,"a":%b}' % ((json.dumps(entry(0, 4)).encode(),) * 2), bytes(4)),
-        "the name 'a' is there twice",
+        "the name 'a' appears twice",
     ),
-    "metadata twice": (framed(b'{"__metadata__":{},"__metadata__":{}}'), "'__metadata__' is there twice"),
+    "metadata twice": (framed(b'{"__metadata__":{},"__metadata__":{}}'), "'__metadata__' appears twice"),
     "a name twice within": (
         framed(b'{"a":{"dtype":"F32","dtype":"F64"}}'),
-        "the name 'dtype' is there twice",
+        "the name 'dtype' appears twice",
     ),
     "ten thousand names twice": (
         framed(b"{" + b",".join(b'"%d":[],"%d":[]' % (i, i) for i in range(10_000)) + b"}"),
-        "is there twice",
+        "appears twice",
     ),
     "lists nested": (framed(b"[" * 1_000_000), "nested at most 100 deep, got 1000000"),
     "lists nested and closed": (
@@ -109,7 +118,7 @@ HEADERS = {
     "objects nested": (framed(b'{"a":' * 200_000), "nested at most 100 deep, got 200000"),
     "nested behind a text": (framed(b'{"\\"]}":' * 100_000), "nested at most 100 deep"),
     "a text without an end": (framed(b'{"' + b'\\"' * 500_000), "Unterminated string"),
-    "many texts without an end": (framed(b'"\\' * 500_000), "is damaged or no tinynet model"),
+    "many texts without an end": (framed(b'"\\' * 500_000), "is damaged or not a tinynet model"),
     "too many lists": (framed(LISTS), "expected at most 100,000 lists and objects, got 349,002"),
     "a million numbers": (framed(NUMBERS), "expected dtype, shape and data_offsets"),
     "a number of a million digits": (framed(b'{"a":' + b"7" * 1_000_000 + b"}"), "integer"),
@@ -118,22 +127,25 @@ HEADERS = {
     "no UTF-8": (framed(b'{"\xff":1}'), "utf-8"),
     "UTF-16": (framed('{"a":1}'.encode("utf-16")), "utf-8"),
     "a byte order mark": (framed(b'\xef\xbb\xbf{"a":1}'), "BOM"),
-    "half a character": (framed(b'{"__metadata__":{"tinynet":"\\ud800","sha256":""}}'), "is damaged or no"),
+    "half a character": (framed(b'{"__metadata__":{"tinynet":"\\ud800","sha256":""}}'), "is damaged or not"),
     "half a character in JSON": (
         framed(b'{"__metadata__":{"tinynet":"{\\"format\\":1,\\"x\\":\\"\\ud800\\"}","sha256":""}}'),
-        "is damaged or no tinynet model",
+        "is damaged or not a tinynet model",
     ),
-    "no JSON": (framed(b"{'a': 1}"), "is damaged or no tinynet model"),
-    "a number": (framed(b"17"), "its header is no JSON object"),
-    "metadata that is a list": (framed({"__metadata__": []}), "no mapping of text to text"),
-    "metadata of numbers": (framed({"__metadata__": {"tinynet": 1}}), "no mapping of text to text"),
+    "no JSON": (framed(b"{'a': 1}"), "is damaged or not a tinynet model"),
+    "a number": (framed(b"17"), "its header is not a JSON object"),
+    "metadata that is a list": (framed({"__metadata__": []}), "not a mapping of text to text"),
+    "metadata of numbers": (framed({"__metadata__": {"tinynet": 1}}), "not a mapping of text to text"),
     "metadata of someone else": (framed({"__metadata__": {"format": "pt"}}), "not a description and its dig"),
-    "a pickle": (pickle.dumps(Dangerous()), "is no tinynet model but a pickle, which runs what its author"),
-    "an old pickle": (pickle.dumps(Dangerous(), 0), "is no tinynet model"),
-    "an .h5": (b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0" + bytes(2000), "but an HDF5 file, as Keras's .h5"),
-    "a .keras": (zipped("config.json", '{"class_name": "Sequential"}'), "but a zip archive, as .keras"),
-    "nothing": (b"", "is no tinynet model"),
-    "a text": (b"import os\n" * 100, "is no tinynet model"),
+    "a pickle": (
+        pickle.dumps(Dangerous()),
+        "is not a tinynet model but a pickle, which can run arbitrary code",
+    ),
+    "an old pickle": (pickle.dumps(Dangerous(), 0), "is not a tinynet model"),
+    "an .h5": (b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0" + bytes(2000), "but an HDF5 file, like Keras's .h5"),
+    "a .keras": (zipped("config.json", '{"class_name": "Sequential"}'), "but a zip archive, like .keras"),
+    "nothing": (b"", "is not a tinynet model"),
+    "a text": (b"import os\n" * 100, "is not a tinynet model"),
 }
 
 
@@ -263,13 +275,13 @@ DESCRIPTIONS = {
     "a format to come": (sealed('{"format": 2}'), "expected format 1, got 2; update tinynet"),
     "a kind to come": (sealed('{"format": 1, "kind": "video"}'), "expected a model file, got 'video'"),
     "a kind that is a list": (sealed('{"format": 1, "kind": []}'), "expected a model file, got"),
-    "a description with a name twice": (sealed('{"format": 1, "format": 1}'), "'format' is there twice"),
+    "a description with a name twice": (sealed('{"format": 1, "format": 1}'), "'format' appears twice"),
     "a description nested deeply": (sealed("[" * 200_000), "nested at most 100 deep, got 200000"),
     "a truth value of 2": (
         sealed('{"format": 1}', {"0.W": np.array([2], np.uint8).view(bool)}),
-        "a truth value in it is neither 0 nor 1",
+        "a boolean in it is neither 0 nor 1",
     ),
-    "more metadata": (sealed('{"format": 1}', note="x"), "its metadata are not a description and its digest"),
+    "more metadata": (sealed('{"format": 1}', note="x"), "its metadata is not a description and its digest"),
 }
 
 HOSTILE = HEADERS | DESCRIPTIONS
@@ -398,7 +410,7 @@ class TestEveryByte:
 
     def test_each_error_names_the_file_and_the_cause(self, attempts):
         _, results, _, _ = attempts
-        causes = ("is no tinynet model", "is damaged", "expected format 1", "expected a model file")
+        causes = ("is not a tinynet model", "is damaged", "expected format 1", "expected a model file")
         assert [error for _, error in results if not error.startswith(causes)] == []
 
     def test_memory_stays_small(self, attempts):
@@ -456,7 +468,7 @@ def test_what_load_would_refuse_is_not_saved(tmp_path):
     with pytest.raises(tn.ModelFileError, match=r"m: the model can't be written: .*nested at most 100 deep"):
         saved(block)
     with pytest.raises(
-        tn.ModelFileError, match=r"m: .*array 'x': expected floats, integers or truth values, got complex128"
+        tn.ModelFileError, match=r"m: .*array 'x': expected floats, integers or booleans, got complex128"
     ):
         storage.save(tmp_path / "m", {}, {"x": np.ones(2, complex)})
     with pytest.raises(tn.ModelFileError, match=r"m: .*got datetime64"):
@@ -471,7 +483,7 @@ def test_more_arrays_than_a_file_may_have(tmp_path, monkeypatch):
         tn.ModelFileError, match="new: the model can't be written: its arrays are over 7 bytes"
     ):
         small_model().save(tmp_path / "new")
-    with pytest.raises(tn.ModelFileError, match="m: is no tinynet model: it has more than 7 bytes"):
+    with pytest.raises(tn.ModelFileError, match="m: is not a tinynet model: it has more than 7 bytes"):
         tn.load_model(tmp_path / "m")
     assert os.listdir(tmp_path) == ["m"]
 
@@ -543,7 +555,9 @@ class TestUnreadable:
 
     @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no /dev/zero")
     def test_a_device_without_an_end(self):
-        with pytest.raises(tn.ModelFileError, match="/dev/zero: is no tinynet model: it is no ordinary file"):
+        with pytest.raises(
+            tn.ModelFileError, match="/dev/zero: is not a tinynet model: it is not a regular file"
+        ):
             tn.load_model("/dev/zero")
 
     def test_a_file_that_shrinks_while_it_is_read(self, tmp_path, monkeypatch):

@@ -146,7 +146,7 @@ class TestClassificationReport:
 @pytest.mark.parametrize(
     ("labels", "predicted", "message"),
     [
-        ([0, 1], [0], r"one shape \(n,\), n at least 1; got \(2,\) and \(1,\)"),
+        ([0, 1], [0], r"the same shape \(n,\), n at least 1; got \(2,\) and \(1,\)"),
         ([], [], r"n at least 1; got \(0,\) and \(0,\)"),
         ([[0], [1]], [[0], [1]], r"got \(2, 1\) and \(2, 1\)"),
         ([0, 1], [0.0, 1.0], r"predicted labels: expected integers, got dtype float64.*argmax\(1\)"),

@@ -238,8 +238,8 @@ class TestScript:
         ("content", "message"),
         [
             (None, "there is no such model; train one with python examples/train_fashion.py"),
-            (b"", "is no tinynet model"),
-            (b"\x10\0\0\0\0\0\0\0 but no model at all", "is damaged or no tinynet model"),
+            (b"", "is not a tinynet model"),
+            (b"\x10\0\0\0\0\0\0\0 but no model at all", "is damaged or not a tinynet model"),
         ],
     )
     def test_bad_model_files_are_explained(self, content, message, shirt, tmp_path):

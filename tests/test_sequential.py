@@ -165,7 +165,7 @@ class TestNamesAndViews:
         with pytest.raises(ValueError, match=r"expected 8 arrays \(1\.W, .*\), got 1"):
             model.set_weights(wrong[:1])
         with pytest.raises(
-            ValueError, match="weights: expected a list of arrays, as get_weights gives it; got None"
+            ValueError, match="weights: expected a list of arrays, as returned by get_weights; got None"
         ):
             model.set_weights(None)
         with pytest.raises(ValueError, match=r"weights\[7\]: expected an array of numbers, got parts"):

@@ -192,7 +192,7 @@ class TestWhichUnits:
         layers = [tn.Conv2D(3, 1), tn.DepthwiseConv2D(2), tn.BatchNorm(), tn.Flatten(), tn.Dense(2)]
         model = tn.Sequential(layers, input_shape=(3, 3, 1), seed=0)
         np.testing.assert_array_equal(unit_scores(model)["0"], unit_scores(model, "l1")["0"])
-        with pytest.raises(ValueError, match="no BatchNorm stands behind layer 0"):
+        with pytest.raises(ValueError, match="no BatchNorm follows layer 0"):
             tn.prune_units(model, 0.5, "gamma")
 
     def test_a_share_for_all_layers(self):
@@ -244,7 +244,7 @@ class TestRefused:
         model = tn.Sequential([tn.Dense(6), Own(), tn.Dense(4)], input_shape=(4,), seed=0)
         for use in (lambda: tn.prune_units(model, 0.5), lambda: unit_scores(model)):
             with pytest.raises(
-                ValueError, match="what Own does with the units of layer 0 is not known; name"
+                ValueError, match="it is not known what Own does with the units of layer 0; pass"
             ):
                 use()
 
@@ -272,7 +272,7 @@ class TestRefused:
 
     def test_a_model_with_nothing_to_take_out(self):
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(4,), seed=0)
-        with pytest.raises(ValueError, match="has no layer whose units can be taken out"):
+        with pytest.raises(ValueError, match="has no layer whose units can be removed"):
             tn.prune_units(model, 0.5)
 
     def test_an_unknown_criterion(self):

@@ -168,7 +168,7 @@ class TestRoundTrip:
     def test_a_model_that_was_not_fitted_has_no_loss(self, tmp_path):
         loaded = reload(network(), tmp_path / "m")
         assert loaded.loss is None
-        with pytest.raises(ValueError, match="not fitted yet"):
+        with pytest.raises(ValueError, match="not been fitted yet"):
             loaded.evaluate(X, Y)
 
     def test_training_goes_on_as_if_it_had_not_been_saved(self, tmp_path):
@@ -336,7 +336,7 @@ class TestDamage:
     def test_something_appended(self, tmp_path):
         data = small_file(tmp_path / "m")
         (tmp_path / "m").write_bytes(data + b"\0")
-        with pytest.raises(tn.ModelFileError, match="is damaged or no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="is damaged or not a tinynet model"):
             tn.load_model(tmp_path / "m")
 
     @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ class TestDamage:
         data = (tmp_path / "m").read_bytes()
         assert data.count(old) == 1
         (tmp_path / "m").write_bytes(data.replace(old, new))
-        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; take another copy"):
+        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; get another copy"):
             storage.load(tmp_path / "m")
 
     def test_arrays_exchanged_within_the_file(self, tmp_path):
@@ -359,7 +359,7 @@ class TestDamage:
         swapped = data.replace(b'"0.W"', b'"#"').replace(b'"1.W"', b'"0.W"').replace(b'"#"', b'"1.W"')
         assert len(swapped) == len(data)
         (tmp_path / "m").write_bytes(swapped)
-        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; take another copy"):
+        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; get another copy"):
             tn.load_model(tmp_path / "m")
 
 
@@ -407,7 +407,7 @@ class TestForeignFiles:
     )
     def test_are_refused_by_name(self, content, tmp_path):
         (tmp_path / "foreign").write_bytes(content)
-        with pytest.raises(tn.ModelFileError, match="foreign: is (no tinynet model|damaged)"):
+        with pytest.raises(tn.ModelFileError, match="foreign: is (not a tinynet model|damaged)"):
             tn.load_model(tmp_path / "foreign")
 
     @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
@@ -415,19 +415,19 @@ class TestForeignFiles:
         safetensors.numpy.save_file(
             {"0.W": np.ones((1, 2), np.float32)}, tmp_path / "other", metadata=metadata
         )
-        with pytest.raises(tn.ModelFileError, match="other: is damaged or no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="other: is damaged or not a tinynet model"):
             tn.load_model(tmp_path / "other")
 
     def test_numpys_own_files(self, tmp_path):
         np.savez(tmp_path / "weights.npz", W=np.ones(3))
-        with pytest.raises(tn.ModelFileError, match="is no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="is not a tinynet model"):
             tn.load_model(tmp_path / "weights.npz")
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_a_pickle_is_refused_and_not_run(self, protocol, tmp_path):
         victim = tmp_path / "victim"
         (tmp_path / "model.pkl").write_bytes(pickle.dumps(Dangerous(victim), protocol))
-        with pytest.raises(tn.ModelFileError, match="is no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="is not a tinynet model"):
             tn.load_model(tmp_path / "model.pkl")
         assert not victim.exists()
 

@@ -228,7 +228,7 @@ class TestMainJob:
     def test_there_is_nothing_to_resume_in_an_empty_folder(self, fashion_mnist, tmp_path):
         done = run("--recipe", "mlp_adam", "--output", tmp_path, "--resume")
         assert done.returncode == 1
-        assert "there is no such checkpoint; leave resume out to begin anew" in done.stderr
+        assert "there is no such checkpoint; leave resume out to start a new run" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -186,7 +186,7 @@ class TestBatches:
             def __iter__(self):
                 return iter([(x[:8], y[:8]), (x[8:], y[8:])])
 
-        with pytest.raises(ValueError, match="give steps_per_epoch"):
+        with pytest.raises(ValueError, match="pass steps_per_epoch"):
             fit(small(), Stream())
         history = fit(small(), Stream(), steps_per_epoch=2, epochs=3, validation_data=[(x, y)])
         assert len(history.history["val_loss"]) == 3

@@ -124,7 +124,7 @@ class TestTransfer:
         text = str(caught.value)
         assert "2.W: expected shape (3, 3, 1, 6), got (3, 3, 1, 4) float32" in text
         assert all(f"{name}: expected shape" in text for name in [*FEATURES, "8.W", "8.b"])
-        assert "give names=" in text
+        assert "pass names=" in text
         for array, old in zip(target.get_weights(), before, strict=True):
             np.testing.assert_array_equal(array, old)
 
@@ -134,10 +134,10 @@ class TestTransfer:
             (["9.W"], "9.W: the target has no such layer or weight"),
             (["2", "12"], "12: the target has no such layer or weight"),
             (["6.0.W", "5.W"], "5.W: the target has no such layer or weight"),
-            ({"8": "2"}, "8.b is missing in the source|2.b is missing in the target"),
-            ({"8": "3"}, "3.W is missing in the target; 3.b is missing in the target"),
-            ({"5": "8"}, "5.W is missing in the source; 5.b is missing in the source"),
-            ({"4.gamma": "4.gamma", "4.beta": "4.gamma"}, "4.gamma would be copied to twice"),
+            ({"8": "2"}, "8.b is missing from the source|2.b is missing from the target"),
+            ({"8": "3"}, "3.W is missing from the target; 3.b is missing from the target"),
+            ({"5": "8"}, "5.W is missing from the source; 5.b is missing from the source"),
+            ({"4.gamma": "4.gamma", "4.beta": "4.gamma"}, "4.gamma would be written twice"),
             ({"8": "2"}, "8.W -> 2.W: expected shape"),
         ],
     )

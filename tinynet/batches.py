@@ -1,4 +1,4 @@
-"""Where a run's batches come from: arrays, shuffled anew each epoch, or any iterable of (x, y)."""
+"""Where a run's batches come from: arrays, reshuffled each epoch, or any iterable of (x, y)."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -14,16 +14,16 @@ from tinynet.protocols import Model
 from tinynet.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]
-"""Changes a batch of inputs; draws from the generator that it is given."""
+"""Changes a batch of inputs; draws from the given generator."""
 
 
 class ArrayBatches:
-    """Batches of two arrays.
+    """Batches from two arrays.
 
     Args:
-        x, y: inputs and targets, checked already, C-contiguous.
+        x, y: inputs and targets, already checked, C-contiguous.
         batch_size: the last batch of an epoch may be smaller.
-        shuffle: whether each epoch has an order of its own, drawn from seed and epoch.
+        shuffle: whether each epoch has its own order, drawn from seed and epoch.
         augment: applied to each batch of x, with a generator drawn from seed, epoch and batch.
         steps: batches per epoch; None takes all.
     Raises: ValueError: if there are fewer batches than steps.
@@ -54,7 +54,7 @@ class ArrayBatches:
         self.steps = self.steps if steps is None else steps
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch from the first, counted from 0; each stays valid until the next is taken."""
+        """Yield the batches of one epoch from ``first`` on, counted from 0; each is valid until the next is taken."""
         order = self.order(epoch)
         rows_at_most = min(self.batch_size, len(self.x))
         x_buffer = np.empty((rows_at_most, *self.x.shape[1:]), self.x.dtype)
@@ -72,7 +72,7 @@ class ArrayBatches:
             yield x, y
 
     def order(self, epoch: int) -> Array | None:
-        """The indices of the examples as the epoch takes them, (n,); None without shuffling."""
+        """Return the order of the examples in the epoch, indices (n,); None without shuffling."""
         if not self.shuffle:
             return None
         return random.generator(self.seed, random.SHUFFLE, epoch).permutation(len(self.x))
@@ -80,30 +80,31 @@ class ArrayBatches:
 
 @operation
 def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array:
-    """out = some rows of data, those at ``start`` and on of the order, in out's dtype. Indices must be in range."""
+    """Copy the rows of data that order lists from ``start`` on to ``out``, in its dtype. Indices must be in range."""
     rows = np.arange(start, start + len(out)) if order is None else order[start : start + len(out)]
     if out.dtype != data.dtype:
         np.copyto(out, data[rows], casting="unsafe")
         return out
-    # mode="clip" spares NumPy a safety copy of the output.
+    # mode="clip" saves NumPy a safety copy of the output.
     return np.take(data, rows, axis=0, out=out, mode="clip")
 
 
 def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
-    """A changed copy of the batch.
+    """Return an augmented copy of the batch.
 
-    Raises: ValueError: if ``augment`` returns no batch of its shape; TypeError: if it takes the GPU's for NumPy's.
+    Raises: ValueError: if ``augment`` does not return a batch of the same shape; TypeError: if it treats an array on
+        the GPU as NumPy's.
     """
     try:
         result = augment(x.copy(), rng)
         if isinstance(result, np.ndarray) and device_of(x) is not CPU:
-            raise TypeError("it returned an array of NumPy's")
+            raise TypeError("it returned a NumPy array")
     except TypeError as error:
         if device_of(x) is CPU:
             raise
         raise TypeError(
-            f"augment: the model is on the GPU, and so is the batch that it is given; bring what it draws there by "
-            f"cupy.asarray, or take the steps of tinynet.datasets.augment ({error})"
+            f"augment: the model and therefore the batch are on the GPU; move what augment draws there with "
+            f"cupy.asarray, or use the steps of tinynet.datasets.augment ({error})"
         ) from error
     is_array = isinstance(result, np.ndarray) or type(result) is type(x)
     if not is_array or result.shape != x.shape:
@@ -113,15 +114,15 @@ def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
 
 
 class IterableBatches:
-    """Batches from any iterable of (x, y), checked one by one as they come.
+    """Batches from any iterable of (x, y), checked one by one.
 
     Args:
         source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
         steps: how many batches an epoch takes; None takes ``len(source)``.
         epochs: how many times it will be iterated.
-        to_the_end: take what comes, however many; for evaluation, which needs no number of steps.
+        to_the_end: take all batches, however many; for evaluation, which needs no number of steps.
     Raises: ValueError: if the number of steps is unknown or the source can't be iterated again;
-        TypeError: if it is no iterable.
+        TypeError: if it is not an iterable.
     """
 
     def __init__(
@@ -140,16 +141,16 @@ class IterableBatches:
                 f"x: expected an array, or an iterable of (x, y) batches, got {type(source).__name__}"
             )
         if isinstance(source, np.ndarray):
-            raise ValueError("y: expected targets beside the array x, got none")
+            raise ValueError("y: expected targets for the array x, got none")
         if steps is None and not to_the_end:
             try:
                 steps = len(source)  # type: ignore[arg-type]
             except TypeError:
-                raise ValueError("the iterable of batches has no length; give steps_per_epoch") from None
+                raise ValueError("the iterable of batches has no length; pass steps_per_epoch") from None
         if epochs > 1 and iter(source) is source:
             raise ValueError(
-                f"{epochs} epochs need batches that can be iterated again, and a generator is used up after one; "
-                "give a list of batches or an object with __iter__"
+                f"{epochs} epochs need batches that can be iterated again, but a generator is used up after one; "
+                "pass a list of batches or an object with __iter__"
             )
         if steps == 0:
             raise ValueError("expected at least one batch, got an empty iterable")
@@ -157,9 +158,9 @@ class IterableBatches:
         self.steps = 0 if steps is None else steps  # 0: to the end
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch from the first, counted from 0; those before it are taken and dropped.
+        """Yield the batches of one epoch from ``first`` on, counted from 0; earlier ones are taken and dropped.
 
-        Raises: ValueError: naming the batch, from 1, that is wrong or missing.
+        Raises: ValueError: names the batch, counted from 1, that is wrong or missing.
         """
         batches = iter(self.source)
         for batch in itertools.count():
@@ -171,8 +172,8 @@ class IterableBatches:
                 if batch and not self.steps:
                     return
                 raise ValueError(
-                    f"batch {batch + 1}: expected {self.steps or 'some'} batches, the iterable gave {batch}; "
-                    "make steps_per_epoch smaller, or give more"
+                    f"batch {batch + 1}: expected {self.steps or 'some'} batches, but the iterable gave {batch}; "
+                    "reduce steps_per_epoch, or provide more"
                 ) from None
             if batch >= first:
                 yield self._checked(pair, epoch, batch)

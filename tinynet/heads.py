@@ -1,4 +1,4 @@
-"""The last layer and the loss: which pairs belong together, and which are trained as one."""
+"""The last layer and the loss: which pairs match, and which are trained as one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,9 +8,9 @@ from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCro
 
 
 def fuse(layers: Sequence[Layer], loss: Loss) -> tuple[Sequence[Layer], Loss]:
-    """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy.
+    """Return the layers to run and the loss of their output: a CrossEntropy absorbs a final Softmax.
 
-    The two are one function of the logits, with the same gradient, but finite where a probability rounds to 0.
+    Together they are one function of the logits, with the same gradient, but finite where a probability rounds to 0.
     """
     if type(loss) is CrossEntropy and type(layers[-1]) is Softmax:  # a subclass may compute something else
         return layers[:-1], loss.on_logits()
@@ -18,18 +18,18 @@ def fuse(layers: Sequence[Layer], loss: Loss) -> tuple[Sequence[Layer], Loss]:
 
 
 def loss_for(head: Layer) -> Loss:
-    """A loss of class labels that takes what the last layer gives; any but the two softmax layers gives logits."""
+    """Return a class-label loss for the last layer's output; all layers but the two softmax layers give logits."""
     if isinstance(head, Softmax):
         return CrossEntropy()
     return NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
 
 
 class _Takes(NamedTuple):
-    """What a loss takes, and library layers that surely give something else."""
+    """What a loss takes, and library layers that certainly give something else."""
 
     what: str
     wrong_heads: tuple[type[Layer], ...]
-    mend: str
+    fix: str
 
 
 _TAKES: dict[type[Loss], _Takes] = {
@@ -48,9 +48,9 @@ _TAKES: dict[type[Loss], _Takes] = {
 
 
 def check_head(head: Layer, loss: Loss) -> None:
-    """Raises ValueError if the last layer gives what the loss does not take, such as probabilities for logits."""
+    """Raise ValueError if the last layer does not give what the loss takes, such as probabilities instead of logits."""
     takes = _TAKES.get(type(loss))
     if takes is not None and type(head) in takes.wrong_heads:
         raise ValueError(
-            f"loss: {type(loss).__name__} takes {takes.what}, and the last layer is {type(head).__name__}; {takes.mend}"
+            f"loss: {type(loss).__name__} takes {takes.what}, but the last layer is {type(head).__name__}; {takes.fix}"
         )
