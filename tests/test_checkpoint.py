@@ -554,7 +554,7 @@ class TestRefusals:
                 FileNotFoundError,
                 "the folder 'missing' does not exist; create it first",
             ),
-            ({"checkpoint": "."}, ValueError, "checkpoint: expected the path of a file, '.' is a folder"),
+            ({"checkpoint": "."}, ValueError, "checkpoint: expected the path of a file, but '.' is a folder"),
         ],
     )
     def test_bad_arguments(self, change, error, message, tmp_path, monkeypatch):
@@ -573,7 +573,7 @@ class TestRefusals:
         assert caught[0].filename.endswith("runs.py")  # where fit was called
 
     def test_other_numbers_of_workers_and_blas_threads_are_warned_of(self, path):
-        with pytest.warns(UserWarning, match="not bit for bit.*: workers 2 here, 1 there"):
+        with pytest.warns(UserWarning, match="not bit for bit.*: workers 2 here, 1 in the checkpoint"):
             start("dense", Stop(), resume=path, workers=2)
 
     def test_a_warning_that_is_an_error_changes_nothing(self, path):

@@ -69,8 +69,8 @@ HEADERS = {
     "an array within another": (framed({"a": entry(0, 12), "b": entry(4, 8)}, bytes(12)), "'b' begins at"),
     "a gap": (framed({"a": entry(0, 4), "b": entry(8, 12)}, bytes(12)), "begins at byte 8, expected 4"),
     "a gap in front": (framed({"a": entry(4, 8)}, bytes(8)), "begins at byte 4, expected 0"),
-    "bytes behind": (framed({"a": entry(0, 4)}, bytes(8)), "its arrays have 4 bytes, and 8 follow"),
-    "bytes missing": (framed({"a": entry(0, 8)}, bytes(4)), "its arrays have 8 bytes, and 4 follow"),
+    "bytes behind": (framed({"a": entry(0, 4)}, bytes(8)), "its arrays have 4 bytes, but 8 follow"),
+    "bytes missing": (framed({"a": entry(0, 8)}, bytes(4)), "its arrays have 8 bytes, but 4 follow"),
     "offsets exchanged": (framed({"a": entry(8, 0, [2])}, bytes(8)), "expected 8 bytes, got the offsets 8"),
     "a negative offset": (framed({"a": entry(-4, 0)}, bytes(4)), "expected two offsets"),
     "an offset of 2^63": (framed({"a": entry(0, 1 << 63)}, bytes(4)), "expected a shape|two offsets"),
@@ -80,7 +80,7 @@ HEADERS = {
     "a size of 2^63 in a shape": (framed({"a": entry(0, 4, [1 << 63])}, bytes(4)), "expected a shape"),
     "a product of 2^64": (framed({"a": entry(0, 0, [1 << 32, 1 << 32])}), "no array can have the shape"),
     "a product of 2^124, but for a 0": (framed({"a": entry(0, 0, [0, 1 << 62, 1 << 62])}), "no array can"),
-    "a terabyte": (framed({"a": entry(0, 1 << 40, [1 << 38])}, bytes(4)), "1,099,511,627,776 bytes, and 4"),
+    "a terabyte": (framed({"a": entry(0, 1 << 40, [1 << 38])}, bytes(4)), "1,099,511,627,776 bytes, but 4"),
     "65 dimensions": (framed({"a": entry(0, 4, [1] * 65)}, bytes(4)), "a shape of at most 64 sizes"),
     "half a size": (framed({"a": entry(0, 4, [1.0])}, bytes(4)), "expected a shape"),
     "true as a size": (framed({"a": entry(0, 4, [True])}, bytes(4)), "expected a shape"),
@@ -460,7 +460,7 @@ def test_what_load_would_refuse_is_not_saved(tmp_path):
     def saved(*layers):
         tn.Sequential(layers, input_shape=(3,), seed=0).save(tmp_path / "m")
 
-    with pytest.raises(tn.ModelFileError, match="has 1,001 layers; a file can have 1,000"):
+    with pytest.raises(tn.ModelFileError, match="has 1,001 layers; a file can have at most 1,000"):
         saved(*(tn.ReLU() for _ in range(1001)))
     block = tn.ReLU()
     for _ in range(26):

@@ -44,7 +44,7 @@ class TestMainJob:
         done, _ = one_epoch
         assert done.returncode == 0, done.stderr
         text = done.stdout
-        assert "55,000 images to train with, 5,000 to validate, 10,000 to test" in text
+        assert "55,000 training, 5,000 validation and 10,000 test images" in text
         assert "Total params: 101,770" in text
         assert float(re.search(r"^test accuracy: (0\.\d{4})$", text, re.MULTILINE)[1]) > 0.8
         assert "macro average" in text
@@ -96,9 +96,11 @@ class TestMainJob:
         assert {path.name for path in tmp_path.iterdir()} == set(recipes.RECIPES)
         # The one that validates nothing, augments, and is tested with mirror images.
         best = done.stdout.partition("cnn_best: ")[2]
-        assert "6,000 images to train with, 0 to validate" in best
+        assert "6,000 training, 0 validation and" in best
         assert re.search(
-            r"together with its mirror image; without that: 0\.\d{4}\ntest accuracy: 0\.\d{4}\n", best
+            r"averaged over each test image and its mirror image; without that: "
+            r"0\.\d{4}\ntest accuracy: 0\.\d{4}\n",
+            best,
         )
         assert (tmp_path / "cnn_best" / "augmented.png").exists()
         assert not (tmp_path / "cnn" / "augmented.png").exists()
@@ -163,7 +165,7 @@ class TestMainJob:
             process.kill()
         assert process.returncode == 130, errors
         assert "interrupted" in output
-        assert "to go on, give the same options again and --resume" in output
+        assert "to resume, use the same options and --resume" in output
         assert tn.load_model(tmp_path / "model.safetensors").predict(fashion_mnist[1][0][:1]).shape == (1, 10)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole console groups")

@@ -273,14 +273,14 @@ class TestHeads:
         ("head", "loss", "mend"),
         [
             ([], tn.CrossEntropy(), r"end the model with Softmax\(\), or use SoftmaxCrossEntropy"),
-            ([tn.LogSoftmax()], tn.CrossEntropy(), "takes probabilities, and the last layer is LogSoftmax"),
+            ([tn.LogSoftmax()], tn.CrossEntropy(), "takes probabilities, but the last layer is LogSoftmax"),
             ([tn.Softmax()], tn.SoftmaxCrossEntropy(), r"leave the Softmax\(\) out"),
             (
                 [tn.Softmax()],
                 tn.NegativeLogLikelihood(),
-                "takes log-probabilities, and the last layer is Softmax",
+                "takes log-probabilities, but the last layer is Softmax",
             ),
-            ([], tn.NegativeLogLikelihood(), "takes log-probabilities, and the last layer is Dense"),
+            ([], tn.NegativeLogLikelihood(), "takes log-probabilities, but the last layer is Dense"),
         ],
     )
     def test_pairs_that_do_not_belong_together_are_refused(self, head, loss, mend):
