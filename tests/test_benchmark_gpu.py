@@ -201,7 +201,7 @@ class TestRun:
         second = self.make(tmp_path, "--cases", "mlp_sgd")
         assert second.results["time"] == first.results["time"]
         assert second.results["left_out"] == {"jax": "absent"}
-        with pytest.raises(SystemExit, match="measured with steps=500, and this run has 3; give another"):
+        with pytest.raises(SystemExit, match="measured with steps=500, but this run has 3; use another"):
             self.make(tmp_path, "--steps", "3")
 
     def test_batch_sizes(self, tmp_path):
@@ -238,7 +238,7 @@ class TestRun:
     def test_without_platformdirs_the_folder_has_to_be_given(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "platformdirs", None)
         monkeypatch.delenv("TINYNET_DATA", raising=False)
-        with pytest.raises(SystemExit, match="platformdirs.*; give --data-dir, .* or --synthetic"):
+        with pytest.raises(SystemExit, match="platformdirs.*; use --data-dir, .* or --synthetic"):
             run_gpu.fashion_images(None)
 
 

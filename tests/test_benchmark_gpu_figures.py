@@ -172,7 +172,7 @@ class TestReport:
     def test_the_page(self, results):
         text = report_gpu.page(results)
         assert "A GPU, 80.0 of 80.0 GiB free, compute capability 9.0; driver 580.1 (for CUDA 13.1)" in text
-        assert "- jax is left out: jax not installed" in text
+        assert "- jax was left out: jax not installed" in text
         assert (
             "| copy of 2.0 GB on the device, bytes read and written | 5,000 GB/s (4,000 to 6,000) |" in text
         )
