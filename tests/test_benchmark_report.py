@@ -1,4 +1,4 @@
-"""The benchmark's report and the figures in it, from results made by hand."""
+"""The benchmark's report and its figures, from made-up results."""
 
 import copy
 import json

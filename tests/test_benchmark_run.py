@@ -23,7 +23,7 @@ ABSENT = contenders.Contender(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of every part with its results, what it printed and where it wrote."""
+    """A run of every part: its results, its output and its folder."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (700, 28, 28), dtype=np.uint8)
     labels = (images[:, 0, 0] // 26).astype(np.uint8)
@@ -59,7 +59,7 @@ def test_every_process_has_its_figures(finished):
     for measured in epochs["tinynet"]:
         assert (
             len(measured["seconds"]) == len(measured["cpu_seconds"]) == 2
-        )  # of three epochs, the first apart
+        )  # of three epochs, without the first
         assert measured["start_to_first_epoch"] > measured["seconds"][0] > 0
         assert 20 < measured["peak_memory_mb"] < 2000
         assert 0 <= measured["accuracy"] <= 1
@@ -136,7 +136,7 @@ def test_a_run_goes_on_where_another_ended(tmp_path):
 
 def test_a_contender_that_joins_later_is_compared_before_it_is_timed(tmp_path, monkeypatch):
     class Told:
-        """In place of processes: what they were asked, and the losses that each is to have."""
+        """Stands in for processes: records what they were asked, and gives each its losses."""
 
         folder, asked = tmp_path, []
 

@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was stopped and goes on ends as one that was not, and what does not fit is refused."""
+"""Checkpoints: a resumed run ends like one that was never stopped, and whatever does not match is rejected."""
 
 import contextlib
 import copy
@@ -20,7 +20,7 @@ from tinynet import settings as run_settings
 
 
 class Stop(tn.Callback):
-    """Presses Ctrl-C, or raises, after one batch, counted over all epochs; None never does."""
+    """Presses Ctrl-C, or raises, after one batch, counted over all epochs; never if it is None."""
 
     def __init__(self, batch=None, error=None):
         self.batch, self.error = batch, error
@@ -34,12 +34,12 @@ class Stop(tn.Callback):
 
 @pytest.fixture(scope="module")
 def whole():
-    """Each case without a stop."""
+    """Each case, never stopped."""
     return {case: start(case, Stop()) for case in CASES}
 
 
 def in_pieces(case, path, stops, **settings):
-    """The same with Ctrl-C after each of these batches, going on each time."""
+    """Run a case with Ctrl-C after each of these batches, and resume each time."""
     resume = None
     for batch in (*sorted(stops), None):
         with warnings.catch_warnings():
@@ -65,7 +65,7 @@ class TestGoingOn:
         path = tmp_path_factory.mktemp("run") / "checkpoint"
         with pytest.raises(ConnectionError):
             start(case, Stop(stop, ConnectionError()), checkpoint=path, checkpoint_every=every)
-        epochs, batches = divmod(stop, STEPS)  # the one it stopped in is not kept
+        epochs, batches = divmod(stop, STEPS)  # the batch it stopped in is not saved
         done = (epochs, batches // every * every)
         if done == (0, 0):
             assert not path.exists()
@@ -76,7 +76,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("error", [None, ConnectionError()], ids=["Ctrl-C", "an error"])
     def test_with_the_same_objects_again(self, error, whole, tmp_path):
-        """As in a notebook: they are as the stop left them, after an error further on than the file."""
+        """As in a notebook: the objects are as the stop left them, after an error further along than the file."""
         path, (model, arguments) = tmp_path / "checkpoint", dense()
         x, y, stop = arguments.pop("x"), arguments.pop("y"), Stop(13, error)
         arguments |= {"batch_size": 10, "epochs": EPOCHS, "verbose": 0, "checkpoint": path}
@@ -100,7 +100,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("same", [False, True], ids=["new optimizers", "one optimizer"])
     def test_a_rate_that_was_reduced_before_stays_so_over_two_resumes(self, same, tmp_path):
-        """Whether the optimizer is given with the rate that the first run began with, or as the second left it."""
+        """The optimizer may have the rate that the first run began with, or be as the second run left it."""
 
         def reduced(stop=None, **settings):
             callbacks = [tn.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=10), Stop(stop)]
@@ -281,7 +281,7 @@ class TestWhenItIsWritten:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
 
     def test_parameters_that_are_not_finite_are_never_written(self, tmp_path):
-        """The loss of the batch is finite still; the next one's would not be."""
+        """The loss of this batch is still finite; the next one would not be."""
 
         class Spoil(tn.Callback):
             def on_batch_end(self, run):
@@ -387,7 +387,7 @@ MISMATCHES = {
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """Of the case `dense`, stopped after three batches of the second epoch."""
+    """A checkpoint of the case `dense`, stopped after three batches of the second epoch."""
     path = tmp_path_factory.mktemp("run") / "checkpoint"
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.warns(UserWarning, match="interrupted in epoch 2 of 4, after batch 3 of 5"):
@@ -398,7 +398,7 @@ def path(tmp_path_factory):
 
 class TestRefusals:
     def attempt(self, path, match, error=ValueError, **change):
-        """Go on with something changed: refused, and nothing has changed."""
+        """Resume with something changed: this is rejected, and nothing is modified."""
         _, arguments = dense()
         for layer in change.get("layers", ()):
             layer.unbuild()
@@ -569,7 +569,7 @@ class TestRefusals:
         message = f"resumes, but not bit for bit as it would have: NumPy 1.0 here, {np.__version__} in the checkpoint$"
         with pytest.warns(UserWarning, match=message) as caught:
             ended = start("dense", Stop(), resume=path)
-        assert_same_end(ended, whole["dense"])  # as in truth nothing differs
+        assert_same_end(ended, whole["dense"])  # as nothing really differs
         assert caught[0].filename.endswith("runs.py")  # where fit was called
 
     def test_other_numbers_of_workers_and_blas_threads_are_warned_of(self, path):
@@ -581,7 +581,7 @@ class TestRefusals:
 
 
 def rewrite(path, change):
-    """Write the checkpoint again, whole and with its digest, with something changed."""
+    """Rewrite the checkpoint with something changed and a valid digest."""
     description, arrays = storage.load(path, kind="checkpoint")
     description = json.loads(json.dumps(description))
     change(description, arrays)
@@ -616,7 +616,7 @@ STRANGE_VALUES = [
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    """Of the case `dense`, after one epoch."""
+    """A checkpoint of the case `dense`, after one epoch."""
     path = tmp_path_factory.mktemp("run") / "checkpoint"
     start("dense", epochs=1, checkpoint=path)
     return path.read_bytes()
@@ -724,7 +724,7 @@ STATES = st.dictionaries(
 
 
 class TestStates:
-    """What a callback of one's own may keep."""
+    """What a custom callback may keep."""
 
     @settings(max_examples=20)
     @given(state=STATES)
@@ -791,7 +791,7 @@ class TestStates:
 
 
 class TestSettings:
-    """What a run is compared by."""
+    """What is compared between runs."""
 
     def test_functions_are_told_apart_by_name_and_not_by_address(self):
         def one(x, generator):
@@ -856,7 +856,7 @@ class TestSettings:
 
 
 def test_what_is_left_sees_a_single_bit():
-    """The comparison that the tests above rely on."""
+    """Tests the comparison that the tests above rely on."""
     one, other = start("iterable", epochs=1), start("iterable", epochs=1)
     assert_same_end(one, other)
     other[1].slots["velocity"][3] = np.nextafter(other[1].slots["velocity"][3], np.float32(9))

@@ -1,4 +1,4 @@
-"""Defects that were found in checkpoints, and in what goes on and is copied around them: a test for each."""
+"""Regression tests: one for each defect found in checkpoints, and in resuming and copying."""
 
 import copy
 import os
@@ -111,7 +111,7 @@ def test_two_callbacks_that_change_the_rate(tmp_path):
 
 
 class Collector(tn.Callback):
-    """Its state is added to what it has, in place."""
+    """Adds a restored state to its own, in place."""
 
     def __init__(self, refuses=False):
         self.seen, self.refuses = [], refuses

@@ -1,4 +1,4 @@
-"""Files from strangers: whatever they say, they are refused by name, quickly and in little memory."""
+"""Files from strangers: whatever they contain, they are rejected by name, quickly and with little memory."""
 
 import io
 import json
@@ -22,7 +22,7 @@ SECONDS, MEGABYTES = 0.1, 50
 
 
 def framed(head, rest=b""):
-    """A file that begins as a safetensors file does."""
+    """Return a file that begins like a safetensors file."""
     head = head if isinstance(head, bytes) else json.dumps(head).encode()
     return len(head).to_bytes(8, "little") + head + rest
 
@@ -43,7 +43,7 @@ def zipped(name, content):
 
 
 class Dangerous:
-    """Unpickled, it ends the process."""
+    """Ends the process when unpickled."""
 
     def __reduce__(self):
         return os._exit, (1,)
@@ -150,7 +150,7 @@ HEADERS = {
 
 
 def sealed(text, arrays=None, **metadata):
-    """A file whose digest is right: someone wrote it so."""
+    """Return a file with a correct digest: someone made it like this."""
     arrays = {} if arrays is None else arrays
     return safetensors.numpy.save(
         arrays, {"tinynet": text, "sha256": storage._digest(text, arrays), **metadata}
@@ -158,7 +158,7 @@ def sealed(text, arrays=None, **metadata):
 
 
 def described(stack, arrays=None, input_shape=(3,), **changes):
-    """A sealed file with these layers, given as (type, config)."""
+    """Return a sealed file with these layers, given as (type, config)."""
     description = {
         "format": 1,
         "kind": "model",
@@ -337,7 +337,7 @@ print(names, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
 def test_all_of_them_in_one_process_take_little_memory(tmp_path):
-    """Memory that Python's tracing does not see counts here, such as that of the safetensors package."""
+    """This includes memory that Python's tracing does not see, such as the safetensors package's."""
     tn.Sequential([tn.Dense(2)], input_shape=(3,)).save(tmp_path / "good")
     for index, (data, _) in enumerate(HOSTILE.values()):
         (tmp_path / str(index)).write_bytes(data)
@@ -361,7 +361,7 @@ def small_model():
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
-    """(what was done, the error or None) of each, the most memory one took, and the model that was to get them."""
+    """(change, error or None) of each attempt, the most memory that one took, and the model that should get them."""
     path = tmp_path_factory.mktemp("damage") / "m"
     small_model().save(path)
     good, target, results, peaks = path.read_bytes(), small_model(), [], []
@@ -384,7 +384,7 @@ def attempts(tmp_path_factory):
             tracemalloc.stop()
         results.append((what, error))
 
-    # Changed in place: a file written anew 6,000 times keeps a disk busy.
+    # Changed in place: writing a new file 6,000 times would keep the disk busy.
     for length in reversed(range(len(good))):
         os.truncate(path, length)
         attempt(f"cut at {length}")
@@ -489,7 +489,7 @@ def test_more_arrays_than_a_file_may_have(tmp_path, monkeypatch):
 
 
 def test_a_layer_that_makes_its_state_itself(tmp_path):
-    """Without `add_state`, which declares it; such a file is held against what is there once the layer is built."""
+    """Without `add_state`, which declares it; such a file is checked against the state of the built layer."""
 
     class Counts(tn.Layer):
         state_names = ("counts",)

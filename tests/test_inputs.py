@@ -1,4 +1,4 @@
-"""Bad input: a clear error, and nothing changed."""
+"""Bad input gives a clear error and changes nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Units and channels taken out: the smaller model computes what the larger one would without them."""
+"""Removed units and channels: the smaller model computes what the larger one would without them."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -59,9 +59,9 @@ def models(draw):
 
 
 def run_without(layers, x, removed, prefix=""):
-    """The forward pass without some units: NaN from where they are made to where the next layer would take them in.
+    """Run forward without some units: they are NaN from where they are made to where the next layer would use them.
 
-    NaN goes through whatever stands between, to all that depends on a unit and to nothing else.
+    NaN passes through the layers between, to everything that depends on a unit and to nothing else.
     """
     for index, layer in enumerate(layers):
         path = f"{prefix}{index}"
@@ -171,7 +171,7 @@ class TestWhichUnits:
         smaller = tn.prune_units(model, {"1": 3})
         np.testing.assert_array_equal(smaller.layers[1].W[0], [6, 4, -5])
         np.testing.assert_array_equal(smaller.layers[3].W, model.layers[3].W[3:])
-        assert tn.prune_units(model, {"1": 0.67}).layers[1].units == 2  # 4.02 are rounded down
+        assert tn.prune_units(model, {"1": 0.67}).layers[1].units == 2  # 4.02 is rounded down
 
     def test_a_filters_norm_is_over_all_its_weights(self):
         model = convolutional()
@@ -180,7 +180,7 @@ class TestWhichUnits:
 
     def test_batch_norms_gamma_counts_more_than_the_weights_before_it(self):
         model = convolutional()
-        gamma = model.layers[7].gamma.reshape(2, 2, 8)  # behind Flatten: a gamma for each place of a channel
+        gamma = model.layers[7].gamma.reshape(2, 2, 8)  # after Flatten: a gamma for each place of a channel
         gamma[...] = np.array([8, -1, 7, -6, 2, 3, 5, 4])
         np.testing.assert_array_equal(unit_scores(model)["5"], [8, 1, 7, 6, 2, 3, 5, 4])
         smaller = tn.prune_units(model, {"5": 4})
