@@ -1,11 +1,11 @@
-"""Train recipes with several seeds, and print the table of accuracies that the README shows.
+"""Train recipes with several seeds, and print the table of accuracies in the README.
 
     python benchmarks/accuracy.py                                  # every recipe, seeds 0, 1 and 2
     python benchmarks/accuracy.py --recipes mlp_adam --seeds 3 4
 
-The weights that are tested are those of the recipe's own callbacks: of the best validation epoch where it stops
-early, else of the last; the test images choose nothing. "Flip averaging" means that a test image is judged together
-with its mirror image, where the recipe says so. Seconds are those of fit, validation included.
+The tested weights are those that the recipe's own callbacks keep: of the best validation epoch with early stopping,
+otherwise of the last epoch; nothing is chosen by the test images. "Flip averaging" means that the probabilities of a
+test image and its mirror image are averaged, if the recipe says so. Seconds are those of fit, including validation.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def span(values: list[float], form: str) -> str:
-    """The smallest and the largest value, or the one value if they print alike."""
+    """Format the smallest and the largest value, or a single value if they look the same."""
     low, high = format(min(values), form), format(max(values), form)
     return low if low == high else f"{low} to {high}"
 

@@ -1,4 +1,4 @@
-"""The seconds that a run may take: whether one more measurement fits, judged by those like it."""
+"""The time budget of a run: whether one more measurement fits, judging by similar ones."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Budget:
-    """Seconds, spent on measurements that have a task, a case and a contender.
+    """Seconds spent on measurements, each with a task, a case and a contender.
 
     Args: limit: may be infinite; now: the clock.
     """
@@ -24,23 +24,23 @@ class Budget:
         return self.left() <= 0
 
     def at_most(self, seconds: float) -> float:
-        """That many seconds, or those that are left."""
+        """Return that many seconds, or those left if fewer."""
         return max(0.0, min(seconds, self.left()))
 
     def expected(self, task: str, case: str, contender: str) -> float:
-        """As long as the same took before, or else the same task of that contender, or else 0."""
+        """Return the time that the same measurement took before, or else the same task of that contender, or else 0."""
         if (task, case, contender) in self.spent:
             return self.spent[task, case, contender]
         alike = (seconds for key, seconds in self.spent.items() if key[::2] == (task, contender))
         return max(alike, default=0.0)
 
     def allows(self, task: str, case: str, contender: str) -> bool:
-        """Whether such a measurement is expected to end in time."""
+        """Return whether such a measurement is expected to finish in time."""
         return not self.over() and self.expected(task, case, contender) <= self.left()
 
     @contextmanager
     def spending(self, task: str, case: str, contender: str) -> Iterator[Callable[[], float]]:
-        """Around a measurement; gives a function that tells the seconds so far."""
+        """Time a measurement in a with block; yields a function that returns the seconds so far."""
         started = self.now()
 
         def seconds() -> float:

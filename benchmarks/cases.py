@@ -1,9 +1,9 @@
 """What the benchmark trains: networks from tinynet's recipes, as plain data that every contender translates.
 
-A case says layers, batch size and optimizer in words and numbers, so that a process that measures another library
-never imports tinynet. The hyper-parameters are the benchmark's own: a constant learning rate and no weight decay,
-which every library can express; batch sizes, layers, dropout and batch-norm's settings are the recipe's. On the GPU
-(`make_as_recipe`) weight decay, label smoothing and, for the time to an accuracy, the schedule are the recipe's too.
+A case describes layers, batch size and optimizer in words and numbers, so that a process that measures another library
+never imports tinynet. The optimizer's settings are the benchmark's own: a constant learning rate and no weight decay,
+which every library can express. Batch sizes, layers, dropout and batch-norm settings are the recipe's. On the GPU
+(`make_as_recipe`), so are weight decay, label smoothing and, for the time to an accuracy, the schedule.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ WIDTHS = tuple(2**power for power in range(7, 13))  # 128 to 4096
 BATCH_SIZES = tuple(2**power for power in range(4, 11))  # 16 to 1024
 CLASSES = 10
 TRAINING_IMAGES = 60_000
-LOSS_STEPS = (1, 10, 100)  # the steps whose losses are compared
-TOLERANCES = (1e-5, 1e-4, 1e-3)  # relative, for these steps: what float32's rounding may grow to
+LOSS_STEPS = (1, 10, 100)  # steps whose losses are compared
+TOLERANCES = (1e-5, 1e-4, 1e-3)  # relative, for these steps: how large float32 rounding may become
 
 
 def _rounded(**settings: float) -> dict[str, float]:
-    """The numbers as float32 has them: Keras rounds beta_2 so on one backend, and the others shall train alike."""
+    """Round to float32, as one Keras backend does with beta_2, so that all libraries train alike."""
     return {key: float(np.float32(value)) for key, value in settings.items()}
 
 
@@ -39,17 +39,17 @@ class Case:
     """A network and how it is trained.
 
     Args:
-        layers: a dict each: "kind" (the name of a tinynet layer), its "config", its "path" in the names of weights,
-            its "input_shape" and "output_shape" without the batch axis, and its "children", dicts like it: those of
-            a Residual, whose config is then empty.
-        optimizer: "name", "learning_rate" and, for Adam, "beta_1", "beta_2" and "epsilon"; "weight_decay" where
-            there is one, decoupled, of weights and not of biases, gamma and beta.
-        multiply_adds: of one example's forward pass.
+        layers: a dict for each: "kind" (the name of a tinynet layer), its "config", its "path" in the names of
+            weights, its "input_shape" and "output_shape" without the batch axis, and its "children": the same kind of
+            dicts for the layers in a Residual, whose config is then empty.
+        optimizer: "name", "learning_rate" and, for Adam, "beta_1", "beta_2" and "epsilon"; also "weight_decay", if
+            there is one: decoupled, for weights but not for biases, gamma and beta.
+        multiply_adds: those of one example's forward pass.
         params: how many numbers are trained.
-        label_smoothing: of the loss.
-        average_flips: whether a test image is judged together with its mirror image.
-        epochs: of the recipe's schedule.
-        augment: how training images are changed, as `augmentation.draw` takes it; None: not at all.
+        label_smoothing: that of the loss.
+        average_flips: whether the probabilities of a test image and its mirror image are averaged.
+        epochs: the length of the recipe's schedule.
+        augment: how training images are changed, as `_describe_augmentation` returns it; None: not at all.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Case:
     augment: dict[str, Any] | None = None
 
     def without_dropout(self) -> "Case":
-        """The same case with every dropout rate 0: then all libraries compute the same losses."""
+        """Return the case with every dropout rate set to 0, so that all libraries compute the same losses."""
         layers = [  # none is inside a Residual
             {**layer, "config": {**layer["config"], "rate": 0.0}} if layer["kind"] == "Dropout" else layer
             for layer in self.layers
@@ -74,43 +74,43 @@ class Case:
         return dataclasses.replace(self, layers=layers)
 
     def input_scale(self) -> float:
-        """What pixels are multiplied by: the scale of the Rescale layer that each network begins with."""
+        """Return what pixels are multiplied by: the scale of the Rescale layer that each network begins with."""
         first = self.layers[0]
         if first["kind"] != "Rescale" or first["config"]["offset"]:
             raise ValueError(f"{self.name}: expected a network that begins with Rescale(scale)")
         return float(first["config"]["scale"])
 
     def hidden_layers(self) -> list[dict[str, Any]]:
-        """The layers between the Rescale at the front and the Softmax or LogSoftmax at the end."""
+        """Return the layers between the Rescale at the beginning and the Softmax or LogSoftmax at the end."""
         if self.layers[-1]["kind"] not in ("Softmax", "LogSoftmax"):
             raise ValueError(f"{self.name}: expected a network that ends with Softmax() or LogSoftmax()")
         self.input_scale()
         return self.layers[1:-1]
 
     def kinds(self) -> set[str]:
-        """The kinds of layer between the first and the last."""
+        """Return the kinds of layers between the first and the last."""
         return {layer["kind"] for layer in walk(self.hidden_layers())}
 
     def describe_training(self) -> str:
-        """The hyper-parameters in words: "Adam(learning_rate=0.001, ...), batches of 32"."""
+        """Describe the hyper-parameters in words: "Adam(learning_rate=0.001, ...), batches of 32"."""
         settings = ", ".join(f"{key}={value:g}" for key, value in self.optimizer.items() if key != "name")
         smoothing = f", label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
         return f"{self.optimizer['name']}({settings}){smoothing}, batches of {self.batch_size}"
 
 
 def walk(layers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every layer, those inside layers right behind the one that holds them."""
+    """Yield every layer, each followed by the layers inside it."""
     for layer in layers:
         yield layer
         yield from walk(layer.get("children", []))
 
 
 def make(name: str) -> tuple[Case, dict[str, np.ndarray]]:
-    """The case and its initial weights, by the names of `Sequential.named_weights`, from seed 0.
+    """Return the case and its initial weights, by the names of `Sequential.named_weights`, from seed 0.
 
     Args: name: one of ``CASES``, or a scaling case, "width_512" or "batch_64".
     """
-    import tinynet as tn  # here, as the other libraries' processes import this module
+    import tinynet as tn  # here, as the processes of other libraries import this module
 
     family, _, size = name.rpartition("_")
     if family in ("width", "batch"):
@@ -135,9 +135,9 @@ def make(name: str) -> tuple[Case, dict[str, np.ndarray]]:
 
 
 def make_as_recipe(name: str) -> tuple[Case, dict[str, np.ndarray], np.ndarray]:
-    """The case as its recipe regularises it, the initial weights, and the schedule's learning rate of each step.
+    """Return the case with the recipe's regularisation, initial weights, and the schedule's learning rate at each step.
 
-    The case's own learning rate is constant, as in `make`; the schedule is that of all 60,000 training images.
+    The case's own learning rate is constant, as in `make`; the schedule is for all 60,000 training images.
     Args: name: one of ``GPU_CASES``.
     """
     import tinynet as tn
@@ -161,7 +161,7 @@ def make_as_recipe(name: str) -> tuple[Case, dict[str, np.ndarray], np.ndarray]:
 def _case(
     name: str, title: str, model: Any, batch_size: int, optimizer: dict[str, Any]
 ) -> tuple[Case, dict[str, np.ndarray]]:
-    for rest in (", Adam with", ", augmentation"):  # what follows is the recipe's, not this benchmark's
+    for rest in (", Adam with", ", augmentation"):  # what follows is the recipe's, not the benchmark's
         title = title.partition(rest)[0]
     case = Case(
         name=name,
@@ -182,7 +182,7 @@ def _describe(layers: Sequence[Any], shape: Sequence[int], prefix: str = "") -> 
         path = f"{prefix}{index}"
         if layer.children and (type(layer).__name__ != "Residual" or layer.projection is not None):
             raise ValueError(
-                f"layer {path}: the benchmark translates chains and Residual without projection only"
+                f"layer {path}: the benchmark translates only chains and Residual without projection"
             )
         described.append(
             {
@@ -199,15 +199,13 @@ def _describe(layers: Sequence[Any], shape: Sequence[int], prefix: str = "") -> 
 
 
 def _describe_augmentation(augment: Any) -> dict[str, Any]:
-    """Flip, shift and erase, in this order, in numbers."""
+    """Return flip, shift and erasing, in this order, as numbers."""
     steps = getattr(augment, "steps", ())
     if [type(step).__name__ for step in steps] != ["RandomFlip", "RandomShift", "RandomErasing"]:
-        raise ValueError(
-            f"{augment!r}: the benchmark translates flip, shift and erasing, in this order, only"
-        )
+        raise ValueError(f"{augment!r}: the benchmark translates only flip, shift and erasing, in this order")
     flip, shift, erasing = steps
     if erasing.low != erasing.high or erasing.fill or shift.fill:
-        raise ValueError(f"{augment!r}: the benchmark translates squares of one size, filled with 0, only")
+        raise ValueError(f"{augment!r}: the benchmark translates only squares of one size, filled with 0")
     return {
         "flip": flip.probability,
         "pixels": shift.pixels,
@@ -223,7 +221,7 @@ def save(folder: Path, case: Case, weights: dict[str, np.ndarray]) -> None:
 
 
 def load(folder: Path, name: str) -> tuple[Case, dict[str, np.ndarray]]:
-    """What `save` wrote."""
+    """Load what `save` wrote."""
     fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     fields["input_shape"] = tuple(fields["input_shape"])
     with np.load(folder / f"{name}.npz") as arrays:
@@ -231,7 +229,7 @@ def load(folder: Path, name: str) -> tuple[Case, dict[str, np.ndarray]]:
 
 
 def save_data(folder: Path, data: dict[str, np.ndarray], batch_sizes: set[int], seed: int = 0) -> None:
-    """Write images and labels as bytes, and for each batch size the fixed batches that losses are compared on."""
+    """Write images and labels as bytes and, for each batch size, the fixed batches on which losses are compared."""
     for name, array in data.items():
         np.save(folder / f"{name}.npy", array)
     rng = np.random.default_rng(seed)
@@ -243,9 +241,9 @@ def save_data(folder: Path, data: dict[str, np.ndarray], batch_sizes: set[int], 
 
 
 def load_scaled(path: Path, scale: float, dtype: str = "float32", count: int | None = None) -> np.ndarray:
-    """The first ``count`` images (None: all) in this dtype, multiplied by ``scale``.
+    """Load the first ``count`` images (None: all) in this dtype, multiplied by ``scale``.
 
-    The file is read piece by piece, so that no library's peak memory contains the bytes beside the floats.
+    The file is read piece by piece, so that no library's peak memory contains the bytes as well as the floats.
     """
     with open(path, "rb") as file:
         np.lib.format.read_magic(file)

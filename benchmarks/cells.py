@@ -1,4 +1,4 @@
-"""Tables and numbers as the reports write them."""
+"""Tables and numbers in the style of the reports."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ from summary import Spread
 
 
 def table(head: list[str], rows: Iterable[list[str]], align: str = "") -> str:
-    """A Markdown table; ``align`` has "l" or "r" for each column, by default "l" and then "r" for numbers."""
+    """Return a Markdown table; ``align`` has "l" or "r" for each column, by default "l" and then "r" for numbers."""
     align = align or "l".ljust(len(head), "r")
     lines = [head, ["---" if side == "l" else "---:" for side in align], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, or whole numbers from 100 on; a dash for None."""
+    """Format with three significant digits, or as a whole number from 100 on; a dash for None."""
     if value is None:
         return "-"
     if value >= 99.95:
@@ -32,11 +32,11 @@ def median_and_range(spread: Spread | None) -> str:
 
 
 def small(values: list[float], marks: list[str] | None = None) -> str:
-    """Differences as powers of ten, "0, 3e-8, 6e-3*"."""
+    """Format differences as powers of ten, "0, 3e-8, 6e-3*"."""
     cells = [f"{value:.0e}".replace("e-0", "e-") if value else "0" for value in values]
     return ", ".join(cell + mark for cell, mark in zip(cells, marks or [""] * len(cells), strict=True))
 
 
 def one_line(text: str) -> str:
-    """The last line of an error, safe inside a table."""
+    """Return the last line of an error, safe inside a table."""
     return text.strip().splitlines()[-1].replace("|", "\\|")[:200]

@@ -1,4 +1,4 @@
-"""The plots of a report: bars with ranges for each case, and curves against width and batch size."""
+"""The plots of a report: bars with ranges for each case, and curves over width and batch size."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from summary import Results, Spread
 
 from tinynet.plots import style
 
-# A colour for each library, tinynet's alone in being strong; variants of a library share it.
+# A colour for each library, shared by its variants; only tinynet's is strong.
 COLOURS = {
     REFERENCE: style.VERMILION,
     "keras-tensorflow": style.ORANGE,
@@ -20,12 +20,12 @@ COLOURS = {
     "sklearn": style.SKY,
     LIMIT: style.MUTED,
 }
-BAR = 0.27  # inches that a bar takes
+BAR = 0.27  # height of a bar in inches
 WIDTH = 9.5
 
 
 def draw(results: Results, folder: Path) -> list[str]:
-    """Write the plots that the results are enough for; the names of their files."""
+    """Write the plots for which there are results, and return their file names."""
     written = []
     if any(_bars(results, case) for case in results["time"]):
         draw_epochs(results, folder / "epochs.png")
@@ -37,14 +37,14 @@ def draw(results: Results, folder: Path) -> list[str]:
 
 
 def _bars(results: Results, case: str) -> dict[str, Spread]:
-    """Seconds per epoch by contender, the fastest first."""
+    """Return seconds per epoch by contender, fastest first."""
     found = {name: summary.epoch_seconds(results, case, name) for name in results["time"][case]}
     bars = {name: seconds for name, seconds in found.items() if seconds is not None}
     return dict(sorted(bars.items(), key=lambda item: item[1].median))
 
 
 def draw_epochs(results: Results, path: Path) -> None:
-    """A panel a case: a bar a contender, as long as the median, with a line over the range."""
+    """Draw a panel per case and a bar per contender, as long as the median, with a line over the range."""
     bars = {case: found for case in results["time"] if (found := _bars(results, case))}
     heights = [len(found) * BAR + 0.2 for found in bars.values()]
     with style.house_style(path):
@@ -89,7 +89,7 @@ def _curves(results: Results, family: str) -> dict[str, dict[int, float]]:
 
 
 def draw_scaling(results: Results, path: Path) -> None:
-    """Two panels with logarithmic axes: seconds per 60,000 images against width, and against batch size."""
+    """Draw two panels with logarithmic axes: seconds per 60,000 images against width and against batch size."""
     families = {"width": "hidden width, batches of 64", "batch": "batch size, 256 hidden units"}
     with style.house_style(path):
         figure = style.new_figure(WIDTH, 4.6, layout="constrained")

@@ -1,4 +1,4 @@
-"""Starting worker.py, or gpu_worker.py: a fresh process for every measurement, and what came of it."""
+"""Run worker.py, or worker_gpu.py, in a fresh process for every measurement, and return its result."""
 
 import json
 import os
@@ -27,7 +27,7 @@ STEERING = (
     ),
 )
 CPU_ONLY = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-LAST_LINES = 8  # of a failed process's standard error
+LAST_LINES = 8  # of the standard error of a failed process
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Children:
 
     Args:
         folder: the scratch folder.
-        inherit_environment: keep ``OPENBLAS_*`` variables, which otherwise are removed, so that each library picks
+        inherit_environment: keep ``OPENBLAS_*`` variables, which are otherwise removed, so that each library chooses
             its own kernels.
         timeout: seconds after which a process is ended.
         worker: the program.
-        cpu_only: hide the GPUs that the machine may have.
+        cpu_only: hide any GPUs of the machine.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Children:
     cpu_only: bool = True
 
     def environment(self) -> dict[str, str]:
-        """What the processes find in their environment; by default the CPU only, whatever else the machine has."""
+        """Return the environment of the processes; by default with the CPU only, whatever else the machine has."""
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -59,7 +59,7 @@ class Children:
         return {**kept, **(CPU_ONLY if self.cpu_only else {})}
 
     def settings(self) -> dict[str, str]:
-        """The variables among these that steer kernels or threads."""
+        """Return the variables among these that control kernels or threads."""
         return {
             key: value
             for key, value in self.environment().items()
@@ -67,13 +67,13 @@ class Children:
         }
 
     def run(self, contender: str, case: str, task: str, **options: Any) -> dict[str, Any]:
-        """The worker's result, with times from process start; or {"failed": its last words}.
+        """Return the worker's result, with times from process start; or {"failed": the end of its error output}.
 
         Args: options: the worker's, with "_" for "-"; None is left out.
         """
         command = [sys.executable, str(self.worker), "--contender", contender, "--case", case, "--task", task]
         command += ["--folder", str(self.folder), *_as_arguments(options)]
-        started = time.monotonic()  # the clock of the whole system: the worker reads the same
+        started = time.monotonic()  # a system-wide clock: the worker reads the same one
         try:
             done = subprocess.run(
                 command,
@@ -84,7 +84,7 @@ class Children:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return {"failed": f"not done after {self.timeout:g} seconds"}
+            return {"failed": f"not finished after {self.timeout:g} seconds"}
         if done.returncode:
             return {"failed": _last_words(done.stderr) or f"exit status {done.returncode}"}
         try:

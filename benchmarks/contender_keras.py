@@ -1,10 +1,10 @@
-"""Keras 3 through `Model.fit`, on the backend that the options name; float32 images in 0..1.
+"""Keras 3 through `Model.fit`, on the backend named by the options; float32 images in 0..1.
 
-The other backends, and scikit-learn, which Keras imports where it finds them, are hidden, as if only this backend's
-extra were installed: else JAX's first step would wait for TensorFlow.
+The other backends and scikit-learn, which Keras imports if it finds them, are hidden, as if only this backend's
+extra were installed: otherwise JAX's first step would wait for TensorFlow.
 
-Options: backend ("tensorflow", "jax", "torch"); jit_compile and steps_per_execution as `compile` takes them. No
-metrics are computed, which spares Keras what tinynet's training accuracy costs.
+Options: backend ("tensorflow", "jax", "torch"); jit_compile and steps_per_execution, as in `compile`. No metrics are
+computed, which saves Keras what tinynet's training accuracy costs.
 """
 
 import os
@@ -23,12 +23,12 @@ class KerasTrainer(Trainer):
     def __init__(self, case: Case, weights: dict[str, np.ndarray], *arguments: Any, **settings: Any) -> None:
         super().__init__(case, weights, *arguments, **settings)
         os.environ["KERAS_BACKEND"] = self.options["backend"]
-        os.environ["KERAS_HOME"] = str(self.folder / "keras")  # defaults, whatever the user has configured
+        os.environ["KERAS_HOME"] = str(self.folder / "keras")  # defaults, whatever the user's configuration
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         if self.dtype == "float64":
             os.environ["JAX_ENABLE_X64"] = "1"
         for other in {"tensorflow", "jax", "torch", "sklearn"} - {self.options["backend"]}:
-            sys.modules[other] = None  # type: ignore[assignment] # importing it fails
+            sys.modules[other] = None  # type: ignore[assignment] # makes importing it fail
         import keras
 
         self.keras = keras
@@ -39,7 +39,7 @@ class KerasTrainer(Trainer):
             self.model.add(self._layer(layer["kind"], layer["config"]))
         for twin, layer in zip(self.model.layers, case.hidden_layers(), strict=True):
             values = [array for name, array in weights.items() if name.startswith(f"{layer['path']}.")]
-            if values:  # W, b; or gamma, beta, running_mean, running_var: also Keras's order
+            if values:  # W, b; or gamma, beta, running_mean, running_var: the same order as in Keras
                 twin.set_weights(values)
         settings = {key: value for key, value in case.optimizer.items() if key != "name"}
         self.model.compile(
@@ -50,7 +50,7 @@ class KerasTrainer(Trainer):
         )
 
     def _seed(self) -> None:
-        """As `keras.utils.set_random_seed`, which would also import TensorFlow, whatever the backend."""
+        """Do what `keras.utils.set_random_seed` does, which would import TensorFlow with any backend."""
         random.seed(self.seed)
         np.random.seed(self.seed)  # noqa: NPY002 (Keras shuffles with it)
         if self.options["backend"] == "tensorflow":
@@ -104,7 +104,7 @@ class KerasTrainer(Trainer):
         self._wait()
 
     def _wait(self) -> None:
-        """Until all steps are computed, and not only begun: JAX returns early. Every step changes the last bias."""
+        """Wait until all steps are computed, as JAX returns early. Every step changes the last bias."""
         self.keras.ops.convert_to_numpy(self.model.trainable_variables[-1])
 
     def step_losses(self, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:

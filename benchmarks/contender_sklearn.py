@@ -1,6 +1,6 @@
-"""scikit-learn's MLPClassifier, an epoch a call of `partial_fit`, which keeps the optimizer's state between calls.
+"""scikit-learn's MLPClassifier, one call of `partial_fit` per epoch, which keeps the optimizer's state between calls.
 
-`fit` with ``warm_start`` would begin each epoch with new moments. float32 images in 0..1, flattened.
+`fit` with ``warm_start`` would reset the moments at each epoch. float32 images in 0..1, flattened.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from trainer import EpochEnd, Trainer
 class _StartingFrom(MLPClassifier):
     """An MLPClassifier with given initial weights.
 
-    They have to be in place before its optimizer is made, in the first `partial_fit`, so this takes the place of
-    the method that draws them, layer by layer.
+    They must be in place before the first `partial_fit` makes the optimizer, so this replaces the method that draws
+    them, layer by layer.
     """
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ class SklearnTrainer(Trainer):
             alpha=0.0,
             batch_size=case.batch_size,
             learning_rate_init=case.optimizer["learning_rate"],
-            random_state=np.random.RandomState(self.seed),  # an int would shuffle each epoch alike
+            random_state=np.random.RandomState(self.seed),  # an int would shuffle every epoch in the same way
             **optimizer,
         )
         self.model.initial_layers = [

@@ -25,7 +25,7 @@ class TinynetTrainer(Trainer):
         self.loss = smoothed if isinstance(layers[-1], tn.Softmax) else tn.NegativeLogLikelihood()
 
     def load_images(self, part: str, count: int | None) -> np.ndarray:
-        """Bytes, as its users have them."""
+        """Return bytes, as users have them."""
         path = self.folder / f"x_{part}.npy"
         return np.load(path) if count is None else np.load(path, mmap_mode="r")[:count].copy()
 

@@ -1,7 +1,7 @@
 """PyTorch with a training loop in its recommended fast form; float32 images in 0..1, preloaded as one tensor.
 
-A fused optimizer, channels_last for convolutions, gradients set to None, and no ``.item()`` in the loop: the loss
-is never looked at. Options: compile (whether forward and loss go through `torch.compile`), threads.
+It uses a fused optimizer, channels_last for convolutions, gradients set to None, and no ``.item()`` in the loop: the
+loss is never read. Options: compile (whether forward and loss go through `torch.compile`), threads.
 """
 
 import math
@@ -31,8 +31,8 @@ class TorchTrainer(Trainer):
         self.optimizer, self.steps = self._optimizer(), 0
         self.batch_loss = self._batch_loss
         if self.options.get("compile"):
-            # Its cache of compiled code is the run's: the first process of a run compiles, the others find it. Code
-            # is for a number of threads.
+            # The cache of compiled code belongs to the run: the first process compiles, the others reuse it. The code
+            # depends on the number of threads.
             cache = self.folder / f"torchinductor_{torch.get_num_threads()}"
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
             self.batch_loss = torch.compile(self._batch_loss, dynamic=False)
@@ -95,7 +95,7 @@ class TorchTrainer(Trainer):
         return nn.functional.cross_entropy(self.model(x), y, label_smoothing=self.case.label_smoothing)
 
     def _train_on(self, x: torch.Tensor, y: torch.Tensor, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Train on these rows of x and y, batch by batch; the loss of the last."""
+        """Train on these rows of x and y, batch by batch, and return the last loss."""
         for rows in batches:
             loss = self.batch_loss(x[rows], y[rows])
             self.optimizer.zero_grad()
@@ -105,10 +105,10 @@ class TorchTrainer(Trainer):
         return loss
 
     def _rescale_epsilon(self) -> None:
-        """Make PyTorch's epsilon mean what the other libraries' means; it costs a microsecond at most.
+        """Make PyTorch's epsilon mean the same as in the other libraries; this costs a microsecond at most.
 
         PyTorch adds it to sqrt(v / (1 - beta_2^t)), the others to sqrt(v), which is the other form of Adam in Kingma
-        & Ba 2015. Left as it is, losses differ by a percent after a hundred steps.
+        & Ba 2015. Otherwise, losses differ by a percent after a hundred steps.
         """
         self.steps += 1
         for group in self.optimizer.param_groups:
@@ -148,7 +148,7 @@ class TorchTrainer(Trainer):
 
 
 def describe_torch() -> dict[str, Any]:
-    """Torch's own words on its BLAS, its vector instructions and its threads."""
+    """Return what PyTorch reports of its BLAS, vector instructions and threads."""
     blas = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
     kernels = f"{blas} and oneDNN, {torch.backends.cpu.get_cpu_capability()}"
     threads = torch.get_num_threads()
@@ -164,7 +164,7 @@ def _filled(module: nn.Module, **values: torch.Tensor | None) -> nn.Module:
 
 
 def _as_torch(size: Any) -> Any:
-    """A size that JSON made a list of as a tuple again."""
+    """Return a size as a tuple if JSON turned it into a list."""
     return tuple(size) if isinstance(size, list) else size
 
 
@@ -189,7 +189,7 @@ class _Residual(nn.Sequential):
 
 
 class _Flatten(nn.Module):
-    """Each example as a vector, images in the order height, width, channels: a view of channels_last memory."""
+    """Flattens each example, images in the order height, width, channels: a view of channels_last memory."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() == 4:

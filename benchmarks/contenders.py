@@ -1,4 +1,4 @@
-"""Who is measured: what each contender needs, which cases it can express, and what its fast path is."""
+"""The contenders: what each needs, which cases it can express, and its fast path."""
 
 import importlib.metadata
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ REFERENCE = "tinynet"
 
 @dataclass(frozen=True)
 class Contender:
-    """A library and how it is used.
+    """A library and the way it is used.
 
     Args:
-        needs: distributions, each a tuple of alternatives, any one of which will do.
+        needs: distributions, each a tuple of alternatives of which one is enough.
         extra: tinynet's extra that installs them.
         trainer: "module:class" of its `Trainer`, imported in the processes that measure.
         options: for the trainer.
         kinds: the layers it can express; None for all.
-        fast_path: what is done for its speed, in words.
+        fast_path: what is done to make it fast, in words.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Contender:
 
     @property
     def is_peer(self) -> bool:
-        """Whether it is another library."""
+        """Whether it is another library than tinynet."""
         return self.name not in (REFERENCE, LIMIT)
 
     @property
@@ -48,15 +48,15 @@ class Contender:
         return self.name
 
     def can_express(self, kinds: set[str]) -> bool:
-        """Whether it has all these layers."""
+        """Return whether it has all these layers."""
         return self.kinds is None or kinds <= self.kinds
 
     def installed(self) -> list[str]:
-        """The distributions it needs that are installed."""
+        """Return the distributions it needs that are installed."""
         return [name for alternatives in self.needs for name in alternatives if _is_installed(name)]
 
     def missing(self) -> str | None:
-        """What is not installed and how to install it; None if nothing is missing."""
+        """Return what is not installed and how to install it; None if nothing is missing."""
         lacking = [
             " or ".join(alternatives)
             for alternatives in self.needs
@@ -113,10 +113,10 @@ CONTENDERS: dict[str, Contender] = {
             (("tinynet",),),
         ),
         _keras("keras-tensorflow", "Keras, TensorFlow", "tensorflow"),
-        _keras("keras-tensorflow-steps", "Keras, TensorFlow, 16 steps a call", "tensorflow", **_STEPS),
+        _keras("keras-tensorflow-steps", "Keras, TensorFlow, 16 steps per call", "tensorflow", **_STEPS),
         _keras("keras-tensorflow-fast", "Keras, TensorFlow, XLA, 16 steps", "tensorflow", **_XLA, **_STEPS),
         _keras("keras-jax", "Keras, JAX", "jax"),
-        _keras("keras-jax-fast", "Keras, JAX, 16 steps a call", "jax", **_XLA, **_STEPS),
+        _keras("keras-jax-fast", "Keras, JAX, 16 steps per call", "jax", **_XLA, **_STEPS),
         _keras("keras-torch", "Keras, torch", "torch"),
         _keras("keras-torch-compile", "Keras, torch, compiled", "torch", **_XLA),
         _torch("torch", "PyTorch", _EAGER),
@@ -133,7 +133,7 @@ CONTENDERS: dict[str, Contender] = {
             "sklearn",
             "scikit-learn",
             "contender_sklearn:SklearnTrainer",
-            "MLPClassifier, an epoch a partial_fit; float32 images in 0..1",
+            "MLPClassifier, one partial_fit per epoch; float32 images in 0..1",
             (("scikit-learn",),),
             "bench-sklearn",
             kinds=frozenset({"Flatten", "Dense", "ReLU"}),

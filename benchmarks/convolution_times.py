@@ -1,10 +1,10 @@
-"""The two ways that a Conv2D can go, by columns and by Fourier transforms: forward and backward times of both.
+"""The two methods of a Conv2D, by columns and by Fourier transforms: forward and backward times of both.
 
     python benchmarks/convolution_times.py                                        # convolutions of the recipes
     python benchmarks/convolution_times.py --images 64 --size 7 --channels 128 128 --kernel 3
 
-On one BLAS thread, as in training. Each figure is the median of interleaved runs, in milliseconds; the star marks
-the way that Conv2D takes for that many images.
+Runs on one BLAS thread, as in training. Each figure is the median of interleaved runs, in milliseconds; the star marks
+the method that Conv2D uses for that many images.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 import tinynet as tn
 from tinynet.engines import cpu
 
-# (size, c_in, c_out) under padding="same", as they occur in the recipes
+# (size, c_in, c_out) with padding="same", as in the recipes
 USUAL = [(28, 1, 32), (14, 32, 64), (7, 64, 128), (7, 128, 128), (3, 128, 128)]
 
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def line(size: int, c_in: int, c_out: int, options: argparse.Namespace) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((c_in, size, size, options.images), dtype=np.float32).swapaxes(0, 3)
     dy = rng.standard_normal((c_out, size, size, options.images), dtype=np.float32).swapaxes(0, 3)

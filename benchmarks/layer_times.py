@@ -2,8 +2,8 @@
 
     python benchmarks/layer_times.py --recipe mlp_bn [--batch-size N] [--threads N]
 
-Each figure is the smallest of several medians: these machines are noisy, and noise only adds. Layers are timed one by
-one with their data in cache, so their sum may be below the step's.
+Each figure is the smallest of several medians: these machines are noisy, and noise only adds time. Layers are timed one
+by one with their data in cache, so their sum may be less than the step's time.
 """
 
 import argparse

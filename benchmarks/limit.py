@@ -1,10 +1,10 @@
-"""The limit: a case's own matrix products and nothing else, back to back by NumPy.
+"""The limit: a case's own matrix products and nothing else, back to back in NumPy.
 
-For a Dense layer (n, in) (in, out) the forward product, dW = x^T dy and dx = dy W^T; for a convolution the same three
-on its columns of pixels, (c_out, kh kw c_in) (kh kw c_in, places n). The dx of the first layer with weights is left
-out. Operands and results have their memory already, and stay the same: what a library adds to this is gathering
-batches, building columns, activations, losses and the optimizer. A library that needs fewer products (Winograd's or
-Fourier's convolutions), or divides a batch between threads better than BLAS does, may fall below it.
+For a Dense layer, these are the forward product (n, in) (in, out), dW = x^T dy and dx = dy W^T; for a convolution, the
+same three on its columns of pixels, (c_out, kh kw c_in) (kh kw c_in, places n). The dx of the first layer with weights
+is left out. Operands and results are allocated in advance and stay the same: what a library adds to this is gathering
+batches, building columns, activations, losses and the optimizer. A library that needs fewer products (Winograd or
+Fourier convolutions), or divides a batch between threads better than BLAS does, may be faster than the limit.
 """
 
 import itertools
@@ -27,16 +27,16 @@ class LayerProducts(NamedTuple):
     dW: Product
     dx: Product | None
     is_convolution: bool = False
-    rows: int = 1  # of a convolution's output, by which its products may be cut
+    rows: int = 1  # of a convolution's output, into which its products may be split
 
     def all(self) -> dict[str, Product]:
-        """Those that are there, by name."""
+        """Return the existing products by name."""
         products = {"forward": self.forward, "dW": self.dW, "dx": self.dx}
         return {name: product for name, product in products.items() if product is not None}
 
 
 def layer_products(case: Case, n: int) -> list[LayerProducts]:
-    """The products of one training step of n examples, layer by layer."""
+    """Return the products of a training step on n examples, layer by layer."""
     layers: list[LayerProducts] = []
     for layer in walk(case.layers):
         config, in_shape, out_shape = layer["config"], layer["input_shape"], layer["output_shape"]
@@ -55,14 +55,14 @@ def layer_products(case: Case, n: int) -> list[LayerProducts]:
 
 
 def multiply_adds(case: Case, n: int) -> int:
-    """Of one step's products, forward and backward."""
+    """Return the multiply-adds of one step's products, forward and backward."""
     return sum(math.prod(product) for layer in layer_products(case, n) for product in layer.all().values())
 
 
 class Step:
     """The products of a step on n examples, ready to run.
 
-    Args: by_rows: cut convolutions into the rows of their output, whose columns stay in cache.
+    Args: by_rows: split convolutions by the rows of their output, whose columns stay in cache.
     """
 
     def __init__(self, case: Case, n: int, by_rows: bool) -> None:
@@ -84,7 +84,7 @@ class Step:
 def _operands(
     rng: np.random.Generator, product: Product, name: str, is_convolution: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The two matrices, each in the order of memory that it has in a library."""
+    """Return the two matrices, each with the memory layout that it has in a library."""
     m, k, n = product
     transposed_a = name == ("forward" if is_convolution else "dW")  # W^T columns; x^T dy
     transposed_b = name == ("dW" if is_convolution else "dx")  # dy columns^T; dy W^T
@@ -94,9 +94,9 @@ def _operands(
 
 
 def measure(case: Case, images: int, epochs: int) -> Iterator[tuple[str, float, float]]:
-    """Seconds and CPU seconds of the products of an epoch, for each way to run them: (way, seconds, CPU seconds).
+    """Yield (way, seconds, CPU seconds) of the products of an epoch, for each way to run them.
 
-    Ways are one BLAS thread or all, and, for convolutions, in one piece or row by row; they alternate.
+    The ways are one BLAS thread or all and, for convolutions, in one piece or row by row; they alternate.
     """
     from threadpoolctl import threadpool_limits
 
@@ -108,7 +108,7 @@ def measure(case: Case, images: int, epochs: int) -> Iterator[tuple[str, float, 
     for _ in range(epochs):
         for threads, (by_rows, (step, last)) in itertools.product((1, None), steps.items()):
             with threadpool_limits(threads, user_api="blas"):
-                step.run()  # wakes threads, fills caches
+                step.run()  # wakes threads and fills caches
                 started, started_cpu = time.perf_counter(), time.process_time()
                 for _ in range(full):
                     step.run()
@@ -120,7 +120,7 @@ def measure(case: Case, images: int, epochs: int) -> Iterator[tuple[str, float, 
 
 
 def summarise(measured: list[tuple[str, float, float]]) -> dict[str, Any]:
-    """What a process reports: for each way its seconds and CPU seconds, an entry an epoch."""
+    """Return the report of a process: for each way its seconds and CPU seconds, one entry per epoch."""
     ways: dict[str, dict[str, list[float]]] = {}
     for way, seconds, cpu in measured:
         entry = ways.setdefault(way, {"seconds": [], "cpu_seconds": []})

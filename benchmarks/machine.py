@@ -1,4 +1,4 @@
-"""What a report has to say of the machine and of what is installed on it."""
+"""What a report says about the machine and the software installed on it."""
 
 import contextlib
 import datetime
@@ -14,7 +14,7 @@ from tinynet.engines.cpu import cores
 
 
 def describe() -> dict[str, Any]:
-    """Date, CPU, cores, operating system and Python."""
+    """Return date, CPU, cores, operating system and Python."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "cpu": cpu_model(),
@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The processor's name, with the widest vector instructions it says it has."""
+    """Return the processor's name, with the widest vector instructions that it reports."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -38,9 +38,9 @@ def cpu_model() -> str:
 
 
 def closure(distributions: Iterable[str]) -> dict[str, str]:
-    """The installed distributions that these need, themselves included: version by name.
+    """Return the installed distributions that these need, including themselves: versions by name.
 
-    Requirements whose markers do not hold here, and those of extras, are left out; what is not installed, too.
+    Requirements whose markers do not apply here, those of extras, and those not installed are left out.
     """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -64,7 +64,7 @@ def closure(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """The version of each that is installed."""
+    """Return the version of each distribution that is installed."""
     found = {}
     for name in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -73,9 +73,9 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def installed_megabytes(distributions: Iterable[str]) -> float:
-    """The size of the files of these distributions, in MB of 10^6 bytes.
+    """Return the total size of the files of these distributions, in MB of 10^6 bytes.
 
-    A package that is installed in place, as by ``pip install -e``, counts with its own files where they are.
+    For a package installed in place, as by ``pip install -e``, its source files are counted.
     """
     paths: set[Path] = set()
     for name in distributions:
@@ -88,7 +88,7 @@ def installed_megabytes(distributions: Iterable[str]) -> float:
 
 
 def _package_files(name: str) -> set[Path]:
-    """The files of the package of that name, but for compiled ones."""
+    """Return the files of the package of that name, except compiled ones."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         return set()

@@ -1,9 +1,9 @@
-"""What TrainingMonitor costs: the same epoch with it and without, in turn.
+"""The cost of TrainingMonitor: the same epoch with and without it, in turn.
 
     python benchmarks/monitor_overhead.py --recipe mlp_adam [--every N] [--train-size N] [--pairs N]
 
-A pair is two epochs, one after the other; which comes first changes from pair to pair. Writing the page is not in
-the epoch's time, and printed alone.
+A pair is two epochs, one after the other; which comes first alternates from pair to pair. Writing the page is not part
+of the epoch's time and is reported separately.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tinynet.training.run import Run
 
 
 class Timed(TrainingMonitor):
-    """Also notes how long the page took."""
+    """Also records how long writing the page took."""
 
     page_seconds = 0.0
 
@@ -32,7 +32,7 @@ class Timed(TrainingMonitor):
 
 
 def epoch(name: str, x: Array, y: Array, monitor: TrainingMonitor | None) -> float:
-    """Seconds of the training steps of one epoch."""
+    """Return the seconds of the training steps of one epoch."""
     recipe = recipes.make(name, seed=0)
     settings = recipe.fit_arguments() | {"epochs": 1, "verbose": 0}
     history = recipe.model.fit(x, y, callbacks=[] if monitor is None else [monitor], **settings)
@@ -63,8 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     for label, seconds in (("without", without), ("with", watched)):
         print(f"{label:<8} {statistics.median(seconds):.3f} s ({min(seconds):.3f} to {max(seconds):.3f})")
     print(
-        f"{options.recipe}, every {options.every} steps: {statistics.median(ratios) - 1:+.1%}, the median of "
-        f"{options.pairs} pairs ({min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}); of the smallest times "
+        f"{options.recipe}, every {options.every} steps: {statistics.median(ratios) - 1:+.1%}, the median over "
+        f"{options.pairs} pairs ({min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}); by the smallest times "
         f"{min(watched) / min(without) - 1:+.1%}; the page takes {statistics.median(pages):.3f} s"
     )
     return 0

@@ -1,6 +1,6 @@
-"""results.json as a page that people read, results.md, and its plots.
+"""Turn results.json into a readable page, results.md, and its plots.
 
-python benchmarks/report.py benchmarks/results/2026-11-21     # write both anew
+python benchmarks/report.py benchmarks/results/2026-11-21     # rewrite both
 """
 
 import json
@@ -18,37 +18,37 @@ from contenders import CONTENDERS, LIMIT, REFERENCE
 from summary import Results, Spread
 
 METHOD = """\
-Every figure is of a fresh process, and contenders take turns (A B C A B C). All start from the same weights and train
-on the same images, with the same batch size, optimizer and hyper-parameters. tinynet gets bytes and scales each
-batch, as its users have it; the others get float32 images, scaled to 0..1 before the first epoch. tinynet computes the
-training accuracy on the way, the others compute no metrics. Libraries run on the CPU only.
+Every measurement runs in a fresh process, and contenders take turns (A B C A B C). All start from the same weights and
+train on the same images, with the same batch size, optimizer and hyper-parameters. tinynet gets bytes and scales each
+batch, as its users do; the others get float32 images, scaled to 0..1 before the first epoch. tinynet computes the
+training accuracy during training, the others compute no metrics. All libraries run on the CPU only.
 
-- **s/epoch**: the median over all epochs but the first of each process, and the range.
+- **s/epoch**: the median over all epochs except the first of each process, and the range.
 - **CPU s**: seconds of all cores together, per epoch; the median.
-- **first step**, **first epoch**: from the start of the process, so with imports, building and compiling, in seconds;
-  the median. The process of the first step loads one batch, that of the first epoch loads all images.
-- **peak MB**: the most memory that a process had up to the end of its last epoch, the images included; the median.
-- **installed MB**: the files of all distributions that it needs, those that they need included.
+- **first step**, **first epoch**: seconds from the start of the process, including imports, building and compiling;
+  the median. The process for the first step loads one batch, that for the first epoch loads all images.
+- **peak MB**: the peak memory of a process until the end of its last epoch, including the images; the median.
+- **installed MB**: the files of all required distributions, including their dependencies.
 - **the limit**: the case's matrix products, forward and both backward, without the first layer's dx, and nothing else,
-  run back to back by NumPy at its best number of BLAS threads.
+  run back to back by NumPy with its best number of BLAS threads.
   A library that divides its batches between threads may need less: BLAS is not the only way to use two cores.
-- torch.compile's cache of compiled code is new in each run: its first process compiles, the others find it. JAX's,
-  which is off unless asked for, stays off.
-- Of the others' peak memory 188 MB are the images as float32, of tinynet's 47 MB are the images as bytes: what each
-  trains from, and 141 MB of the difference.
+- torch.compile's cache of compiled code is new in each run: the first process compiles, the others reuse it. JAX's
+  cache, which is off by default, stays off.
+- The images take 188 MB as float32 in the others' peak memory, and 47 MB as bytes in tinynet's: each library's training
+  data, and 141 MB of the difference.
 """
 
 
 def write(results: Results, folder: Path) -> None:
-    """results.md and the plots for what has been measured so far."""
+    """Write results.md and the plots for what has been measured so far."""
     pictures = charts.draw(results, folder)
     (folder / "results.md").write_text(page(results, pictures), encoding="utf-8")
 
 
 def page(results: Results, pictures: Iterable[str] = ()) -> str:
-    """The whole report, in Markdown."""
+    """Return the whole report, in Markdown."""
     pictures = set(pictures)
-    parts = [_header(results), _contenders(results), "## How it is measured\n\n" + METHOD, _cases(results)]
+    parts = [_header(results), _contenders(results), "## Method\n\n" + METHOD, _cases(results)]
     if results["equivalence"]:
         parts.append(report_losses.section(results))
     if results["time"]:
@@ -69,23 +69,23 @@ def page(results: Results, pictures: Iterable[str] = ()) -> str:
 
 def _header(results: Results) -> str:
     machine, settings = results["machine"], results["settings"]
-    kept = "kept" if settings["inherit_environment"] else "removed, so that each library picks its kernels"
+    kept = "kept" if settings["inherit_environment"] else "removed, so that each library chooses its kernels"
     lines = [
         "# tinynet and others\n",
         f"{machine['date']}: {machine['cores']} cores of {machine['cpu']}; {machine['system']}; "
-        f"Python {machine['python']}. {settings['images']:,} training images, {settings['repeats']} processes for each "
+        f"Python {machine['python']}. {settings['images']:,} training images, {settings['repeats']} processes per "
         f"figure, {settings['epochs']} epochs in each. `OPENBLAS_*` variables {kept}. "
         f"{_settings(settings['environment'])}\n",
     ]
-    lines += [f"- `{name}` is left out: {why}" for name, why in results["left_out"].items()]
+    lines += [f"- `{name}` was left out: {why}" for name, why in results["left_out"].items()]
     return "\n".join(lines) + "\n"
 
 
 def _settings(variables: dict[str, str]) -> str:
-    """What the processes found in their environment that steers kernels or threads."""
+    """Return the environment variables of the processes that control kernels or threads."""
     if not variables:
         return (
-            "No variable is set whose name begins with one of "
+            "No variable is set with one of the prefixes "
             + ", ".join(f"`{prefix}`" for prefix in STEERING)
             + "."
         )
@@ -94,7 +94,7 @@ def _settings(variables: dict[str, str]) -> str:
 
 def _contenders(results: Results) -> str:
     rows = []
-    order = list(CONTENDERS)  # and not that in which runs of a few contenders came
+    order = list(CONTENDERS)  # rather than the order in which contenders were measured
     for name, about in sorted(results["contenders"].items(), key=lambda item: order.index(item[0])):
         versions = ", ".join(f"{key} {version}" for key, version in about["versions"].items())
         rows.append([f"`{name}`", about["fast_path"], versions, *_environment(results, name)])
@@ -102,7 +102,7 @@ def _contenders(results: Results) -> str:
 
 
 def _environment(results: Results, name: str) -> tuple[str, str]:
-    """Kernels and threads while it trained: what the library says, and what is loaded in its process."""
+    """Return kernels and threads during training: what the library reports, and what its process has loaded."""
     found = [
         (case, run["environment"])
         for case in results["time"]
@@ -114,7 +114,7 @@ def _environment(results: Results, name: str) -> tuple[str, str]:
     kernels = [last["kernels"]] if "kernels" in last else []
     if (
         "kernels" not in last
-    ):  # else BLAS that is loaded by the way, such as NumPy's, is not what it computes with
+    ):  # otherwise other loaded BLAS libraries, such as NumPy's, are not what it computes with
         kernels += sorted({_pool(pool) for pool in last["pools"] if pool["user_api"] == "blas"})
     threads = {case: _threads(environment) for case, environment in found}
     if len(set(threads.values())) == 1:
@@ -149,7 +149,7 @@ def _cases(results: Results) -> str:
 
 def _times(results: Results, case: str) -> str:
     names = [name for name in results["time"][case] if name != LIMIT]
-    for name in results["equivalence"].get(case, {}):  # those whose losses differ have a row that says so
+    for name in results["equivalence"].get(case, {}):  # contenders whose losses differ get a row that says so
         if name not in names and name in results["contenders"]:
             names.append(name)
     ours = summary.epoch_seconds(results, case, REFERENCE)
@@ -209,7 +209,7 @@ def _accuracy_cell(spread: Spread | None) -> str:
 
 
 def _ratios(results: Results) -> str:
-    """The summary: the best peer's figure over tinynet's."""
+    """Return the summary: the best peer's figure divided by tinynet's."""
     columns = {
         "s/epoch": ("seconds", False),
         "first epoch, best Keras": ("start_to_first_epoch", True),
@@ -231,10 +231,10 @@ def _ratios(results: Results) -> str:
 def _accuracy(results: Results) -> str:
     lines = [
         "## Time to accuracy\n",
-        "Training seconds until the test images were first classified this well at the end of an epoch, testing left "
-        "out, loading and compiling included, imports not; the median of processes with a seed "
-        "each. tinynet and the peer with the fastest epochs. A dash was not reached; a process that failed reached "
-        "nothing.\n",
+        "Training seconds until the test accuracy first reached the target at the end of an epoch, including loading "
+        "and compiling, excluding testing and imports; the median of processes with different "
+        "seeds. For tinynet and the peer with the fastest epochs. A dash means not reached; failed processes count as "
+        "not reached.\n",
     ]
     rows = []
     targets = results["settings"]["targets"]
@@ -265,9 +265,9 @@ def _scaling(results: Results, has_picture: bool) -> str:
     lines = [
         "## Scaling\n",
         f"784-width-10 with batches of 64, and 784-256-10; ReLU, Adam. Seconds per 60,000 images, from epochs of "
-        f"{min(images, results['settings']['images']):,} images, the first left out; one process a point. What "
-        "an epoch costs whatever its length counts more than once in that. Of each library the fastest contenders, and "
-        "Keras with its defaults.\n",
+        f"{min(images, results['settings']['images']):,} images, without the first; one process per point. The "
+        "fixed costs of an epoch therefore count more than once. The fastest contenders of each library, and Keras "
+        "with its defaults.\n",
     ]
     if has_picture:
         lines.append("![Seconds per epoch against hidden width and against batch size](scaling.png)\n")

@@ -1,4 +1,4 @@
-"""The part of a report that compares losses, before any times: the same training in every library."""
+"""The part of a report that compares losses before any times: the same training in every library."""
 
 from typing import Any
 
@@ -9,29 +9,29 @@ from contenders import REFERENCE
 from summary import Results
 
 EQUIVALENCE = """\
-Losses of steps {steps}, from the same weights on the same batches, dropout off. A contender agrees if its losses
-are within {tolerances} (relative) of tinynet's in float64, and in float32 too, but for steps marked \\*. There,
-rounding alone moves float32 losses by more than a tenth of the tolerance away from the same library's in float64 (the
-median over the contenders): networks with ReLU and max-pooling amplify a rounding error whenever it decides a
+Losses of steps {steps}, from the same weights on the same batches, without dropout. A contender agrees if its losses
+are within {tolerances} (relative) of tinynet's in float64, and also in float32 except for steps marked \\*. At those
+steps, rounding alone moves float32 losses by more than a tenth of the tolerance away from the same library's in float64
+(the median over the contenders): networks with ReLU and max-pooling amplify a rounding error whenever it decides a
 comparison, so two correct programs differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in
-the formula, and is given the epsilon that means the same, in what is compared{timed}.
+the formula, so it is given the equivalent epsilon in the comparison{timed}.
 """
 
 
 def section(
-    results: Results, steps: tuple[int, ...] = LOSS_STEPS, timed: str = " and in what is timed"
+    results: Results, steps: tuple[int, ...] = LOSS_STEPS, timed: str = " and when it is timed"
 ) -> str:
-    """All cases' losses. Args: steps: those compared; timed: whose epsilon PyTorch has while it is timed."""
+    """Return all cases' losses. Args: steps: those compared; timed: which epsilon PyTorch has while it is timed."""
     tolerances = ", ".join(f"{value:.0e}".replace("e-0", "e-") for value in TOLERANCES[: len(steps)])
     lines = [
-        "## The same training\n",
+        "## Equivalence of training\n",
         EQUIVALENCE.format(steps=", ".join(map(str, steps)), tolerances=tolerances, timed=timed),
     ]
     for case, found in results["equivalence"].items():
         noise = summary.rounding(results, case)
         rows = [_row(name, entry) for name, entry in found.items()]
         if noise is not None:
-            rows.insert(0, ["*median of float32 against own float64*", "", small(noise), "", ""])
+            rows.insert(0, ["*float32 against own float64, median*", "", small(noise), "", ""])
         head = ["contender", "losses", "differences in float32", "differences in float64", ""]
         lines += [f"### `{case}`\n", table(head, rows, "lrrrl")]
     return "\n".join(lines)

@@ -1,17 +1,18 @@
-"""tinynet beside other libraries: the same networks, trained on the same images, each run in a fresh process.
+"""tinynet against other libraries: the same networks, trained on the same images, each run in a fresh process.
 
-    python benchmarks/run.py                                                       # everything: two hours or so
+    python benchmarks/run.py                                                       # everything: about two hours
     python benchmarks/run.py --cases mlp_sgd cnn --contenders tinynet torch --repeats 3
     python benchmarks/run.py --parts equivalence time                              # no scaling, no time to accuracy
 
-Four parts. "equivalence": the losses of steps 1, 10 and 100 from the same weights on the same batches; a contender
-whose losses differ from tinynet's is not timed. "time": seconds of epochs, from process start to the first step and to
-the end of the first epoch, CPU seconds, memory and accuracy; contenders take turns, A B C A B C. "accuracy": training
-seconds until the test images are classified well enough, tinynet and the fastest peer. "scaling": seconds per epoch
-against width and batch size. Writes results.json after each process; results.md and plots after each part.
+There are four parts. "equivalence": the losses of steps 1, 10 and 100 from the same weights on the same batches; a
+contender whose losses differ from tinynet's is not timed. "time": seconds per epoch, seconds from process start to the
+first step and to the end of the first epoch, CPU seconds, memory and accuracy; contenders take turns, A B C A B C.
+"accuracy": training seconds until the test accuracy reaches its targets, for tinynet and the fastest peer. "scaling":
+seconds per epoch against width and batch size. results.json is written after each process, results.md and the plots
+after each part.
 
-What is not installed is left out: pip install -e '.[bench-tensorflow]', '.[bench-jax]', '.[bench-torch]' and
-'.[bench-sklearn]' install the peers, each by itself.
+Contenders that are not installed are left out: pip install -e '.[bench-tensorflow]', '.[bench-jax]', '.[bench-torch]'
+and '.[bench-sklearn]' install the peers, one each.
 """
 
 import argparse
@@ -46,11 +47,11 @@ SCALING_CONTENDERS = (
     "torch-1-thread",
     "sklearn",
 )
-SCALING_IMAGES = 15_000  # of the 60,000, to which seconds are scaled up
-SCALING_EPOCHS = 3  # the first apart
+SCALING_IMAGES = 15_000  # seconds are scaled up to 60,000
+SCALING_EPOCHS = 3  # the first is not counted
 
 TARGETS = (0.88, 0.90)
-TARGETS_OF_IMAGES = (0.91, 0.92)  # for convolutional networks, beside those
+TARGETS_OF_IMAGES = (0.91, 0.92)  # for convolutional networks, in addition to those
 MOST_EPOCHS = 30
 MOST_EPOCHS_OF_IMAGES = 15
 
@@ -62,38 +63,38 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", default=list(cases.CASES), choices=cases.CASES)
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--repeats", type=int, default=5, help="processes for each figure (5)")
-    parser.add_argument("--epochs", type=int, default=3, help="of each process, the first apart (3)")
+    parser.add_argument("--repeats", type=int, default=5, help="processes per figure (5)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs per process, the first not counted (3)")
     parser.add_argument(
         "--patience",
         type=float,
         default=math.inf,
         metavar="TIMES",
-        help="measure epochs only once where the first process took so many times as long as the fastest one",
+        help="measure epochs only once if the first process took so many times as long as the fastest one",
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, help="processes for each time to an accuracy, a seed each (3)"
+        "--seeds", type=int, default=3, help="processes for each time to an accuracy, with a seed each (3)"
     )
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder; default: benchmarks/results/DATE. Results that are there already stay, but for the parts and "
-        "cases that are measured now",
+        help="folder; default: benchmarks/results/DATE. Results already there are kept, except for the parts and "
+        "cases measured now",
     )
     parser.add_argument("--inherit-env", action="store_true", help="keep OPENBLAS_* variables")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds for a process (900)")
-    parser.add_argument("--data-dir", help="where Fashion-MNIST is")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds per process (900)")
+    parser.add_argument("--data-dir", help="folder of the Fashion-MNIST files")
     parser.add_argument("--train-size", type=int, help="train on fewer images, to try things out")
     options = parser.parse_args(arguments)
     for name in ("repeats", "epochs", "seeds"):
         check_positive_int(name, getattr(options, name))
     if options.epochs < 2:
-        parser.error("--epochs: expected at least 2, as the first is not among those that are timed")
+        parser.error("--epochs: expected at least 2, as the first is not timed")
     return options
 
 
 class Benchmark:
-    """A run: what it measures, and what it has measured so far."""
+    """A run: its measurements, planned and done."""
 
     def __init__(self, options: argparse.Namespace, folder: Path, scratch: Path) -> None:
         self.options, self.folder = options, folder
@@ -122,7 +123,7 @@ class Benchmark:
         self.go_on()
 
     def go_on(self) -> None:
-        """Take over what an earlier run left in the folder; raises SystemExit if it can't stand beside this one's."""
+        """Continue from an earlier run's results in the folder; raise SystemExit if its settings were different."""
         path = self.folder / "results.json"
         if not path.exists():
             return
@@ -135,8 +136,8 @@ class Benchmark:
                 found, expected = earlier[part].get(key), self.results[part][key]
                 if found != expected:
                     raise SystemExit(
-                        f"{path} was measured with {key}={found!r}, and this run has {expected!r}; "
-                        "give another --output"
+                        f"{path} was measured with {key}={found!r}, but this run has {expected!r}; "
+                        "use another --output"
                     )
         self.results = earlier
 
@@ -157,11 +158,11 @@ class Benchmark:
                 }
             else:
                 self.results["left_out"][name] = lacking
-                print(f"{name} is left out: {lacking}", flush=True)
+                print(f"{name} was left out: {lacking}", flush=True)
         (x_train, y_train), (x_test, y_test) = fashion_mnist.load(options.data_dir, archive=True)
         size = min(options.train_size or len(x_train), len(x_train))
         if self.results["settings"].setdefault("images", size) != size:
-            raise SystemExit(f"{self.folder}: holds results of another --train-size; give another --output")
+            raise SystemExit(f"{self.folder}: holds results of another --train-size; use another --output")
         for name in options.cases:
             case, weights = cases.make(name)
             self.cases[name] = case
@@ -178,7 +179,7 @@ class Benchmark:
         cases.save_data(scratch, data, {case.batch_size for case in self.cases.values()})
 
     def child(self, contender: Contender, case: str, task: str, **options: Any) -> dict[str, Any]:
-        """One measurement, with a line of progress."""
+        """Run one measurement and print a line of progress."""
         started = time.monotonic()
         result = self.children.run(contender.name, case, task, **options)
         state = "FAILED: " + result["failed"].splitlines()[-1] if "failed" in result else "done"
@@ -189,7 +190,7 @@ class Benchmark:
         return result
 
     def able(self, case: str) -> list[Contender]:
-        """The contenders that can express the case and whose losses, if compared, agree."""
+        """Return the contenders that can express the case and whose losses, if compared, agree."""
         return [
             contender
             for contender in self.contenders
@@ -205,7 +206,9 @@ class Benchmark:
             trainers = [c for c in self.contenders if c.name != LIMIT and c.can_express(kinds)]
             if all(contender.name != REFERENCE for contender in trainers):
                 trainers.insert(0, CONTENDERS[REFERENCE])
-            trainers.sort(key=lambda contender: contender.name != REFERENCE)  # first: the others refer to it
+            trainers.sort(
+                key=lambda contender: contender.name != REFERENCE
+            )  # first: the others are compared to it
             found = self.results["equivalence"].setdefault(case, {})
             for contender in trainers:
                 entry: dict[str, Any] = {}
@@ -214,7 +217,7 @@ class Benchmark:
                     entry |= {dtype: result["losses"]} if "losses" in result else result
                 found[contender.name] = entry
                 self.write()
-            for name, entry in found.items():  # all, as the median of their rounding takes part
+            for name, entry in found.items():  # all of them, as the median of their rounding is used
                 entry |= summary.compare(self.results, case, name)
                 if not entry["agrees"]:
                     print(f"{case}: the losses of {name} differ from tinynet's; it is not timed", flush=True)
@@ -237,7 +240,7 @@ class Benchmark:
                         self.write()
 
     def is_slow(self, case: str, name: str) -> bool:
-        """Whether a peer is too slow to be measured more than once."""
+        """Return whether a peer is too slow to be measured more than once."""
         if name in (LIMIT, REFERENCE):
             return False
         fastest = summary.epoch_seconds(
@@ -247,7 +250,7 @@ class Benchmark:
         return bool(fastest and found and found.median > self.options.patience * fastest.median)
 
     def accuracy(self) -> None:
-        """For tinynet and the fastest peer of this run; without times, of all that are chosen."""
+        """Measure tinynet and the fastest peer of this run; without times, all chosen contenders."""
         for case in self.cases:
             able = [contender for contender in self.able(case) if contender.name != LIMIT]
             best = summary.best_peer(self.results, case)
@@ -263,7 +266,7 @@ class Benchmark:
                     self.write()
 
     def scaling(self) -> None:
-        """One process a point; on the networks of one hidden layer, which are mlp_adam in other sizes."""
+        """Run one process per point, on networks with one hidden layer, which are mlp_adam in other sizes."""
         images = min(SCALING_IMAGES, self.results["settings"]["images"])
         chosen = [contender for contender in self.contenders if contender.name in SCALING_CONTENDERS]
         chosen = [c for c in chosen if summary.may_be_timed(self.results, "mlp_adam", c.name)]
@@ -281,7 +284,7 @@ class Benchmark:
                     self.write()
 
     def write(self) -> None:
-        """results.json as far as the run has come; whole, whenever the run is ended."""
+        """Write results.json so far; it is complete whenever the run is ended."""
         path = self.folder / "results.json"
         written = path.with_suffix(".part")
         written.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
@@ -297,12 +300,12 @@ class Benchmark:
 
 
 def _interesting(contender: Contender, needed: dict[str, str]) -> list[str]:
-    """The distributions whose versions a reader wants to know: the library, its engine, NumPy."""
+    """Return the distributions whose versions matter to a reader: the library, its engine, NumPy."""
     return [name for name in (*contender.installed(), "jaxlib", "numpy") if name in needed]
 
 
 def output_folder(chosen: Path | None) -> Path:
-    """The folder of the results, made; by default a new one that is named after the day."""
+    """Create and return the folder of the results; by default a new one named after the day."""
     if chosen is not None:
         chosen.mkdir(parents=True, exist_ok=True)
         return chosen
@@ -328,7 +331,7 @@ def main(arguments: list[str] | None = None) -> int:
             benchmark.write()
             report.write(benchmark.results, folder)
             return 130
-    print(f"wrote {folder / 'results.md'}, and results.json and plots beside it")
+    print(f"wrote {folder / 'results.md'}, with results.json and plots next to it")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is computed from results.json: whose losses agree, medians and ranges, the best peer, ratios."""
+"""Figures computed from results.json: whose losses agree, medians and ranges, the best peer, ratios."""
 
 import statistics
 from typing import Any, NamedTuple
@@ -8,13 +8,13 @@ from contenders import CONTENDERS, LIMIT, REFERENCE
 
 Results = dict[str, Any]
 
-# Where rounding alone moves float32 losses by more than this share of the tolerance, float32 can't tell two libraries
-# apart from two roundings, and float64 decides.
+# Where rounding alone moves float32 losses by more than this share of the tolerance, float32 can't distinguish a
+# difference of libraries from one of rounding, and float64 decides.
 ROUNDING_SHARE = 0.1
 
 
 class Spread(NamedTuple):
-    """The median of some measurements, and their range."""
+    """The median and the range of some measurements."""
 
     median: float
     low: float
@@ -22,7 +22,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: list[float]) -> Spread | None:
-    """None if there are none."""
+    """Return the spread of the values, or None if there are none."""
     return Spread(statistics.median(values), min(values), max(values)) if values else None
 
 
@@ -30,14 +30,15 @@ def spread(values: list[float]) -> Spread | None:
 
 
 def differences(losses: list[float], reference: list[float]) -> list[float]:
-    """Relative, step by step."""
+    """Return the relative differences, step by step."""
     return [abs(loss - other) / abs(other) for loss, other in zip(losses, reference, strict=True)]
 
 
 def rounding(results: Results, case: str) -> list[float] | None:
-    """How far float32 losses are from the same library's in float64, step by step: the median over the contenders.
+    """Return how far float32 losses are from the same library's in float64, by step: the median over contenders.
 
-    The median, as where rounding is amplified one library's two losses may be close by luck. None without losses.
+    It is the median because, where rounding is amplified, one library's two losses may be close by luck. None without
+    losses.
     """
     gaps = [
         differences(entry["float32"], entry["float64"])
@@ -48,9 +49,9 @@ def rounding(results: Results, case: str) -> list[float] | None:
 
 
 def compare(results: Results, case: str, name: str) -> dict[str, Any]:
-    """How a contender's losses compare with tinynet's: the differences in both dtypes, and for each step a verdict.
+    """Compare a contender's losses with tinynet's: the differences in both dtypes, and whether they agree.
 
-    The float64 losses must be within the tolerances. So must those of float32, but at steps where float32's rounding
+    The float64 losses must be within the tolerances. So must the float32 losses, except at steps where float32 rounding
     is too large to judge by. NaN agrees with nothing.
     """
     found, reference = results["equivalence"][case][name], results["equivalence"][case].get(REFERENCE, {})
@@ -58,7 +59,7 @@ def compare(results: Results, case: str, name: str) -> dict[str, Any]:
     if noise is None or not all("float32" in entry and "float64" in entry for entry in (found, reference)):
         return {"agrees": False, "decided_by_float64": []}
     by_dtype = {dtype: differences(found[dtype], reference[dtype]) for dtype in ("float32", "float64")}
-    tolerances = TOLERANCES[: len(noise)]  # of a short run, those of its steps
+    tolerances = TOLERANCES[: len(noise)]  # a short run has fewer steps
     noisy = [level > ROUNDING_SHARE * tolerance for level, tolerance in zip(noise, tolerances, strict=True)]
     agrees = all(
         by_dtype["float64"][step] <= tolerance and (noisy[step] or by_dtype["float32"][step] <= tolerance)
@@ -68,7 +69,7 @@ def compare(results: Results, case: str, name: str) -> dict[str, Any]:
 
 
 def may_be_timed(results: Results, case: str, name: str) -> bool:
-    """Whether losses agree, or were not compared in this run."""
+    """Return whether losses agree, or were not compared in this run."""
     compared = results["equivalence"].get(case)
     if not compared or name in (REFERENCE, LIMIT):
         return True
@@ -79,14 +80,14 @@ def may_be_timed(results: Results, case: str, name: str) -> bool:
 
 
 def runs(results: Results, part: str, case: str, name: str) -> list[dict[str, Any]]:
-    """The processes that gave a result; none of a contender whose losses differ."""
+    """Return the processes that gave a result; none for a contender whose losses differ."""
     if not may_be_timed(results, case, name):
         return []
     return [run for run in results[part].get(case, {}).get(name, []) if "failed" not in run]
 
 
 def failure(results: Results, case: str, name: str) -> str | None:
-    """The last words of the first process that failed; None if none did."""
+    """Return the error of the first process that failed; None if none did."""
     all_runs = [
         *results["time"].get(case, {}).get(name, []),
         *results["first_step"].get(case, {}).get(name, []),
@@ -95,7 +96,7 @@ def failure(results: Results, case: str, name: str) -> str | None:
 
 
 def limit(results: Results, case: str, key: str = "seconds") -> tuple[str, Spread] | None:
-    """The fastest way of running the case's matrix products, and its seconds (or "cpu_seconds") per epoch."""
+    """Return the fastest way of running the case's matrix products, and its seconds (or "cpu_seconds") per epoch."""
     ways: dict[str, dict[str, list[float]]] = {}
     for run in runs(results, "time", case, LIMIT):
         for way, measured in run["ways"].items():
@@ -111,7 +112,7 @@ def limit(results: Results, case: str, key: str = "seconds") -> tuple[str, Sprea
 
 
 def epoch_seconds(results: Results, case: str, name: str, key: str = "seconds") -> Spread | None:
-    """Of all epochs but the first, of all processes; ``key`` may be "cpu_seconds"."""
+    """Return the spread over all epochs but the first of all processes; ``key`` may be "cpu_seconds"."""
     if name == LIMIT:
         found = limit(results, case, key)
         return None if found is None else found[1]
@@ -119,33 +120,33 @@ def epoch_seconds(results: Results, case: str, name: str, key: str = "seconds") 
 
 
 def figure(results: Results, case: str, name: str, key: str) -> Spread | None:
-    """One figure a process: "start_to_first_epoch", "start_to_first_step", "peak_memory_mb", "accuracy"."""
+    """One figure per process: "start_to_first_epoch", "start_to_first_step", "peak_memory_mb" or "accuracy"."""
     part = "first_step" if key == "start_to_first_step" else "time"
     return spread([run[key] for run in runs(results, part, case, name) if key in run])
 
 
 def peers(results: Results, keras_only: bool = False) -> list[str]:
-    """The other libraries of this run."""
+    """Return the other libraries of this run."""
     known = [CONTENDERS[name] for name in results["contenders"]]
     return [c.name for c in known if c.is_peer and (c.is_keras or not keras_only)]
 
 
 def best_peer(results: Results, case: str) -> str | None:
-    """The peer with the lowest median seconds per epoch."""
+    """Return the peer with the lowest median seconds per epoch."""
     times = {name: epoch_seconds(results, case, name) for name in peers(results)}
     timed = {name: found.median for name, found in times.items() if found is not None}
     return min(timed, key=timed.__getitem__, default=None)
 
 
 class Ratio(NamedTuple):
-    """The best peer's figure over tinynet's: above 1, tinynet is ahead."""
+    """The best peer's figure divided by tinynet's: above 1, tinynet is ahead."""
 
     value: float
     peer: str
 
 
 def ratio(results: Results, case: str, key: str, keras_only: bool = False) -> Ratio | None:
-    """Of "seconds", or of a key of `figure`; None where either is missing."""
+    """Return the ratio of "seconds", or of a key of `figure`; None if either is missing."""
 
     def median(name: str) -> float | None:
         find = epoch_seconds if key == "seconds" else figure
@@ -161,13 +162,13 @@ def ratio(results: Results, case: str, key: str, keras_only: bool = False) -> Ra
 
 
 def times_the_limit(results: Results, case: str, name: str) -> float | None:
-    """A contender's median seconds per epoch as a multiple of the limit's."""
+    """Return a contender's median seconds per epoch as a multiple of the limit's."""
     ours, floor = epoch_seconds(results, case, name), limit(results, case)
     return None if ours is None or floor is None else ours.median / floor[1].median
 
 
 def scaling_seconds(results: Results, family: str, name: str) -> dict[int, float]:
-    """Median seconds per 60,000 images, by width or batch size."""
+    """Return median seconds per 60,000 images, by width or batch size."""
     points = results["scaling"].get(family, {}).get(name, {})
     return {
         int(size): statistics.median(run["seconds"]) * 60_000 / run["images"]
@@ -177,6 +178,6 @@ def scaling_seconds(results: Results, family: str, name: str) -> dict[int, float
 
 
 def reached(results: Results, case: str, name: str, target: float) -> list[dict[str, float] | None]:
-    """Seconds and epoch at which each process reached a test accuracy; None where it did not."""
+    """Return seconds and epoch at which each process reached a test accuracy; None if it did not."""
     done = runs(results, "accuracy", case, name)
     return [run["reached"].get(str(target)) for run in done]

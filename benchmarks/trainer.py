@@ -1,4 +1,4 @@
-"""What the benchmark asks of every library: a `Trainer`, made in a fresh process for one case."""
+"""The benchmark's interface to every library: a `Trainer`, made in a fresh process for one case."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -10,18 +10,18 @@ import numpy as np
 from cases import Case, load_scaled
 
 EpochEnd = Callable[[], bool]
-"""Called at the end of each epoch, inside the library's own loop; whether training shall stop."""
+"""Called at the end of each epoch, inside the library's own loop; returns whether to stop training."""
 
 
 class Trainer(ABC):
     """One library, training one case.
 
-    Made with the case and the initial weights; everything else that costs time, such as loading the images, is in
-    the methods, and so is inside the times from process start.
+    It is made from the case and the initial weights. Everything else that takes time, such as loading the images, is
+    done by the methods, and so is part of the times from process start.
 
     Args:
-        folder: where the images are, ``x_train.npy`` and so on, and where caches may go.
-        seed: for shuffles and dropout.
+        folder: holds the images, ``x_train.npy`` and so on; caches may go there too.
+        seed: for shuffling and dropout.
         images: how many training images to use; None takes all.
         dtype: "float32"; "float64" only to compare losses.
         options: settings of this contender, such as the backend and the number of threads.
@@ -42,15 +42,15 @@ class Trainer(ABC):
         self.seed, self.images, self.dtype, self.options = seed, images, dtype, options or {}
 
     def load_images(self, part: str, count: int | None) -> np.ndarray:
-        """Images as the library gets them: floats in 0..1, scaled once and not in every step, its fastest way."""
+        """Load images as the library gets them: floats in 0..1, scaled once and not at every step, its fastest way."""
         return load_scaled(self.folder / f"x_{part}.npy", self.case.input_scale(), self.dtype, count)
 
     def load_labels(self, part: str, count: int | None) -> np.ndarray:
-        """Class numbers (n,)."""
+        """Load class numbers (n,)."""
         return np.load(self.folder / f"y_{part}.npy")[:count].astype(np.int64)
 
     def training_data(self, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The first ``count`` images and labels; None takes as many as the measurement uses."""
+        """Load the first ``count`` images and labels; None takes as many as the measurement uses."""
         count = self.images if count is None else count
         return self.load_images("train", count), self.load_labels("train", count)
 
@@ -60,7 +60,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def first_step(self) -> None:
-        """Train on the first batch of the images, which is all that is loaded."""
+        """Train on the first batch of images, and load only that."""
 
     @abstractmethod
     def step_losses(self, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:
@@ -71,23 +71,23 @@ class Trainer(ABC):
 
     @abstractmethod
     def predict_classes(self, x: np.ndarray) -> np.ndarray:
-        """The most probable class (n,) of each image."""
+        """Return the most probable class (n,) of each image."""
 
     def accuracy(self) -> float:
-        """The share of test images that the network classifies correctly."""
+        """Return the share of test images that the network classifies correctly."""
         predicted = self.predict_classes(self.load_images("test", None))
         return float(np.mean(predicted == self.load_labels("test", None)))
 
-    def wait(self) -> None:  # noqa: B027 (nothing to do is what most need)
-        """Until all work that was handed to a device is done; on the CPU there is none."""
+    def wait(self) -> None:  # noqa: B027 (most need to do nothing)
+        """Wait until a device has done all its work; on the CPU there is none."""
 
     def describe(self) -> dict[str, Any]:
-        """What the report should say of this process: number of threads, kernels; asked for at the end of training."""
+        """Return what the report should say about this process: threads, kernels; called at the end of training."""
         return {}
 
 
 def spans(steps: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The steps cut so that each one of interest is alone: (1, 10) gives (0, 1), (1, 9), (9, 10)."""
+    """Split the steps so that each one of interest is alone: (1, 10) gives (0, 1), (1, 9), (9, 10)."""
     edges = sorted({0, *(step - 1 for step in steps), *steps})
     return list(itertools.pairwise(edges))
 

@@ -1,9 +1,9 @@
-"""One measurement in a process of its own: run.py starts this, and reads the JSON in its last line of output.
+"""One measurement in its own process: run.py starts this, and reads the JSON in its last line of output.
 
     python benchmarks/worker.py --contender torch --case mlp_sgd --folder SCRATCH --task epochs --epochs 3
 
-The folder holds what `cases.save` and `cases.save_data` wrote. Nothing is imported at the top but what is needed to
-find the trainer: imports belong to the times from process start.
+The folder holds what `cases.save` and `cases.save_data` wrote. Only what is needed to find the trainer is imported at
+the top: imports count in the times from process start.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 
 
 class Clock:
-    """Seconds and CPU seconds of each epoch; what happens between `stop` and `start` does not count."""
+    """Seconds and CPU seconds of each epoch; time between `stop` and `start` does not count."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -38,7 +38,7 @@ class Clock:
 
 
 def measure_epochs(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Train for some epochs: the first apart, as it holds loading, building and compiling; then accuracy."""
+    """Time epochs, the first one separately, as it includes loading, building and compiling; then measure accuracy."""
     result: dict[str, Any] = {}
     clock = Clock()
 
@@ -46,7 +46,7 @@ def measure_epochs(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
         clock.stop()
         if len(clock.seconds) == 1:
             result["first_epoch_at"] = time.monotonic()
-        if len(clock.seconds) == options.epochs:  # while the library still holds its threads as it trains
+        if len(clock.seconds) == options.epochs:  # while the library still has its training threads
             result["peak_memory_mb"] = peak_memory_mb()
             result["environment"] = environment(trainer)
         clock.start()
@@ -65,13 +65,13 @@ def measure_first_step(trainer: Any, options: argparse.Namespace) -> dict[str, A
 
 
 def measure_losses(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The losses of some steps on batches that are the same for every contender."""
+    """Return the losses of some steps, on batches that are the same for every contender."""
     batches = np.load(options.folder / f"batches_{trainer.case.batch_size}.npy")
     return {"losses": trainer.step_losses(batches, cases.LOSS_STEPS)}
 
 
 def measure_time_to_accuracy(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Train until all targets are met: for each the training seconds and the epoch; testing does not count."""
+    """Train until all targets are met; return training seconds and epoch of each. Testing does not count."""
     clock, accuracies = Clock(), []
     reached: dict[str, dict[str, float]] = {}
 
@@ -90,7 +90,7 @@ def measure_time_to_accuracy(trainer: Any, options: argparse.Namespace) -> dict[
 
 
 def measure_limit(case: cases.Case, options: argparse.Namespace) -> dict[str, Any]:
-    """The matrix products of the case, epoch by epoch; no process-start or memory figures, as it trains nothing."""
+    """Time the case's matrix products by epoch; without process-start or memory figures, as it trains nothing."""
     images = options.images or len(np.load(options.folder / "y_train.npy", mmap_mode="r"))
     ways = limit.summarise(list(limit.measure(case, images, max(options.epochs - 1, 1))))
     return {**ways, "environment": environment(None)}
@@ -105,7 +105,7 @@ TASKS = {
 
 
 def environment(trainer: Any) -> dict[str, Any]:
-    """The BLAS libraries and thread pools of this process, and what the library says of itself."""
+    """Return the BLAS libraries and thread pools of this process, and what the library reports."""
     from threadpoolctl import threadpool_info
 
     keys = ("user_api", "internal_api", "version", "num_threads", "architecture", "threading_layer")
@@ -118,9 +118,9 @@ def environment(trainer: Any) -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has had, in MB of 10^6 bytes.
+    """Return the peak memory of this process, in MB of 10^6 bytes.
 
-    On Linux from /proc, as getrusage may report what the parent had when it started this process.
+    On Linux it is read from /proc, as getrusage may report the parent's memory at the start of this process.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -144,7 +144,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
-    parser.add_argument("--images", type=int, help="train on so many; default: all")
+    parser.add_argument("--images", type=int, help="how many to train on; default: all")
     parser.add_argument("--targets", type=float, nargs="*", default=[])
     options = parser.parse_args()
 

@@ -1,13 +1,13 @@
-"""A model that tinynet saved, made anew in PyTorch from the file alone; then the predictions of both, side by side.
+"""Rebuild a saved tinynet model in PyTorch from its file alone, and compare the predictions of both.
 
     python examples/load_in_pytorch.py
     python examples/load_in_pytorch.py --model runs/cnn/model.safetensors
 
-Everything above `main` needs only torch and safetensors: copy it. A model file is an ordinary safetensors file. Its
-metadata["tinynet"] describes the layers as JSON, and an array is named after its place: "2.W" is the W of layer 2,
-"5.0.W" that of the first layer in the Residual at 5. Three things are not as in PyTorch: Dense's W is (in, out), a
-kernel is (height, width, in, out), and images are (n, height, width, channels), which matters to Flatten. In Keras all
-three are as here, so that ``layer.set_weights([arrays["2.W"], arrays["2.b"]])`` is enough.
+Everything above `main` needs only torch and safetensors, so you can copy it. A model file is an ordinary safetensors
+file. Its metadata["tinynet"] describes the layers as JSON, and arrays are named after their places: "2.W" is the W of
+layer 2, "5.0.W" that of the first layer in the Residual at 5. Three things differ from PyTorch: Dense's W is (in, out),
+a kernel is (height, width, in, out), and images are (n, height, width, channels), which matters for Flatten. Keras has
+all three as here, so ``layer.set_weights([arrays["2.W"], arrays["2.b"]])`` is enough there.
 """
 
 import argparse
@@ -30,10 +30,10 @@ except ImportError:
 
 
 def in_pytorch(path):
-    """The network in a model file, ready to predict; it takes x (n, *input_shape), as tinynet's does."""
+    """Return the network in a model file, ready to predict; like tinynet's, it takes x (n, *input_shape)."""
     with safe_open(path, "pt") as file:
         description = json.loads(file.metadata()["tinynet"])
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a mapping)
     return chain("", description["layers"], arrays).eval()
 
 
@@ -42,13 +42,13 @@ def chain(path, layers, arrays):
 
 
 def make(place, layer, arrays):
-    """The module for a layer, which is described as {"type": ..., "config": ..., "custom": ...}."""
+    """Return the module for a layer, which is described as {"type": ..., "config": ..., "custom": ...}."""
     kind, config = layer["type"], layer["config"]
     own = {
         name.rpartition(".")[2]: array for name, array in arrays.items() if name.rpartition(".")[0] == place
     }
     W, b = own.get("W"), own.get("b")
-    match "a layer of your own" if layer["custom"] else kind:
+    match "a custom layer" if layer["custom"] else kind:
         case "Dense":
             return with_arrays(nn.Linear(*W.shape, bias=b is not None), weight=W.T, bias=b)
         case "Conv2D":
@@ -101,7 +101,7 @@ def with_arrays(module, **arrays):
 
 
 class Images(nn.Module):
-    """A module for images (n, channels, height, width), on images (n, height, width, channels)."""
+    """Applies a module for images (n, channels, height, width) to images (n, height, width, channels)."""
 
     def __init__(self, inner, padding, fill=0.0):
         super().__init__()
@@ -109,9 +109,7 @@ class Images(nn.Module):
 
     def forward(self, x):
         x = x.permute(0, 3, 1, 2)
-        if (
-            self.padding == "same"
-        ):  # ceil(pixels / stride) windows; of the pixels around, the odd one is at the end
+        if self.padding == "same":  # ceil(pixels / stride) windows; an odd padding pixel goes at the end
             margins = []
             sizes, strides = (pair(value) for value in (self.inner.kernel_size, self.inner.stride))
             for pixels, size, stride in zip(x.shape[2:], sizes, strides, strict=True):
@@ -126,14 +124,14 @@ def pair(value):
 
 
 class AveragePool(Images):
-    """Padding does not count."""
+    """Average pooling in which padding does not count."""
 
     def forward(self, x):
         return super().forward(x) / super().forward(torch.ones_like(x))
 
 
 class Features(nn.Module):
-    """A module for rows (n, features), on the last axis of x."""
+    """Applies a module for rows (n, features) to the last axis of x."""
 
     def __init__(self, inner):
         super().__init__()
@@ -148,7 +146,7 @@ class Residual(nn.Module):
         super().__init__()
         layers = [layer["layer"] for layer in config["layers"]]
         self.layers = chain(f"{place}.", layers, arrays)
-        cut = config["projection"]  # its place is behind the layers'
+        cut = config["projection"]  # its place is after the layers
         self.cut = nn.Identity() if cut is None else make(f"{place}.{len(layers)}", cut["layer"], arrays)
 
     def forward(self, x):
@@ -191,12 +189,14 @@ def parse(arguments):
         default=Path("runs/mlp_bn/model.safetensors"),
         help="default: %(default)s, which train_fashion.py writes",
     )
-    parser.add_argument("--examples", type=int, default=1000, help="to predict; default: %(default)s")
+    parser.add_argument(
+        "--examples", type=int, default=1000, help="how many to predict; default: %(default)s"
+    )
     return parser.parse_args(arguments)
 
 
 def inputs(model, count):
-    """Test images of Fashion-MNIST where the model takes such images, random numbers where not."""
+    """Return test images of Fashion-MNIST if the model takes such images, otherwise random numbers."""
     from tinynet.datasets import fashion_mnist
 
     if model.input_shape in ((28, 28), (28, 28, 1)):
@@ -208,6 +208,6 @@ def inputs(model, count):
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (OSError, ValueError) as error:  # which say what was wrong and what to do
+    except (OSError, ValueError) as error:  # the message says what was wrong and what to do
         print(f"load_in_pytorch.py: {error}", file=sys.stderr)
         sys.exit(1)

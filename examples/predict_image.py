@@ -1,10 +1,11 @@
-"""Say what is on pictures of clothes: PNG or JPEG files of any size, on a plain background, light or dark.
+"""Classify pictures of clothes: PNG or JPEG files of any size, on a plain background, light or dark.
 
     python examples/predict_image.py shirt.png
     python examples/predict_image.py photos/*.jpg --model runs/mlp_adam/model.safetensors
 
-Each is made a 28 x 28 image as Fashion-MNIST's were. A picture of that image, which is what the network sees, and of
-the ten probabilities goes to runs/predictions, or to --output. The model is one that train_fashion.py saved.
+Each is converted to a 28 x 28 image in the way that Fashion-MNIST's were. A plot of that image, which is what the
+network sees, and of the ten probabilities is written to runs/predictions, or to --output. The model is one that
+train_fashion.py saved.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Say what is on pictures of clothes.")
+    parser = argparse.ArgumentParser(description="Classify pictures of clothes.")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG file")
     parser.add_argument(
         "--model",
@@ -61,7 +62,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def load(path: Path) -> tn.Sequential:
-    """A model that takes an image of the data set; raises ValueError or OSError for all else."""
+    """Load a model that takes images of the data set; raise ValueError or OSError for any other."""
     try:
         model = tn.load_model(path)
     except FileNotFoundError:
@@ -71,18 +72,18 @@ def load(path: Path) -> tn.Sequential:
     if model.input_shape not in ((28, 28), (28, 28, 1)) or model.output_shape != (len(NAMES),):
         raise ValueError(
             f"{path}: expected a model from images (28, 28) to {len(NAMES)} classes, "
-            f"got one from {model.input_shape} to {model.output_shape}; give one that train_fashion.py saved"
+            f"got one from {model.input_shape} to {model.output_shape}; use one that train_fashion.py saved"
         )
     if not model.fitted_on_bytes:
         complain(
-            f"{path}: this model was not fitted on an array of bytes; was it fitted on numbers from 0 to 1, "
-            "what it says of these bytes means nothing"
+            f"{path}: this model was not fitted on an array of bytes; if it was fitted on numbers from 0 to 1, "
+            "its predictions for these bytes are meaningless"
         )
     return model
 
 
 def free_name(folder: Path, stem: str, taken: set[Path]) -> Path:
-    """Where the picture goes; of two images of one name, from two folders, the second gets a number."""
+    """Return the path of the plot; if two images from different folders share a name, the second gets a number."""
     names = (folder / f"{stem}_probabilities{number}.png" for number in ("", *range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)
 
@@ -93,9 +94,9 @@ def complain(problem: object) -> None:
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a file's name need not be text that can be shown
+        stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
     try:
         sys.exit(main())
-    except (OSError, ValueError) as error:  # which say what was wrong and what to do
+    except (OSError, ValueError) as error:  # the message says what was wrong and what to do
         complain(error)
         sys.exit(1)

@@ -1,12 +1,12 @@
-"""A trained network made smaller in two ways, single weights or whole channels, and what either costs and gains.
+"""Make a trained network smaller, by single weights or by whole channels, and see what each costs and gains.
 
     python examples/prune_fashion.py
     python examples/prune_fashion.py --model runs/mlp_bn/model.safetensors
     python examples/prune_fashion.py --sparsities 0.9 --shares 0.5 --train-size 2000 --epochs 1
 
-Trains a small convolutional network, or takes --model, and prunes it to several levels, each with a short fine-tuning
-of its own; the network as it is gets the same, so that all have trained alike. Prints a table, and writes a picture of
-test accuracy against parameters and against the time of a prediction to runs/prune, or to --output.
+Trains a small convolutional network, or takes --model, and prunes it to several levels, each followed by a short
+fine-tuning. The unpruned network gets the same fine-tuning, so that all are trained alike. Prints a table, and writes
+a plot of test accuracy against parameters and against prediction time to runs/prune, or to --output.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Result(NamedTuple):
     method: str
     level: float
     model: tn.Sequential
-    params: int  # that are not 0
+    params: int  # only those that are not 0
     accuracy: float
     seconds: list[float]  # of predictions of TIMED_IMAGES
 
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "pruning.png"
     plot(results, options.timings, path)
-    print(f"\nall of it took {time.perf_counter() - started:.1f} s; wrote {path}")
+    print(f"\ntook {time.perf_counter() - started:.1f} s in total; wrote {path}")
     return 0
 
 
@@ -94,18 +94,28 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, help="a model file to prune; default: train one")
     parser.add_argument(
-        "--sparsities", type=float, nargs="*", default=[0.5, 0.8, 0.9, 0.95, 0.98], help="of weights"
+        "--sparsities",
+        type=float,
+        nargs="*",
+        default=[0.5, 0.8, 0.9, 0.95, 0.98],
+        help="shares of weights to prune",
     )
     parser.add_argument(
-        "--shares", type=float, nargs="*", default=[0.25, 0.5, 0.65, 0.8, 0.9], help="of each layer's units"
+        "--shares",
+        type=float,
+        nargs="*",
+        default=[0.25, 0.5, 0.65, 0.8, 0.9],
+        help="shares of each layer's units to remove",
     )
-    parser.add_argument("--epochs", type=int, default=3, help="of the training")
-    parser.add_argument("--tune-epochs", type=int, default=1, help="of the fine-tuning")
-    parser.add_argument("--train-size", type=int, default=20_000, help="images to train with")
-    parser.add_argument("--test-size", type=int, default=10_000, help="images to test with")
-    parser.add_argument("--timings", type=int, default=9, help="predictions to time of each network")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of training")
+    parser.add_argument("--tune-epochs", type=int, default=1, help="epochs of fine-tuning")
+    parser.add_argument("--train-size", type=int, default=20_000, help="number of training images")
+    parser.add_argument("--test-size", type=int, default=10_000, help="number of test images")
+    parser.add_argument("--timings", type=int, default=9, help="predictions to time for each network")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data-dir", type=Path, help="where the four files are, or are to be put")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder of the four data files; they are downloaded if missing"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/prune"))
     options = parser.parse_args(arguments)
     for name in ("epochs", "tune_epochs", "train_size", "test_size", "timings"):
@@ -120,7 +130,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def finish(
     method: str, level: float, model: tn.Sequential, train: tuple, test: tuple, options: argparse.Namespace
 ) -> Result:
-    """Fine-tune; single weights are pruned in the first half of it."""
+    """Fine-tune the model; single weights are pruned during the first half."""
     steps = options.tune_epochs * -(-len(train[0]) // BATCH_SIZE)
     pruning = [tn.MagnitudePruning(level, ramp_steps=steps // 2, every=10)] if method == WEIGHTS else []
     fit(model, train, options.tune_epochs, 0.001, pruning)
@@ -143,7 +153,7 @@ def fit(
 
 
 def measure(results: list[Result], images, times: int) -> None:
-    """Time predictions on one core, a round of all networks after the other: what disturbs one disturbs all."""
+    """Time predictions on one core, in rounds over all networks, so that disturbances affect all of them."""
     with cpu.blas_threads(1):
         for result in results:
             result.model.predict(images)  # not timed: the first is slower
@@ -165,7 +175,7 @@ def table(results: list[Result]) -> str:
         for row in results
     ]
     return "\n".join(
-        [*lines, "parameters: those that are not 0; multiply-adds: those that are computed, 0 or not"]
+        [*lines, "parameters: only those that are not 0; multiply-adds: all that are computed, even with 0"]
     )
 
 
@@ -173,13 +183,13 @@ def plot(results: list[Result], times: int, path: Path) -> None:
     whole = results[0]
     panels = []
     for label, value, log in (
-        ("parameters that are not 0", lambda row: row.params, True),
+        ("nonzero parameters", lambda row: row.params, True),
         (f"milliseconds for {TIMED_IMAGES:,} images, one core", lambda row: row.milliseconds, False),
     ):
         curves = []
         for method in (WEIGHTS, UNITS):
             rows = [row for row in results if row.method == method]
-            # Single weights at 0 are multiplied all the same: their times differ by chance only.
+            # Zeroed weights are still multiplied: their times differ only by chance.
             joined = log or method == UNITS
             curves.append(
                 comparison.Curve(
@@ -201,5 +211,9 @@ def plot(results: list[Result], times: int, path: Path) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (OSError, ValueError, tn.NonFiniteError) as error:  # which say what was wrong and what to do
+    except (
+        OSError,
+        ValueError,
+        tn.NonFiniteError,
+    ) as error:  # the message says what was wrong and what to do
         sys.exit(f"prune_fashion.py: {error}")

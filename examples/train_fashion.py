@@ -1,12 +1,12 @@
-"""Train a network on Fashion-MNIST, look at what it learned, and keep the model.
+"""Train a network on Fashion-MNIST, show what it learned, and save the model.
 
     python examples/train_fashion.py                      # the default recipe, mlp_bn
     python examples/train_fashion.py --recipe mlp_adam --epochs 3
-    python examples/train_fashion.py --recipe all         # every recipe, and a table that compares them
-    python examples/train_fashion.py --resume             # go on where Ctrl-C, or anything else, ended it
+    python examples/train_fashion.py --recipe all         # every recipe, with a table to compare them
+    python examples/train_fashion.py --resume             # resume after Ctrl-C or any other interruption
 
-Writes the model, its history, its checkpoint and pictures to runs/<recipe>, or to --output. The checkpoint, written
-after each epoch and at Ctrl-C, stays: resuming a run that is done shows its results again.
+Writes the model, its history, its checkpoint and plots to runs/<recipe>, or to --output. The checkpoint, written after
+each epoch and on Ctrl-C, is kept: resuming a finished run shows its results again.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import tinynet as tn
 from tinynet import metrics, plots, recipes
 from tinynet.datasets import fashion_mnist, train_validation_split
 
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
 
 class Result(NamedTuple):
-    """A line of the table that --recipe all ends with."""
+    """A line of the table at the end of --recipe all."""
 
     recipe: str
     params: int
@@ -53,28 +53,30 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a network on Fashion-MNIST.")
     parser.add_argument("--recipe", default="mlp_bn", choices=[*recipes.RECIPES, "all"])
-    parser.add_argument("--epochs", type=int, help="default: the recipe's own, as for the next two")
+    parser.add_argument("--epochs", type=int, help="default: the recipe's own, as for the next two options")
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float, help="the peak of it, where the recipe has a schedule")
+    parser.add_argument("--learning-rate", type=float, help="its peak, if the recipe has a schedule")
     parser.add_argument(
-        "--train-size", type=int, help="images to train with; default: all that don't validate"
+        "--train-size", type=int, help="number of training images; default: all but those for validation"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data-dir", type=Path, help="where the four files are, or are to be put")
     parser.add_argument(
-        "--device", default="cpu", choices=["cpu", "gpu", "auto"], help="auto: the GPU where there is one"
+        "--data-dir", type=Path, help="folder of the four data files; they are downloaded if missing"
+    )
+    parser.add_argument(
+        "--device", default="cpu", choices=["cpu", "gpu", "auto"], help="auto: the GPU if there is one"
     )
     parser.add_argument("--output", type=Path, help="default: runs/<recipe>")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint in the output folder, with the same options",
+        help="resume from the checkpoint in the output folder; needs the same options",
     )
     return parser.parse_args(arguments)
 
 
 def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> Result:
-    """Train one recipe and write everything about it to a folder."""
+    """Train one recipe and write all results to a folder."""
     (x_all, y_all), (x_test, y_test) = data
     recipe = recipes.make(
         name,
@@ -93,14 +95,14 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
 
     print(f"{recipe.name}: {recipe.title}")
     print(
-        f"{len(x_train):,} images to train with, {recipe.validation_size:,} to validate, {len(x_test):,} to test; "
+        f"{len(x_train):,} training, {recipe.validation_size:,} validation and {len(x_test):,} test images; "
         f"up to {recipe.epochs} epochs, batches of {recipe.batch_size}, seed {options.seed}\n"
     )
     model.summary()
     print()
 
     checkpoint = folder / "checkpoint.safetensors"
-    # Of several recipes, those behind the one that was stopped have not begun.
+    # With several recipes, those after the interrupted one have not begun.
     resume = options.resume and (options.recipe != "all" or checkpoint.exists())
     started = time.perf_counter()
     history = model.fit(
@@ -115,8 +117,8 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     seconds = time.perf_counter() - started
     model.save(folder / "model.safetensors")
     if history.interrupted:
-        print(f"\ninterrupted after {history.epochs} epochs; the model is kept as far as it got")
-        print("to go on, give the same options again and --resume", flush=True)
+        print(f"\ninterrupted after {history.epochs} epochs; the model so far is saved")
+        print("to resume, use the same options and --resume", flush=True)
 
     probabilities = model.predict_proba(x_test, average_flips=recipe.average_flips)
     predicted = probabilities.argmax(axis=1)
@@ -125,7 +127,7 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     print(f"\ntrained {history.epochs} epochs{took}")
     if recipe.average_flips:
         single = metrics.accuracy(y_test, model.predict_classes(x_test))
-        print(f"each test image is judged together with its mirror image; without that: {single:.4f}")
+        print(f"averaged over each test image and its mirror image; without that: {single:.4f}")
     print(f"test accuracy: {accuracy:.4f}\n")
     print(metrics.classification_report(y_test, predicted, fashion_mnist.CLASS_NAMES))
     print_first(probabilities[:5], y_test[:5])
@@ -162,7 +164,7 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
 
 
 def print_first(probabilities, labels) -> None:
-    """The probabilities of a few images, class by class, and what each was taken for."""
+    """Print the class probabilities of a few images, and their predicted classes."""
     width = max(map(len, fashion_mnist.CLASS_NAMES))
     print(f"\nthe first {len(labels)} test images:")
     print(f"{'':<{width}}" + "".join(f"{'#' + str(index):>10}" for index in range(len(labels))))
@@ -190,5 +192,5 @@ if __name__ == "__main__":
         # They say what was wrong and what to do.
         sys.exit(f"train_fashion.py: {error}")
     except KeyboardInterrupt:
-        print("\nstopped; --resume goes on from the last checkpoint, if one was written", file=sys.stderr)
+        print("\nstopped; --resume continues from the last checkpoint, if one was written", file=sys.stderr)
         sys.exit(INTERRUPTED)

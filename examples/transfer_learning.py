@@ -1,12 +1,12 @@
-"""Features learned on some classes, used again for others of which there are few labels.
+"""Reuse features learned on some classes for other classes with few labels.
 
     python examples/transfer_learning.py
     python examples/transfer_learning.py --labels 5 20 --repeats 1 --epochs 1
 
-A small convolutional network learns to tell T-shirts, trousers, pullovers, dresses and coats apart. Then others are to
-tell sandals, shirts, sneakers, bags and ankle boots apart, from a few labels each: from scratch; or beginning with the
-first network's convolutions, of which all, the lower two or none are frozen. Prints a table of test accuracies,
-and writes a picture of them to runs/transfer, or to --output.
+A small convolutional network learns to distinguish T-shirts, trousers, pullovers, dresses and coats. Then other
+networks learn to distinguish sandals, shirts, sneakers, bags and ankle boots from a few labels of each: either from
+scratch, or starting with the first network's convolutions, with all, the lower two or none of them frozen. Prints a
+table of test accuracies, and writes a plot of them to runs/transfer, or to --output.
 """
 
 import argparse
@@ -25,10 +25,10 @@ OLD, NEW = range(5), range(5, 10)  # the classes
 INPUT, BLOCK, BLOCKS = 2, 4, 3  # layers before the convolutions, layers of a block, blocks
 HEAD = INPUT + BLOCKS * BLOCK  # where the head begins
 
-# How many blocks are frozen (None: nothing is transferred), and the learning rate. A head alone has far to go.
+# How many blocks are frozen (None: nothing is transferred), and the learning rate. A head alone has a long way to go.
 METHODS = {
     "from scratch": (None, 0.003),
-    "features all frozen": (3, 0.1),
+    "all features frozen": (3, 0.1),
     "lower two of three frozen": (2, 0.003),
     "features fine-tuned": (0, 0.003),
 }
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"\nclasses 5 to 9: test accuracy on {len(test[0]):,} images, mean (lowest-highest) of {options.repeats} "
         f"draw{'s' * (options.repeats > 1)} of the labels"
     )
-    print(f"{'labels a class':>14}" + "".join(f"{method:>27}" for method in METHODS))
+    print(f"{'labels/class':>14}" + "".join(f"{method:>27}" for method in METHODS))
     results: dict[str, list[list[float]]] = {method: [] for method in METHODS}
     for count in options.labels:
         draws = [compare(first, x_new, y_new, count, test, options, seed) for seed in range(options.repeats)]
@@ -93,24 +93,26 @@ def main(arguments: list[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "transfer.png"
     plot(options.labels, results, options.repeats, path)
-    print(f"\nall of it took {time.perf_counter() - started:.1f} s; wrote {path}")
+    print(f"\ntook {time.perf_counter() - started:.1f} s in total; wrote {path}")
     return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Few labels: features of other classes against training from scratch."
+        description="Few labels: features from other classes against training from scratch."
     )
     parser.add_argument(
-        "--labels", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200], help="labels a class"
+        "--labels", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200], help="labels per class"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="draws of the labels")
-    parser.add_argument("--epochs", type=int, default=4, help="of the training on classes 0 to 4")
-    parser.add_argument("--train-size", type=int, default=15_000, help="images of classes 0 to 4")
-    parser.add_argument("--test-size", type=int, default=3_000, help="images to test with")
+    parser.add_argument("--repeats", type=int, default=3, help="number of draws of the labels")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of training on classes 0 to 4")
+    parser.add_argument("--train-size", type=int, default=15_000, help="number of images of classes 0 to 4")
+    parser.add_argument("--test-size", type=int, default=3_000, help="number of test images")
     parser.add_argument("--steps", type=int, default=150, help="training steps with the few labels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data-dir", type=Path, help="where the four files are, or are to be put")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder of the four data files; they are downloaded if missing"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/transfer"))
     options = parser.parse_args(arguments)
     for name in ("repeats", "epochs", "train_size", "test_size", "steps"):
@@ -123,7 +125,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def only(x, y, classes: range, size: int | None = None) -> tuple:
-    """The first ``size`` images of some classes, which are numbered from 0 anew."""
+    """Return the first ``size`` images of some classes, which are renumbered from 0."""
     chosen = np.flatnonzero(np.isin(y, classes))[:size]
     return x[chosen], y[chosen].astype(np.int64) - classes.start
 
@@ -131,7 +133,7 @@ def only(x, y, classes: range, size: int | None = None) -> tuple:
 def compare(
     first: tn.Sequential, x, y, count: int, test: tuple, options: argparse.Namespace, draw: int
 ) -> dict:
-    """The test accuracy of each method, trained with ``count`` labels of each class."""
+    """Return the test accuracy of each method, trained with ``count`` labels of each class."""
     generator = np.random.default_rng([options.seed, count, draw])
     drawn = [
         generator.choice(np.flatnonzero(y == number), count, replace=False) for number in range(len(NEW))
@@ -150,7 +152,7 @@ def compare(
 
 
 def fit(model: tn.Sequential, data: tuple, steps: int, rate: float) -> None:
-    """Whole epochs, of at least so many steps in all."""
+    """Train for whole epochs, with at least so many steps in total."""
     steps_per_epoch = -(-len(data[0]) // BATCH_SIZE)
     epochs = -(-steps // steps_per_epoch)
     model.fit(
@@ -166,8 +168,8 @@ def fit(model: tn.Sequential, data: tuple, steps: int, rate: float) -> None:
 def plot(labels: list[int], results: dict[str, list[list[float]]], repeats: int, path: Path) -> None:
     note = f"Lines: mean of {repeats} draw{'s' * (repeats > 1)} of the labels; bands: lowest to highest."
     curves = [comparison.Curve(method, labels, values) for method, values in results.items()]
-    panel = comparison.Panel("labels for each of the new classes", curves, log=True, ticks=labels)
-    title = "Five new classes: features of five others, or none"
+    panel = comparison.Panel("labels per new class", curves, log=True, ticks=labels)
+    title = "Five new classes, with and without features from five others"
     with style.house_style(path):
         style.finish(comparison.accuracy_panels(title, note, [panel]), path)
 
@@ -175,5 +177,9 @@ def plot(labels: list[int], results: dict[str, list[list[float]]], repeats: int,
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (OSError, ValueError, tn.NonFiniteError) as error:  # which say what was wrong and what to do
+    except (
+        OSError,
+        ValueError,
+        tn.NonFiniteError,
+    ) as error:  # the message says what was wrong and what to do
         sys.exit(f"transfer_learning.py: {error}")

@@ -24,7 +24,7 @@ def test_info_tells_of_settings_that_pin_blas(capsys, monkeypatch):
 @pytest.mark.data
 def test_download(fashion_mnist, capsys):
     assert main(["download"]) == 0
-    assert "60,000 images to train with and 10,000 to test" in capsys.readouterr().out
+    assert "60,000 training images and 10,000 test images" in capsys.readouterr().out
 
 
 def test_download_that_fails_explains_itself(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Initial values: their scale, their shape and their seed."""
+"""Initial values: scale, shape and seed."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_fans(shape, expected):
 
 @pytest.mark.parametrize("activation", [tn.ReLU, None])
 def test_the_scale_of_a_signal_survives_ten_layers(activation):
-    """He initial values for ReLU, LeCun's for linear layers: that is what the factors 2 and 1 are for."""
+    """He initial values for ReLU, LeCun's for linear layers: this is the purpose of the factors 2 and 1."""
     layers = []
     for _ in range(10):
         layers.append(tn.Dense(200, kernel_initializer="he_normal" if activation else "lecun_normal"))

@@ -1,4 +1,4 @@
-"""Metrics against values worked by hand, and identities that hold for any labels."""
+"""Metrics against values computed by hand, and identities that hold for any labels."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -8,14 +8,14 @@ from hypothesis import given
 from tests.support.strategies import seeds
 from tinynet import metrics
 
-# Of class 0: two right, one taken for 1. Of class 1: one right, one taken for 2. Class 2 never comes.
+# Class 0: two right, one predicted as 1. Class 1: one right, one predicted as 2. Class 2 never occurs.
 LABELS = [0, 0, 0, 1, 1]
 PREDICTED = [0, 0, 1, 1, 2]
 
 
 @st.composite
 def label_pairs(draw):
-    """True and predicted labels, and how many classes there are: at least one more than the largest."""
+    """True and predicted labels, and the number of classes: at least one more than the largest label."""
     rng = np.random.default_rng(draw(seeds))
     n, classes = draw(st.integers(1, 60)), draw(st.integers(1, 6))
     return rng.integers(0, classes, n), rng.integers(0, classes, n), classes
@@ -96,7 +96,7 @@ class TestClassificationReport:
         assert [row.name for row in report.classes] == names
         assert sum(row.support for row in report.classes) == report.macro.support == len(labels)
         assert report.accuracy == pytest.approx(metrics.accuracy(labels, predicted))
-        # Recall weighted by how often a class comes is accuracy; so is precision by how often it is called.
+        # Recall weighted by how often a class occurs is accuracy; so is precision, by how often it is predicted.
         recalled = sum(row.recall * row.support for row in report.classes)
         called = np.bincount(predicted, minlength=classes)
         precise = sum(row.precision * count for row, count in zip(report.classes, called, strict=True))
@@ -146,7 +146,7 @@ class TestClassificationReport:
 @pytest.mark.parametrize(
     ("labels", "predicted", "message"),
     [
-        ([0, 1], [0], r"one shape \(n,\), n at least 1; got \(2,\) and \(1,\)"),
+        ([0, 1], [0], r"the same shape \(n,\), n at least 1; got \(2,\) and \(1,\)"),
         ([], [], r"n at least 1; got \(0,\) and \(0,\)"),
         ([[0], [1]], [[0], [1]], r"got \(2, 1\) and \(2, 1\)"),
         ([0, 1], [0.0, 1.0], r"predicted labels: expected integers, got dtype float64.*argmax\(1\)"),

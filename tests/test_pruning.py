@@ -1,4 +1,4 @@
-"""Magnitude pruning: which weights become 0, and that they stay 0."""
+"""Magnitude pruning: which weights become 0 and stay 0."""
 
 import itertools
 
@@ -47,7 +47,7 @@ def zeros(model):
 
 
 class AfterEachStep(tn.Callback):
-    """Keeps the share of zeros after each step, and after each epoch."""
+    """Records the share of zeros after each step and each epoch."""
 
     def __init__(self):
         self.steps, self.epochs = [], []
@@ -143,7 +143,7 @@ class TestKeptThroughTraining:
         assert watch.steps == [pytest.approx(expected)] * 12
         assert all((model.named_params()[name][~callback.masks[name]] == 0).all() for name in WEIGHTS)
         model.params[...] += 1
-        fit(model, [callback], made, epochs=1)  # and an optimizer with a past
+        fit(model, [callback], made, epochs=1)  # and with an optimizer that has already been used
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_with_workers(self, workers):

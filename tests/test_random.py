@@ -1,4 +1,4 @@
-"""The random streams: one seed, named by purpose and counter, none of them the same."""
+"""The random streams: all from one seed, named by purpose and counter, and all different."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -41,7 +41,7 @@ class TestGenerator:
         assert len(set(PURPOSES)) == len(PURPOSES)
 
     def test_the_stream_is_the_documented_one(self):
-        """Saved runs are resumed by seed: another generator or another spawn key would break them."""
+        """Saved runs are resumed by seed: a different generator or spawn key would break them."""
         sequence = np.random.SeedSequence(7, spawn_key=(random.SHUFFLE, 4))
         expected = np.random.Generator(np.random.PCG64(sequence)).permutation(20)
         np.testing.assert_array_equal(random.generator(7, random.SHUFFLE, 4).permutation(20), expected)

@@ -1,4 +1,4 @@
-"""Schedules: where they begin and end, which way they go, and that they make no jumps."""
+"""Schedules: where they begin and end, whether they rise or fall, and that they don't jump."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ def values(schedule, steps):
 
 
 def falls(sequence):
-    """Never up, but for rounding."""
+    """Check that values never rise, except by rounding."""
     return all(after <= before * (1 + 1e-12) for before, after in itertools.pairwise(sequence))
 
 

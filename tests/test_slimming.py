@@ -1,4 +1,4 @@
-"""Units and channels taken out: the smaller model computes what the larger one would without them."""
+"""Removed units and channels: the smaller model computes what the larger one would without them."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -59,9 +59,9 @@ def models(draw):
 
 
 def run_without(layers, x, removed, prefix=""):
-    """The forward pass without some units: NaN from where they are made to where the next layer would take them in.
+    """Run forward without some units: they are NaN from where they are made to where the next layer would use them.
 
-    NaN goes through whatever stands between, to all that depends on a unit and to nothing else.
+    NaN passes through the layers between, to everything that depends on a unit and to nothing else.
     """
     for index, layer in enumerate(layers):
         path = f"{prefix}{index}"
@@ -171,7 +171,7 @@ class TestWhichUnits:
         smaller = tn.prune_units(model, {"1": 3})
         np.testing.assert_array_equal(smaller.layers[1].W[0], [6, 4, -5])
         np.testing.assert_array_equal(smaller.layers[3].W, model.layers[3].W[3:])
-        assert tn.prune_units(model, {"1": 0.67}).layers[1].units == 2  # 4.02 are rounded down
+        assert tn.prune_units(model, {"1": 0.67}).layers[1].units == 2  # 4.02 is rounded down
 
     def test_a_filters_norm_is_over_all_its_weights(self):
         model = convolutional()
@@ -180,7 +180,7 @@ class TestWhichUnits:
 
     def test_batch_norms_gamma_counts_more_than_the_weights_before_it(self):
         model = convolutional()
-        gamma = model.layers[7].gamma.reshape(2, 2, 8)  # behind Flatten: a gamma for each place of a channel
+        gamma = model.layers[7].gamma.reshape(2, 2, 8)  # after Flatten: a gamma for each place of a channel
         gamma[...] = np.array([8, -1, 7, -6, 2, 3, 5, 4])
         np.testing.assert_array_equal(unit_scores(model)["5"], [8, 1, 7, 6, 2, 3, 5, 4])
         smaller = tn.prune_units(model, {"5": 4})
@@ -192,7 +192,7 @@ class TestWhichUnits:
         layers = [tn.Conv2D(3, 1), tn.DepthwiseConv2D(2), tn.BatchNorm(), tn.Flatten(), tn.Dense(2)]
         model = tn.Sequential(layers, input_shape=(3, 3, 1), seed=0)
         np.testing.assert_array_equal(unit_scores(model)["0"], unit_scores(model, "l1")["0"])
-        with pytest.raises(ValueError, match="no BatchNorm stands behind layer 0"):
+        with pytest.raises(ValueError, match="no BatchNorm follows layer 0"):
             tn.prune_units(model, 0.5, "gamma")
 
     def test_a_share_for_all_layers(self):
@@ -244,7 +244,7 @@ class TestRefused:
         model = tn.Sequential([tn.Dense(6), Own(), tn.Dense(4)], input_shape=(4,), seed=0)
         for use in (lambda: tn.prune_units(model, 0.5), lambda: unit_scores(model)):
             with pytest.raises(
-                ValueError, match="what Own does with the units of layer 0 is not known; name"
+                ValueError, match="it is not known what Own does with the units of layer 0; pass"
             ):
                 use()
 
@@ -272,7 +272,7 @@ class TestRefused:
 
     def test_a_model_with_nothing_to_take_out(self):
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(4,), seed=0)
-        with pytest.raises(ValueError, match="has no layer whose units can be taken out"):
+        with pytest.raises(ValueError, match="has no layer whose units can be removed"):
             tn.prune_units(model, 0.5)
 
     def test_an_unknown_criterion(self):

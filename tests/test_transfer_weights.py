@@ -1,4 +1,4 @@
-"""Weights copied by name from one model into part of another, and frozen layers of convolutional networks."""
+"""Copying weights by name from one model into part of another, and freezing layers of convolutional networks."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ class TestTransfer:
             (["6.1"], FEATURES[-4:]),
             (["6.0.b", "4.gamma"], ["6.0.b", "4.gamma"]),
             ({"8": "8"}, ["8.W", "8.b"]),
-            (["0", "1", "3", "8.b"], ["8.b"]),  # layers without weights are no mistake
+            (["0", "1", "3", "8.b"], ["8.b"]),  # layers without weights are allowed
         ],
     )
     def test_names(self, trained, names, copied):
@@ -124,7 +124,7 @@ class TestTransfer:
         text = str(caught.value)
         assert "2.W: expected shape (3, 3, 1, 6), got (3, 3, 1, 4) float32" in text
         assert all(f"{name}: expected shape" in text for name in [*FEATURES, "8.W", "8.b"])
-        assert "give names=" in text
+        assert "pass names=" in text
         for array, old in zip(target.get_weights(), before, strict=True):
             np.testing.assert_array_equal(array, old)
 
@@ -134,10 +134,10 @@ class TestTransfer:
             (["9.W"], "9.W: the target has no such layer or weight"),
             (["2", "12"], "12: the target has no such layer or weight"),
             (["6.0.W", "5.W"], "5.W: the target has no such layer or weight"),
-            ({"8": "2"}, "8.b is missing in the source|2.b is missing in the target"),
-            ({"8": "3"}, "3.W is missing in the target; 3.b is missing in the target"),
-            ({"5": "8"}, "5.W is missing in the source; 5.b is missing in the source"),
-            ({"4.gamma": "4.gamma", "4.beta": "4.gamma"}, "4.gamma would be copied to twice"),
+            ({"8": "2"}, "8.b is missing from the source|2.b is missing from the target"),
+            ({"8": "3"}, "3.W is missing from the target; 3.b is missing from the target"),
+            ({"5": "8"}, "5.W is missing from the source; 5.b is missing from the source"),
+            ({"4.gamma": "4.gamma", "4.beta": "4.gamma"}, "4.gamma would be written twice"),
             ({"8": "2"}, "8.W -> 2.W: expected shape"),
         ],
     )
@@ -183,7 +183,7 @@ def _without_head(model):
 
 
 def watch(model):
-    """Count, by path, the calls of each layer's backward."""
+    """Count the calls of each layer's backward, by path."""
     calls = {}
     for path, layer in model.walk():
         calls[path] = 0
@@ -227,7 +227,7 @@ class TestFrozenConvolutions:
         whole, part = network(dtype="float64"), network(dtype="float64")
         self.freeze(part, [6])
         part.layers[6].layers[1].running_var = np.full(4, 0.5)
-        whole.layers[6].layers[1].trainable = False  # or its statistics would be the batch's
+        whole.layers[6].layers[1].trainable = False  # otherwise its statistics would be the batch's
         whole.layers[6].layers[1].running_var = np.full(4, 0.5)
         part.grads.fill(5)
         for model in (whole, part):

@@ -10,10 +10,10 @@ from tinynet.study import exercises, gradcheck_command, trace_command
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0, or 1 after an error that is explained on the standard error."""
+    """Run a command; the exit status is 0, or 1 after an error, which is explained on standard error."""
     parser = argparse.ArgumentParser(prog="python -m tinynet", description="tinynet's command line")
     commands = parser.add_subparsers(dest="command", required=True)
-    download = commands.add_parser("download", help="get Fashion-MNIST and check it")
+    download = commands.add_parser("download", help="download and check Fashion-MNIST")
     download.add_argument(
         "--data-dir", type=Path, help="where to put the files; default: the user's cache folder"
     )
@@ -35,7 +35,7 @@ def _download(options: argparse.Namespace) -> int:
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Fashion-MNIST is here: {len(x_train):,} images to train with and {len(x_test):,} to test")
+    print(f"Fashion-MNIST is ready: {len(x_train):,} training images and {len(x_test):,} test images")
     return 0
 
 
@@ -61,7 +61,7 @@ def _info(options: argparse.Namespace) -> int:
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if name in os.environ:
             print(
-                f"         {name}={os.environ[name]} is set, which may hold BLAS to other kernels or threads"
+                f"         {name}={os.environ[name]} is set, which may make BLAS use other kernels or threads"
             )
     for heading, line in zip_longest(["gpu"], describe(gpu_info()), fillvalue=""):
         print(f"{heading:<8} {line}")

@@ -1,6 +1,6 @@
 """Initial values of parameters: functions of a shape and a generator.
 
-Values are drawn in float32 whatever the model's dtype, so that one seed means one set of weights.
+Values are drawn in float32 whatever the model's dtype, so that a seed always gives the same weights.
 Sources: Glorot & Bengio 2010; He, Zhang, Ren & Sun 2015; LeCun, Bottou, Orr & Mueller 1998.
 """
 
@@ -15,9 +15,9 @@ Initializer = Callable[[Shape, np.random.Generator], Array]
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """(fan_in, fan_out): inputs that meet in one output, and outputs that one input reaches.
+    """Return (fan_in, fan_out): how many inputs feed one output, and how many outputs one input feeds.
 
-    ``(in, out)`` for Dense, ``(kh, kw, c_in, c_out)`` for convolutions; a vector counts as both.
+    ``(in, out)`` for Dense, ``(kh, kw, c_in, c_out)`` for convolutions; for a vector, both are its size.
     """
     if len(shape) < 2:
         return math.prod(shape), math.prod(shape)
@@ -26,12 +26,12 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def zeros(shape: Shape, rng: np.random.Generator) -> Array:
-    """All 0: biases, and batch-norm's beta."""
+    """All 0: for biases, and batch-norm's beta."""
     return np.zeros(shape, np.float32)
 
 
 def ones(shape: Shape, rng: np.random.Generator) -> Array:
-    """All 1: batch-norm's gamma."""
+    """All 1: for batch-norm's gamma."""
     return np.ones(shape, np.float32)
 
 
@@ -50,7 +50,7 @@ def _normal(shape: Shape, rng: np.random.Generator, variance: float) -> Array:
 
 
 def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
-    """Uniform, variance 2 / (fan_in + fan_out): keeps the scale of signals and gradients alike."""
+    """Uniform, variance 2 / (fan_in + fan_out): preserves the scale of both signals and gradients."""
     return _uniform(shape, rng, 2 / sum(fans(shape)))
 
 
@@ -60,7 +60,7 @@ def glorot_normal(shape: Shape, rng: np.random.Generator) -> Array:
 
 
 def he_uniform(shape: Shape, rng: np.random.Generator) -> Array:
-    """Uniform, variance 2 / fan_in: makes up for the half that ReLU sets to zero."""
+    """Uniform, variance 2 / fan_in: compensates for the half that ReLU sets to zero."""
     return _uniform(shape, rng, 2 / fans(shape)[0])
 
 
@@ -70,7 +70,7 @@ def he_normal(shape: Shape, rng: np.random.Generator) -> Array:
 
 
 def lecun_normal(shape: Shape, rng: np.random.Generator) -> Array:
-    """Gaussian, variance 1 / fan_in: keeps the scale of signals through a linear layer."""
+    """Gaussian, variance 1 / fan_in: preserves the scale of signals through a linear layer."""
     return _normal(shape, rng, 1 / fans(shape)[0])
 
 
@@ -81,7 +81,7 @@ _BY_NAME: dict[str, Initializer] = {
 
 
 def get(initializer: str | Initializer) -> Initializer:
-    """The function behind a name; a function passes through. Raises ValueError for anything else."""
+    """Return the initializer of that name; a function is returned as it is. Raise ValueError for anything else."""
     if callable(initializer):
         return initializer
     if not isinstance(initializer, str) or initializer not in _BY_NAME:

@@ -1,4 +1,4 @@
-"""Measures of a classifier, from true and predicted class labels."""
+"""Classification metrics, from true and predicted class labels."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from tinynet.support.types import Array
 
 
 def accuracy(labels: Any, predicted: Any) -> float:
-    """The share of examples whose predicted class is the true one.
+    """Return the share of examples whose predicted class is the true one.
 
     Args: labels, predicted: integers (n,).
     Raises: ValueError: if the two differ in shape or are empty.
@@ -22,7 +22,7 @@ def accuracy(labels: Any, predicted: Any) -> float:
 
 @operation
 def record(meter: Array, value: Any, outputs: Any, labels: Array | None) -> None:
-    """Add a batch to a meter (4,): the sum of losses, right answers, examples; and, last, the batch's loss.
+    """Add a batch to a meter (4,): the sum of losses, correct predictions, examples and, last, the batch's loss.
 
     Args: value: the batch's mean loss; outputs (n, ...); labels (n,), or None for regression.
     """
@@ -34,11 +34,11 @@ def record(meter: Array, value: Any, outputs: Any, labels: Array | None) -> None
 
 
 def confusion_matrix(labels: Any, predicted: Any, classes: int | None = None) -> Array:
-    """How often each class was taken for each.
+    """Count how often each class was predicted as each class.
 
-    Args: labels, predicted: integers (n,); classes: how many there are, by default the largest label + 1.
+    Args: labels, predicted: integers (n,); classes: the number of classes, by default the largest label + 1.
     Returns: integers (classes, classes): rows are true classes, columns predicted ones.
-    Raises: ValueError: if the two differ in shape or a label is out of range, or for classes below 1.
+    Raises: ValueError: if the two differ in shape or a label is out of range, or if classes is below 1.
     """
     labels, predicted = _check_pair(labels, predicted)
     largest, smallest = int(max(labels.max(), predicted.max())), int(min(labels.min(), predicted.min()))
@@ -53,10 +53,10 @@ class ClassScores(NamedTuple):
     """One row of the report; a score that would be 0 / 0 is 0."""
 
     name: str
-    precision: float  # of what was called this class, the share that is
-    recall: float  # of what is this class, the share that was called so
+    precision: float  # the share of predictions of this class that are right
+    recall: float  # the share of examples of this class that were predicted as such
     f1: float  # their harmonic mean
-    support: int  # how many examples are this class
+    support: int  # how many examples have this class
 
 
 class ClassificationReport(NamedTuple):
@@ -106,12 +106,12 @@ def _check_pair(labels: Any, predicted: Any) -> tuple[Array, Array]:
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(
-            "expected true and predicted labels of one shape (n,), n at least 1; "
+            "expected true and predicted labels of the same shape (n,), n at least 1; "
             f"got {labels.shape} and {predicted.shape}"
         )
     for name, array in (("true", labels), ("predicted", predicted)):
         if array.dtype.kind not in "iu":
             raise ValueError(
-                f"{name} labels: expected integers, got dtype {array.dtype}; for probabilities give their argmax(1)"
+                f"{name} labels: expected integers, got dtype {array.dtype}; for probabilities pass their argmax(1)"
             )
     return labels, predicted

@@ -1,6 +1,6 @@
-"""Magnitude pruning: the smallest weights set to 0, and kept there through training.
+"""Magnitude pruning: set the smallest weights to 0, and keep them there during training.
 
-Whole units and channels, which make a model smaller and faster, are pruned in `tinynet.slimming`.
+`tinynet.slimming` prunes whole units and channels, which makes a model smaller and faster.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ SCOPES = ("global", "layer")
 
 
 def prunable_weights(model: Model) -> dict[str, Array]:
-    """The weights that pruning may set to 0, by name: those that weight decay applies to, of layers that train.
+    """Return the weights that pruning may set to 0, by name: those of trainable layers that weight decay applies to.
 
-    So biases and batch-norm's gamma and beta are never pruned, nor is what is frozen.
+    So biases, batch-norm's gamma and beta, and frozen layers are never pruned.
     """
     return {
         f"{path}.{name}": getattr(layer, name)
@@ -32,17 +32,17 @@ def prunable_weights(model: Model) -> dict[str, Array]:
 
 
 def sparsity_of(model: Model) -> float:
-    """The share of the prunable weights that are 0."""
+    """Return the share of the prunable weights that are 0."""
     weights = prunable_weights(model).values()
     zeros = sum(array.size - int(np.count_nonzero(to_host(array))) for array in weights)
     return zeros / max(sum(array.size for array in weights), 1)
 
 
 def magnitude_masks(model: Model, sparsity: float, scope: str = "global") -> dict[str, Array]:
-    """What pruning leaves, by name: boolean arrays, False for a weight that is to be 0.
+    """Return the pruning masks by name: boolean arrays, False for weights to be set to 0.
 
-    Those are the round(sparsity n) smallest in magnitude of all n, or with scope="layer" of each array's own n.
-    Weights that are 0 already are the smallest, so they come first.
+    These are the round(sparsity n) smallest in magnitude of all n weights or, with scope="layer", of each array's n.
+    Weights that are already 0 are the smallest, so they come first.
 
     Args: sparsity: in [0, 1); scope: "global" or "layer".
     Raises: ValueError: for arguments out of range, or if the model has no weights to prune.
@@ -53,7 +53,7 @@ def magnitude_masks(model: Model, sparsity: float, scope: str = "global") -> dic
         raise ValueError(f"scope: expected 'global' or 'layer', got {scope!r}")
     weights = prunable_weights(model)
     if not weights:
-        raise ValueError("the model has no weights to prune: no layer that trains has any")
+        raise ValueError("the model has no weights to prune: no trainable layer has any")
     magnitudes = {name: np.abs(to_host(array)).reshape(-1) for name, array in weights.items()}
     if scope == "layer":
         return {name: _largest(magnitudes[name], sparsity).reshape(weights[name].shape) for name in weights}
@@ -66,7 +66,7 @@ def magnitude_masks(model: Model, sparsity: float, scope: str = "global") -> dic
 
 
 def _largest(magnitudes: Array, sparsity: float) -> Array:
-    """Which elements of a vector are not among the round(sparsity n) smallest."""
+    """Return which elements of a vector are not among the round(sparsity n) smallest."""
     count = round(sparsity * magnitudes.size)
     kept = np.ones(magnitudes.size, bool)
     if count:
@@ -77,7 +77,7 @@ def _largest(magnitudes: Array, sparsity: float) -> Array:
 def prune_weights(model: Model, sparsity: float, scope: str = "global") -> dict[str, Array]:
     """Set the smallest weights to 0, in place, and return the masks of `magnitude_masks`.
 
-    Training on moves them again, unless `MagnitudePruning` is among the callbacks.
+    Further training changes them again, unless `MagnitudePruning` is among the callbacks.
     """
     masks = magnitude_masks(model, sparsity, scope)
     _apply(model, masks)
@@ -87,28 +87,28 @@ def prune_weights(model: Model, sparsity: float, scope: str = "global") -> dict[
 def _apply(model: Model, masks: Mapping[str, Array]) -> None:
     weights = prunable_weights(model)
     for name, mask in masks.items():
-        if name in weights:  # else frozen since: nothing moves it
+        if name in weights:  # if not, it is frozen by now: nothing changes it
             weights[name] *= device_of(weights[name]).asarray(mask)
 
 
 class MagnitudePruning(Callback):
-    """Prune to a sparsity while training, and keep what is pruned at exactly 0.
+    """Prune to a given sparsity during training, and keep the pruned weights at exactly 0.
 
     sparsity(t) = final + (initial - final) (1 - t / ramp_steps)^3      for t = 0, every, 2 every, ...
 
-    t counts the training steps, and initial is the share of zeros that the model comes with. Weights that are 0 when
-    training begins stay 0: so the zeros of a pruned model are its masks, also after saving and loading, and
-    ``MagnitudePruning(0)`` only keeps them. Without a ramp all is pruned before the first step.
+    t counts the training steps, and initial is the model's share of zeros at the beginning. Weights that are 0 when
+    training begins stay 0. So the zeros of a pruned model are its masks, even after saving and loading, and
+    ``MagnitudePruning(0)`` only keeps them. Without a ramp, all pruning happens before the first step.
 
-    The weights are set to 0 after each step, whatever momentum, moments or decay have made of them. Put
-    `EarlyStopping` before it in the list when there is a ramp: the best weights, which may be those of an epoch
-    with fewer zeros, are then pruned by the last masks.
+    The weights are set to 0 after each step, whatever momentum, moments or decay did to them. With a ramp, put
+    `EarlyStopping` before this callback in the list: the best weights, which may come from an epoch with fewer
+    zeros, are then pruned by the last masks.
 
     Args:
-        sparsity: the share of the weights to be 0 at the end, in [0, 1).
-        scope: "global": the smallest of all weights; "layer": the smallest of each layer's.
-        ramp_steps: steps in which the sparsity grows to that; 0 prunes at once.
-        every: steps between two prunings of the ramp.
+        sparsity: the share of weights that are 0 at the end, in [0, 1).
+        scope: "global" prunes the smallest of all weights, "layer" the smallest of each layer.
+        ramp_steps: steps over which the sparsity grows to that; 0 prunes at once.
+        every: steps between prunings during the ramp.
     Raises: ValueError: when training begins, if the ramp is longer than the run, or a layer's weights are all 0.
     Source: Han, Pool, Tran & Dally 2015; the ramp: Zhu & Gupta 2018.
     """
@@ -127,7 +127,7 @@ class MagnitudePruning(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         if not run.resumed:
-            self.masks = {}  # or a run that is refused would end with those of the one before it
+            self.masks = {}  # or a rejected run would end with the masks of the previous one
             steps = run.epochs * run.steps_per_epoch
             if self.ramp_steps > steps:
                 raise ValueError(
@@ -137,8 +137,8 @@ class MagnitudePruning(Callback):
             empty = [name for name, array in weights.items() if not array.any()]
             if empty:
                 raise ValueError(
-                    f"MagnitudePruning: {', '.join(empty)} is all 0, so untrained or wholly pruned: there is nothing "
-                    "to choose from; freeze that layer, train it first, or prune less"
+                    f"MagnitudePruning: {', '.join(empty)} is all 0 (untrained or entirely pruned), so there is "
+                    "nothing to choose from; freeze that layer, train it first, or prune less"
                 )
             self.step, self.initial = 0, sparsity_of(run.model)
             self.masks = {name: to_host(array) != 0 for name, array in weights.items()}
@@ -159,7 +159,7 @@ class MagnitudePruning(Callback):
         _apply(run.model, self.masks)
 
     def current_sparsity(self) -> float:
-        """What the formula gives for this step."""
+        """Return the formula's value at this step."""
         left = 1 - self.step / self.ramp_steps if self.step < self.ramp_steps else 0.0
         return self.sparsity + (min(self.initial, self.sparsity) - self.sparsity) * left**3
 

@@ -1,4 +1,4 @@
-"""The named networks, each with the settings it is trained with.
+"""Named networks with their training settings.
 
 The command line, the examples and the benchmarks all take them from here:
 ``recipes.make("mlp_adam", seed=0)``, or ``recipes.mlp_adam(seed=0)``.
@@ -33,7 +33,7 @@ from tinynet.support.checks import check_positive_int
 from tinynet.training.batches import Augment
 from tinynet.training.callbacks import Callback, EarlyStopping
 
-# Of the 60,000 the first 5,000 validate. Schedules need to know the number of steps.
+# The first 5,000 of the 60,000 images are for validation. Schedules need the number of steps.
 TRAINING_EXAMPLES = 55_000
 
 
@@ -51,10 +51,10 @@ class Recipe:
     validation_size: int = 5_000
     callbacks: list[Callback] = field(default_factory=list)
     augment: Augment | None = None
-    average_flips: bool = False  # test on the mean of each image's and its mirror image's probabilities
+    average_flips: bool = False  # predict test images from the mean probabilities of image and mirror image
 
     def fit_arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `Sequential.fit` that the recipe sets."""
+        """Return the keyword arguments of `Sequential.fit` that the recipe sets."""
         return {
             "optimizer": self.optimizer,
             "loss": self.loss,
@@ -90,7 +90,7 @@ def mlp_sgd(
         CrossEntropy(),
         batch_size,
         epochs,
-        callbacks=[EarlyStopping("val_accuracy", patience=None)],  # the weights of the best epoch
+        callbacks=[EarlyStopping("val_accuracy", patience=None)],  # restores the weights of the best epoch
     )
 
 
@@ -103,7 +103,7 @@ def mlp_adam(
 ) -> Recipe:
     """784-128-10 with Adam: the smallest network worth training.
 
-    The rate goes down to 0: with a constant one, the last epochs differ by a percent, by chance.
+    The learning rate falls to 0: with a constant rate, the last epochs differ by a percent, by chance.
     """
     model = Sequential(
         [
@@ -136,8 +136,8 @@ def mlp_bn(
 ) -> Recipe:
     """784-512-256-128-10 with batch-norm and dropout after each hidden layer, and a one-cycle schedule.
 
-    Batch-norm's momentum is 0.99: at 0.9 the running statistics are those of about ten batches, and noisy.
-    Early stopping seldom ends a run whose rate goes to 0; it brings back the best epoch.
+    The momentum of batch-norm is 0.99: at 0.9, the running statistics cover about ten batches and are noisy.
+    Early stopping rarely ends a run whose learning rate falls to 0, but it restores the best epoch.
     """
     model = Sequential(
         [
@@ -172,8 +172,8 @@ def cnn(
 ) -> Recipe:
     """Two convolutions and a dense layer, the classic small network for images.
 
-    Pooling before ReLU gives what pooling after it gives, as both keep the order of numbers, and ReLU has a quarter of
-    the work.
+    Pooling before ReLU gives the same result as pooling after it, as both preserve the order of numbers, and leaves
+    ReLU a quarter of the work.
     """
     model = Sequential(
         [
@@ -195,12 +195,12 @@ def cnn(
         CrossEntropy(),
         batch_size,
         epochs,
-        callbacks=[EarlyStopping("val_accuracy", patience=None)],  # the weights of the best epoch
+        callbacks=[EarlyStopping("val_accuracy", patience=None)],  # restores the weights of the best epoch
     )
 
 
 def _convolution(filters: int, pool: bool = False) -> list[Layer]:
-    """Convolution, batch-norm and ReLU; batch-norm has a bias of its own, and behind the pool a quarter of the work."""
+    """Convolution, batch-norm and ReLU. Batch-norm has its own bias and, after the pool, a quarter of the work."""
     return [
         Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal"),
         *([MaxPool2D()] if pool else []),
@@ -218,7 +218,7 @@ def cnn_small(
 ) -> Recipe:
     """Fewer than 100,000 parameters: convolutions with batch-norm, a residual block, and no augmentation.
 
-    The learning rate ends at 0, and the weights are those of the last epoch: validation only watches.
+    The learning rate falls to 0, and the last epoch's weights are kept: validation is only monitored.
     """
     model = Sequential(
         [
@@ -254,8 +254,8 @@ def cnn_best(
 ) -> Recipe:
     """The most accurate: batch-norm, a residual block, augmentation, label smoothing, weight decay, one cycle.
 
-    All 60,000 images train. The schedule is fixed in advance and nothing is chosen on the way, so nothing validates. At
-    test time an image is judged together with its mirror image.
+    It trains on all 60,000 images. The schedule is fixed in advance and nothing is selected during training, so there
+    is no validation. At test time, the probabilities of an image and its mirror image are averaged.
     """
     model = Sequential(
         [
@@ -293,7 +293,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 
 
 def make(name: str, **settings: Any) -> Recipe:
-    """The recipe of that name; settings that are None are left at the recipe's own.
+    """Return the recipe of that name; settings that are None keep the recipe's defaults.
 
     Args: name: a key of ``RECIPES``; settings: seed, epochs, batch_size, learning_rate, training_examples.
     Raises: ValueError: if there is no such recipe, or a setting is out of range.

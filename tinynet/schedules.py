@@ -1,6 +1,6 @@
-"""Learning-rate schedules: functions that make a function of the step (0, 1, 2, ...).
+"""Learning-rate schedules: each function here returns a function of the step (0, 1, 2, ...).
 
-Give one to an optimizer: ``Adam(learning_rate=schedules.cosine(0.001, steps=9_380))``. As each is a plain
+Pass one to an optimizer: ``Adam(learning_rate=schedules.cosine(0.001, steps=9_380))``. As each is a plain
 function of the step, an optimizer that is resumed at a step has the learning rate of that step. Steps are
 batches, not epochs: a run has ``epochs * ceil(examples / batch_size)`` of them.
 """
@@ -19,14 +19,14 @@ def step_decay(learning_rate: float, every: int, factor: float = 0.1) -> Schedul
 
 
 def exponential(learning_rate: float, every: int, factor: float = 0.96) -> Schedule:
-    """learning_rate * factor ** (step / every): the same fall as `step_decay`, spread evenly."""
+    """learning_rate * factor ** (step / every): the same decay as `step_decay`, but smooth."""
     learning_rate, every = _rate(learning_rate), check_positive_int("every", every)
     factor = check_number("factor", factor, 0, 1)
     return lambda step: learning_rate * factor ** (step / every)
 
 
 def cosine(learning_rate: float, steps: int, final: float = 0.0) -> Schedule:
-    """Half a cosine wave, from learning_rate down to final in ``steps`` steps, then final.
+    """Half a cosine wave, from learning_rate down to final in ``steps`` steps; constant after that.
 
     Source: Loshchilov & Hutter 2017.
     """
@@ -45,13 +45,13 @@ def one_cycle(
     start: float = 1 / 25,
     final: float = 1e-4,
 ) -> Schedule:
-    """Up to max_learning_rate in the first ``warm_up_share`` of the steps, then down, both along a cosine.
+    """Rise to max_learning_rate in the first ``warm_up_share`` of the steps, then fall, both along a cosine.
 
     Args:
         max_learning_rate: the peak.
-        steps: how many steps the whole cycle has.
-        warm_up_share: the share of them that goes up, in [0, 1).
-        start, final: where it begins and ends, as shares of the peak.
+        steps: the number of steps in the whole cycle.
+        warm_up_share: the share of steps in which it rises, in [0, 1).
+        start, final: the first and last learning rates, as shares of the peak.
     Source: Smith & Topin 2019.
     """
     peak, steps = _rate(max_learning_rate), check_positive_int("steps", steps)
@@ -67,9 +67,9 @@ def one_cycle(
 
 
 def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
-    """The schedule (or constant rate), reached in a straight line in the first ``steps`` steps.
+    """The schedule (or constant rate), with a linear warm-up over the first ``steps`` steps.
 
-    The wrapped schedule keeps its own count of steps: it is scaled by (step + 1) / steps until then.
+    The wrapped schedule keeps its own count of steps: during the warm-up it is scaled by (step + 1) / steps.
     Source: Goyal et al. 2017.
     """
     steps = check_positive_int("steps", steps)

@@ -1,9 +1,9 @@
-"""Structured pruning: whole units and channels taken out, which gives a smaller and faster model.
+"""Structured pruning: remove whole units and channels, which gives a smaller and faster model.
 
-A unit goes together with what the next layer does with it. Between the two its path is followed: through activations,
+A unit is removed together with the next layer's weights for it. The path between the two may lead through activations,
 batch-norm, dropout, pooling, depthwise convolution and Flatten. A layer whose path does not reach another Dense or
-Conv2D is left alone: the output layer; what feeds a Residual, or ends one, as the short cut adds to it; and what feeds
-Reshape or Softmax.
+Conv2D is left alone: the output layer; a layer that feeds or ends a Residual, because of the shortcut's addition; and a
+layer that feeds Reshape or Softmax.
 """
 
 import copy
@@ -29,26 +29,26 @@ _EACH_UNIT_BY_ITSELF = (
     *(library.MaxPool2D, library.AveragePool2D, library.GlobalAveragePool2D, library.GlobalMaxPool2D),
     *(BatchNorm, DepthwiseConv2D, Flatten),
 )
-_ENDS = (Residual, library.Reshape, library.Softmax, library.LogSoftmax)  # of a path, and nothing to prune
+_ENDS = (Residual, library.Reshape, library.Softmax, library.LogSoftmax)  # of a path, with nothing to prune
 _SIZE = {Dense: "units", Conv2D: "filters"}
 CRITERIA = ("auto", "l1", "gamma")
 
 
 class _Prunable(NamedTuple):
-    """A layer whose units can be taken out."""
+    """A layer whose units can be removed."""
 
     layer: Layer  # Dense or Conv2D
-    norm: BatchNorm | None  # which scales each of its units
+    norm: BatchNorm | None  # that scales each of its units
 
 
 def unit_scores(model: Sequential, criterion: str = "auto") -> dict[str, Array]:
-    """How much each unit matters, for every layer whose units can be taken out: path to (units,) numbers.
+    """Return how much each unit matters, for every layer whose units can be removed: path to (units,) scores.
 
     Args: criterion:
         "l1": the sum of the magnitudes of the unit's weights (Li, Kadav, Durdanovic, Samet & Graf 2017).
-        "gamma": |gamma| of the batch-norm behind it (Liu et al. 2017).
-        "auto": "gamma" where there is one, as it undoes the scale of the weights before it, otherwise "l1".
-    Raises: ValueError: if a custom layer stands behind one, or "gamma" is asked for and there is no batch-norm.
+        "gamma": |gamma| of the batch-norm after it (Liu et al. 2017).
+        "auto": "gamma" where there is one, as it cancels the scale of the weights before it; otherwise "l1".
+    Raises: ValueError: if a custom layer follows one, or if criterion is "gamma" and there is no batch-norm.
     """
     return {path: _scores(path, found, criterion) for path, found in _prunable(model).items()}
 
@@ -56,16 +56,16 @@ def unit_scores(model: Sequential, criterion: str = "auto") -> dict[str, Array]:
 def prune_units(
     model: Sequential, remove: float | Mapping[str, Removal], criterion: str = "auto"
 ) -> Sequential:
-    """A new, smaller model without the units of Dense and the channels of Conv2D that matter least.
+    """Return a new, smaller model without the units of Dense and the channels of Conv2D that matter least.
 
-    It computes what the model would if the next layers' weights for those units were 0. It trains on, with a new
-    optimizer; a `Residual` loses channels inside only, its own shape stays.
+    It computes what the model would compute if the next layers' weights for those units were 0. It can be trained
+    further, with a new optimizer. A `Residual` loses channels only inside it; its own shape stays.
 
     Args:
-        remove: the share of each layer's units, rounded down; or, by the layers' paths, a share (a float), a number
-            of units (an int), or which units (a sequence of ints). At least one unit stays.
-        criterion: which matter least, as in `unit_scores`.
-    Raises: ValueError: if a path names no layer that can be pruned, or the numbers are out of range.
+        remove: the share of each layer's units to remove, rounded down; or a mapping from layer paths to a share (a
+            float), a number of units (an int), or the units themselves (a sequence of ints). At least one unit stays.
+        criterion: how to score units, as in `unit_scores`.
+    Raises: ValueError: if a path is not that of a layer that can be pruned, or the numbers are out of range.
     """
     if isinstance(remove, Mapping):
         wanted = {str(path): removal for path, removal in remove.items()}
@@ -75,13 +75,13 @@ def prune_units(
         wanted = dict.fromkeys(found, check_number("remove", remove, 0, 1, open_high=True))
         if not found:
             raise ValueError(
-                "the model has no layer whose units can be taken out: a Dense or Conv2D before another"
+                "the model has no layer whose units can be removed: a Dense or Conv2D followed by another"
             )
     wrong = [path for path in wanted if path not in found]
     if wrong:
         raise ValueError(
             f"layer {', '.join(wrong)}: expected a Dense or Conv2D whose units reach another one; the model's output, "
-            "and what a Residual adds its input to, keep their shape"
+            "and the layer that a Residual adds its input to, keep their shape"
         )
     kept = {path: _kept(path, found[path], wanted[path], criterion) for path in wanted}
     return _smaller(model.copy(device="cpu"), kept).to(model.device.name)
@@ -91,7 +91,7 @@ def prune_units(
 
 
 def _chains(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Sequence[Layer]]]:
-    """The layers that follow each other, with their path's beginning: the model's, and each Residual's own."""
+    """Yield the sequences of layers with their path prefix: the model's, and each Residual's."""
     yield prefix, layers
     for index, layer in enumerate(layers):
         if type(layer) is Residual:
@@ -99,7 +99,7 @@ def _chains(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Se
 
 
 def _prunable(model: Sequential, paths: Iterable[str] | None = None) -> dict[str, _Prunable]:
-    """Every layer whose units can be taken out, by its path; of some paths only, if they are given."""
+    """Return every layer whose units can be removed, by path; only those among ``paths``, if given."""
     found = {}
     wanted = None if paths is None else set(paths)
     for prefix, layers in _chains(model.layers):
@@ -115,7 +115,7 @@ def _prunable(model: Sequential, paths: Iterable[str] | None = None) -> dict[str
 
 
 def _path_to_the_next(path: str, behind: Sequence[Layer]) -> list[Layer] | None:
-    """The layers between one and the Dense or Conv2D that takes its units; None if there is no such."""
+    """Return the layers between one and the Dense or Conv2D that takes its units; None if there is none."""
     between: list[Layer] = []
     for layer in behind:
         if type(layer) in _SIZE:
@@ -124,8 +124,8 @@ def _path_to_the_next(path: str, behind: Sequence[Layer]) -> list[Layer] | None:
             return None
         if type(layer) not in _EACH_UNIT_BY_ITSELF:
             raise ValueError(
-                f"what {type(layer).__name__} does with the units of layer {path} is not known; "
-                "name the layers to prune, remove={path: share}, without that one"
+                f"it is not known what {type(layer).__name__} does with the units of layer {path}; "
+                "pass remove={path: share} with the layers to prune, without that one"
             )
         between.append(layer)
     return None
@@ -142,14 +142,14 @@ def _scores(path: str, found: _Prunable, criterion: str) -> Array:
         scores: Array = np.abs(to_host(layer.W)).reshape(-1, layer.W.shape[-1]).sum(axis=0)
         return scores
     if norm is None:
-        raise ValueError(f"criterion 'gamma': no BatchNorm stands behind layer {path}; take 'auto' or 'l1'")
-    # Behind Flatten a unit, which was a channel, has a gamma at each of its places.
+        raise ValueError(f"criterion 'gamma': no BatchNorm follows layer {path}; use 'auto' or 'l1'")
+    # After Flatten a unit, which was a channel, has a gamma at each of its positions.
     gamma: Array = np.abs(to_host(norm.gamma)).reshape(-1, layer.W.shape[-1]).mean(axis=0)
     return gamma
 
 
 def _kept(path: str, found: _Prunable, removal: Removal, criterion: str) -> Array:
-    """The indices of the units that stay, in order."""
+    """Return the indices of the units that stay, in order."""
     scores = _scores(path, found, criterion)
     units = scores.size
     stays = np.ones(units, bool)
@@ -178,7 +178,7 @@ def _kept(path: str, found: _Prunable, removal: Removal, criterion: str) -> Arra
 
 
 def _smaller(model: Sequential, kept: Mapping[str, Array]) -> Sequential:
-    """The model anew, with only the units that stay, given by the paths of their layers."""
+    """Return a copy of the model with only the units to keep, given by the paths of their layers."""
     layers = copy.deepcopy(model.layers)
     for layer in layers:
         layer.unbuild()
@@ -191,7 +191,7 @@ def _smaller(model: Sequential, kept: Mapping[str, Array]) -> Sequential:
 
     arrays = model.named_weights()
     for prefix, chain in _chains(model.layers):
-        inputs: Array | None = None  # of the features that reach a layer, those that stay; None: all
+        inputs: Array | None = None  # the features reaching the layer that stay; None: all
         for index, layer in enumerate(chain):
             path = f"{prefix}{index}"
             for name, array in _slices(layer, inputs, kept.get(path)).items():
@@ -203,7 +203,7 @@ def _smaller(model: Sequential, kept: Mapping[str, Array]) -> Sequential:
 
 
 def _slices(layer: Layer, inputs: Array | None, units: Array | None) -> dict[str, Array]:
-    """The layer's arrays without the inputs and the units that go."""
+    """Return the layer's arrays without the removed inputs and units."""
     arrays = {name: getattr(layer, name) for name in (*layer.param_specs, *layer.state_names)}
     if type(layer) is DepthwiseConv2D:
         channels = _outputs(layer, inputs, None)
@@ -226,7 +226,7 @@ def _take(array: Array, indices: Array | None, axis: int) -> Array:
 
 
 def _outputs(layer: Layer, inputs: Array | None, units: Array | None) -> Array | None:
-    """Of the features that leave a layer, those that stay; None: all."""
+    """Return which of the layer's output features stay; None: all."""
     if type(layer) in _SIZE:
         return units
     if inputs is None:
@@ -236,7 +236,7 @@ def _outputs(layer: Layer, inputs: Array | None, units: Array | None) -> Array |
         return (inputs[:, None] * multiplier + np.arange(multiplier)).reshape(-1)
     if (
         type(layer) is Flatten
-    ):  # channel c of h x w places becomes the features c, c + channels, c + 2 channels, ...
+    ):  # channel c of h x w positions becomes the features c, c + channels, c + 2 channels, ...
         assert layer.input_shape is not None
         *places, channels = layer.input_shape
         return (np.arange(math.prod(places))[:, None] * channels + inputs).reshape(-1)

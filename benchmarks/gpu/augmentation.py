@@ -1,17 +1,17 @@
-"""Flip, shift and erasing in one gather, on the device, for the libraries that have no such thing of their own.
+"""Flip, shift and erase in one gather, on the device, for libraries without such augmentation of their own.
 
-The same pictures as `tinynet.datasets.augment` makes of the same draws, which a test shows; the draws are each
-library's own. Written for any module whose arrays index and broadcast as NumPy's: torch, jax.numpy, numpy.
+From the same draws it makes the same images as `tinynet.datasets.augment`, which is tested; each library makes its own
+draws. It works with any module whose arrays index and broadcast like NumPy's: torch, jax.numpy, numpy.
 """
 
 from typing import Any, NamedTuple
 
 
 class Draws(NamedTuple):
-    """What chance decides for each of n images; arrays (n,)."""
+    """The random decisions for each of n images; arrays (n,)."""
 
     mirrored: Any  # bool
-    up: Any  # 0 to 2 pixels: where the window on the padded image begins; `pixels` is no move
+    up: Any  # 0 to 2 pixels: where the window in the padded image begins; `pixels` means no shift
     left: Any
     erased: Any  # bool
     top: Any  # of the square
@@ -19,10 +19,10 @@ class Draws(NamedTuple):
 
 
 def augmented(xp: Any, images: Any, arange: Any, draws: Draws, pixels: int, size: int) -> Any:
-    """Images (n, h, w), each mirrored, moved and with a square of 0 as its draws say.
+    """Return images (n, h, w), each mirrored, shifted and with a square set to 0 as its draws say.
 
-    Args: xp: the module; arange: of one number, an array on the images' device; pixels: the farthest move; size: side
-        of the square.
+    Args: xp: the module; arange: function of one number, its array is on the images' device; pixels: the largest shift;
+        size: the side of the square.
     """
     n, height, width = images.shape
     down, across = arange(height)[None], arange(width)[None]

@@ -1,4 +1,4 @@
-"""How long work took: on the wall clock, and on the device between two events of its own."""
+"""Measure how long work takes: on the wall clock, and on the device between two of its events."""
 
 import time
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 
 class Span(NamedTuple):
-    """Seconds; those of the device only where it has events."""
+    """Seconds; those of the device only if it has events."""
 
     wall: float
     device: float | None = None
 
 
 class WallClock:
-    """From `start` to `stop`, on a device that has done all work at both.
+    """Measures from `start` to `stop`, with the device idle at both.
 
-    Args: wait: until all work that was handed to the device is done.
+    Args: wait: waits until the device has done all its work.
     """
 
     def __init__(self, wait: Callable[[], None]) -> None:
@@ -31,11 +31,11 @@ class WallClock:
 
 
 class EventClock(WallClock):
-    """The same, and what passed on the device between the events that are recorded at both ends.
+    """Also measures the time on the device, between events recorded at both ends.
 
     Args:
-        record: puts an event behind the work that the device has been handed, and returns it.
-        milliseconds: between two events.
+        record: records an event after the work submitted to the device, and returns it.
+        milliseconds: returns the time between two events.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class EventClock(WallClock):
 
 
 def cupy_clock(cupy: Any) -> EventClock:
-    """Events on CuPy's current stream."""
+    """Return a clock with events on CuPy's current stream."""
 
     def record() -> Any:
         event = cupy.cuda.Event()
@@ -69,7 +69,7 @@ def cupy_clock(cupy: Any) -> EventClock:
 
 
 def torch_clock(torch: Any) -> EventClock:
-    """Events on PyTorch's current stream."""
+    """Return a clock with events on PyTorch's current stream."""
 
     def record() -> Any:
         event = torch.cuda.Event(enable_timing=True)

@@ -1,6 +1,6 @@
-"""JAX on a GPU: a jitted step a call, or an epoch's steps in one call, as one `lax.scan`.
+"""JAX on a GPU: one jitted step per call, or the steps of an epoch in one call, as one `lax.scan`.
 
-Images and labels are on the device before the first epoch, the images as float32 in 0..1; the order of an epoch is
+Images and labels are on the device before the first epoch, the images as float32 in 0..1. The order of an epoch is
 drawn there; arrays that a step replaces are donated to it; the loss is never read. The network, the loss and the
 optimizer are written in jax.numpy, as JAX has none of its own. Option: scan.
 """
@@ -51,7 +51,7 @@ class GpuJaxTrainer(GpuTrainer):
     # -- the network --------------------------------------------------------------------------------
 
     def _network(self, params: State, running: State, x: Any, key: Any) -> tuple[Any, State]:
-        """Logits, and the running statistics after it; ``key``: for dropout, None where it is not training."""
+        """Return logits and the updated running statistics; ``key``: for dropout, None when not training."""
         after = dict(running)
 
         def through(layers: list[dict[str, Any]], x: Any) -> Any:
@@ -139,7 +139,7 @@ class GpuJaxTrainer(GpuTrainer):
         return state | changed, loss
 
     def _updated(self, state: State, grads: State) -> tuple[State, State]:
-        """Parameters and slots after the optimizer's step, with epsilon where tinynet has it."""
+        """Return parameters and slots after the optimizer's step, with epsilon in the same place as in tinynet."""
         settings, params = self.case.optimizer, state["params"]
         rate = self.schedule[jnp.minimum(state["step"], len(self.schedule) - 1)]
         if settings["name"] == "SGD":
@@ -147,7 +147,7 @@ class GpuJaxTrainer(GpuTrainer):
         beta_1, beta_2, t = settings["beta_1"], settings["beta_2"], state["step"].astype(self.dtype) + 1
         m = jax.tree.map(lambda m, g: beta_1 * m + (1 - beta_1) * g, state["slots"]["m"], grads)
         v = jax.tree.map(lambda v, g: beta_2 * v + (1 - beta_2) * g * g, state["slots"]["v"], grads)
-        # 1 - beta^t without the digits that the difference would lose
+        # 1 - beta^t without the cancellation error of the difference
         size = rate * jnp.sqrt(-jnp.expm1(t * math.log(beta_2))) / -jnp.expm1(t * math.log(beta_1))
         decay = rate * settings.get("weight_decay", 0.0)
 
@@ -170,11 +170,11 @@ class GpuJaxTrainer(GpuTrainer):
         return augmented(jnp, images, jnp.arange, draws, pixels, size)
 
     def _next(self, state: State, x: Any, y: Any, order: Any) -> tuple[State, Any]:
-        """The step on the epoch's next batch, which the state counts: no argument comes from the host."""
+        """Train on the epoch's next batch, which the state counts: no argument comes from the host."""
         return self._step(state, x, y, order[state["batch"]])
 
     def _scanned(self, state: State, x: Any, y: Any, order: Any) -> tuple[State, Any]:
-        """The steps on all of the batches, (steps, batch size); their losses."""
+        """Train on all batches, (steps, batch size), and return their losses."""
         return lax.scan(lambda state, rows: self._step(state, x, y, rows), state, order)
 
     # -- training -----------------------------------------------------------------------------------

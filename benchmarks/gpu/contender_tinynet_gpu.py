@@ -1,4 +1,4 @@
-"""tinynet on the GPU, through `Sequential.fit` with its defaults; images stay bytes, also on the device."""
+"""tinynet on the GPU, through `Sequential.fit` with its defaults; images stay bytes, on the device too."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class GpuTinynetTrainer(GpuTrainer, TinynetTrainer):
 
 
 def allow_tf32(allowed: bool) -> Any:
-    """tinynet's switch; returns CuPy. Raises DeviceError without CuPy or without a GPU."""
+    """Set tinynet's TF32 switch and return CuPy. Raise DeviceError without CuPy or without a GPU."""
     cupy = devices.get_device("gpu").cupy
     cublas.allow_tf32(allowed)
     return cupy

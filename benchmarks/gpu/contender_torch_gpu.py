@@ -1,9 +1,9 @@
 """PyTorch on a GPU: eager, compiled, and whole steps as CUDA graphs.
 
-Images and labels are on the device before the first epoch, the images as float32 in 0..1; the order of an epoch is
-drawn there; the loss is never read; the optimizer is fused. Of the two orders of images in memory the faster one is
-taken, after trying both. Options: compile (forward and loss through `torch.compile`), graph (gather, forward, backward
-and optimizer captured once and replayed). A rehearsal on the CPU, where there are no graphs, runs that step as it is.
+Images and labels are on the device before the first epoch, the images as float32 in 0..1. The order of an epoch is
+drawn there; the loss is never read; the optimizer is fused. Both memory layouts of images are tried, and the faster one
+is used. Options: compile (forward and loss through `torch.compile`), graph (gather, forward, backward and optimizer
+captured once and replayed). A rehearsal on the CPU, which has no graphs, runs that step as it is.
 """
 
 import time
@@ -20,7 +20,7 @@ from torch import nn
 from trainer import EpochEnd
 from trainer_gpu import GpuTrainer
 
-TRIED_STEPS = 20  # of each order of images in memory
+TRIED_STEPS = 20  # of each memory layout of images
 WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their kernels
 
 
@@ -44,7 +44,7 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
         torch.backends.cudnn.benchmark = True  # shapes are fixed
         self.captures = bool(gpu and options.get("graph"))
         if options.get("compile"):
-            torch.compiler.reset()  # what an earlier trainer of this process had compiled
+            torch.compiler.reset()  # what an earlier trainer in this process compiled
         with self.device:
             super().__init__(case, weights, *arguments, options=options, **settings)
         self.schedule = self.rates()
@@ -53,7 +53,7 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
             self.choose_layout()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """The fused one; a captured step finds its learning rate in device memory."""
+        """Return a fused optimizer; a captured step reads its learning rate from device memory."""
         settings = self.case.optimizer
         rate: Any = settings["learning_rate"]
         if self.captures:
@@ -108,12 +108,12 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
         return augmented(torch, images, arange, draws, pixels, size)
 
     def _set_rate(self, step: int) -> None:
-        """The schedule's learning rate; a constant one is there already."""
+        """Set the schedule's learning rate; a constant one is already set."""
         if len(self.schedule) == 1:
             return
         rate = float(self.schedule[min(step, len(self.schedule) - 1)])
         if self.captures:
-            self.rate.fill_(rate)  # captured is where it is, not what it is
+            self.rate.fill_(rate)  # the graph has captured its address, not its value
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -121,11 +121,11 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
     def _captured(
         self, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor
     ) -> tuple[Callable[[], None], torch.Tensor]:
-        """The step on the images that ``rows`` names when it is replayed; nothing is trained yet. And its loss."""
+        """Capture the step on the images that ``rows`` names on replay; return (replay, loss). Trains nothing yet."""
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad()
         torch.cuda.synchronize()
-        # As torch.cuda.graph, without its garbage collection, which would be most of a hundred captures' time.
+        # Like torch.cuda.graph, but without garbage collection, which would take most of a hundred captures' time.
         with torch.cuda.stream(self.side):
             graph.capture_begin()
             try:
@@ -135,7 +135,7 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
         return graph.replay, loss
 
     def _warm_up(self, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> None:
-        """Some steps, of which nothing remains: weights and running statistics as before, moments 0."""
+        """Run some steps without a trace: weights and running statistics are restored, moments set to 0."""
         kept = [tensor.clone() for tensor in self.model.state_dict().values()]
         self.side = torch.cuda.Stream()
         self.side.wait_stream(torch.cuda.current_stream())
@@ -155,7 +155,7 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
                         slot.zero_()
 
     def choose_layout(self) -> None:
-        """Time eager steps in both orders of images in memory, and keep the faster one."""
+        """Time eager steps in both memory layouts of images, and keep the faster one."""
         x = torch.rand(self.case.batch_size, *self.case.input_shape, device=self.device)
         y = torch.zeros(len(x), dtype=torch.int64, device=self.device)
         rows = torch.arange(len(x), device=self.device)
@@ -167,8 +167,8 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
             ("contiguous", torch.contiguous_format),
         ):
             self.model.to(memory_format=memory)
-            self.optimizer = self._optimizer()  # moments are in the order of their parameters
-            for part in range(2):  # in the first, cuDNN tries its algorithms
+            self.optimizer = self._optimizer()  # moments have the layout of their parameters
+            for part in range(2):  # in the first part, cuDNN tries its algorithms
                 torch.cuda.synchronize()
                 started = time.perf_counter()
                 for _ in range(TRIED_STEPS):
@@ -210,7 +210,7 @@ class GpuTorchTrainer(GpuTrainer, TorchTrainer):
                 return
 
     def step_losses(self, batches: np.ndarray, steps: tuple[int, ...]) -> list[float]:
-        """A graph is captured anew for each of these steps, as epsilon is a constant in it."""
+        """Capture a new graph for each of these steps, as epsilon is a constant in it."""
         x, y = self._tensors()
         self.model.train()
         losses = []

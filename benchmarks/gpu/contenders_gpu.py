@@ -1,4 +1,4 @@
-"""Who is measured on the GPU, and what each one's fast path is."""
+"""The contenders on the GPU, and their fast paths."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from contenders import REFERENCE, Contender
 
 _GRAPH = "whole steps (gather, forward, backward, optimizer) captured as one CUDA graph and replayed"
 _EAGER = (
-    "images preloaded as float32, fused optimizer, cuDNN's fastest algorithms, images' faster order in memory"
+    "images preloaded as float32, fused optimizer, cuDNN's fastest algorithms, faster memory layout of images"
 )
 _COMPILED = "torch.compile(dynamic=False) of forward and loss"
 

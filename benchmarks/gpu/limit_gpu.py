@@ -1,10 +1,10 @@
-"""The limits of a GPU, measured: how fast it copies its memory and multiplies matrices; and what a step needs of them.
+"""The measured limits of a GPU: how fast it copies memory and multiplies matrices; and how much of both a step needs.
 
 A step's multiply-adds are those of `limit.multiply_adds`: forward, and both products of backward, without dx of the
-first layer with weights. Its least bytes are: the batch's images, once, as bytes; parameters and the optimizer's slots,
-read and written once; and what each layer with weights but the first has as input, written in forward and read in
-backward. A GPU's cache may spare some of those bytes, and Winograd's convolutions some of those multiply-adds, so that
-more than 100% of a limit is possible.
+first layer with weights. Its least bytes are: the batch's images, once, as bytes; the parameters and the optimizer's
+slots, read and written once; and the input of each layer with weights except the first, written in forward and read in
+backward. A GPU's cache may save some of those bytes, and Winograd convolutions some of those multiply-adds, so more
+than 100% of a limit is possible.
 """
 
 import math
@@ -22,7 +22,7 @@ from tinynet.engines.operation import matmul
 
 COPIED_BYTES = {"gpu": 2 << 30, "cpu": 32 << 20}
 MATRIX_SIZE = {"gpu": 8192, "cpu": 512}
-REPEATS, CALLS = 7, 5  # measurements, each of so many calls; the first is left out
+REPEATS, CALLS = 7, 5  # number of measurements, the first of which is left out, and calls in each
 _FLOAT = 4  # bytes
 
 
@@ -34,7 +34,7 @@ class Floor(NamedTuple):
 
 
 def least_bytes(case: Case, n: int) -> int:
-    """That a training step of n examples moves, as the module's docstring counts them."""
+    """Return the bytes that a training step on n examples moves, counted as in the module's docstring."""
     slots = {"SGD": 0, "Adam": 2}[case.optimizer["name"]]
     inputs = [math.prod(layer["input_shape"]) for layer in walk(case.layers) if has_weights(layer)]
     return (
@@ -49,9 +49,9 @@ def has_weights(layer: dict[str, Any]) -> bool:
 
 
 def floor(needs: dict[str, float], limits: dict[str, Any], tf32: str) -> Floor:
-    """The larger of two times: the multiply-adds at the matrix limit and the bytes at the memory's.
+    """Return the larger of two times: of the multiply-adds at the matrix limit, and of the bytes at the memory limit.
 
-    Args: needs: "multiply_adds" and "bytes" of a step; limits: what `measure` gives; tf32: "off" or "on".
+    Args: needs: "multiply_adds" and "bytes" of a step; limits: what `measure` returns; tf32: "off" or "on".
     """
     matrix = needs["multiply_adds"] / statistics.median(limits["multiply_adds_per_second"][tf32])
     memory = needs["bytes"] / statistics.median(limits["bytes_per_second"])
@@ -59,14 +59,14 @@ def floor(needs: dict[str, float], limits: dict[str, Any], tf32: str) -> Floor:
 
 
 def needs(case: Case, n: int) -> dict[str, float]:
-    """Of a step of n examples."""
+    """Return what a step on n examples needs."""
     return {"multiply_adds": limit.multiply_adds(case, n), "bytes": least_bytes(case, n)}
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Bytes and multiply-adds a second, on the device of that name, "gpu" or "cpu"; and what the device is.
+    """Measure bytes and multiply-adds per second on the device of that name, "gpu" or "cpu".
 
-    The matrix products are tinynet's own, by cuBLAS; without a GPU, by NumPy, and TF32 means nothing.
+    The matrix products are tinynet's own, by cuBLAS; without a GPU they are NumPy's, and TF32 has no effect.
     """
     device = devices.get_device(name)
     rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def _seconds(clock: WallClock, call: Callable[[], Any]) -> list[float]:
-    """Of one call, measured several times."""
+    """Return the seconds of one call, measured several times."""
     found = []
     for _ in range(REPEATS):
         clock.start()

@@ -1,4 +1,4 @@
-"""What a report has to say of a GPU."""
+"""What a report says about a GPU."""
 
 import subprocess
 
@@ -7,7 +7,7 @@ from tinynet.engines.gpu.info import gpu_info
 
 
 def describe(device: str) -> dict[str, str]:
-    """What tinynet knows of the GPU, and its driver's version; for "cpu", that there is none.
+    """Return what tinynet knows about the GPU, and the driver version; for "cpu", that there is none.
 
     Raises: DeviceError: without CuPy or without a GPU. CublasError: without cuBLAS.
     """
@@ -18,10 +18,10 @@ def describe(device: str) -> dict[str, str]:
 
 
 def driver() -> str:
-    """The version of NVIDIA's driver, as nvidia-smi tells it."""
+    """Return the version of NVIDIA's driver, as reported by nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
-        return "unknown, as nvidia-smi does not tell"
+        return "unknown: nvidia-smi does not report it"
     return done.stdout.partition("\n")[0].strip()

@@ -1,6 +1,6 @@
-"""The results of run_gpu.py as a page that people read, results.md.
+"""Turn the results of run_gpu.py into a readable page, results.md.
 
-python benchmarks/gpu/report_gpu.py benchmarks/results/2026-11-22-gpu     # write it anew
+python benchmarks/gpu/report_gpu.py benchmarks/results/2026-11-22-gpu     # rewrite it
 """
 
 import json
@@ -21,40 +21,42 @@ from summary import Results, Spread
 from summary_gpu import Way
 
 METHOD = """\
-Every figure is of a fresh process, and contenders take turns (A B C A B C). All start from the same weights and train
-on the same images, which are on the device before the first epoch, with the same batch size, loss, optimizer, weight
-decay and label smoothing, and a constant learning rate; in float32. Augmentation is left out, but for the time to an
+Every measurement runs in a fresh process, and contenders take turns (A B C A B C). All start from the same weights and
+train in float32 on the same images, which are on the device before the first epoch, with the same batch size, loss,
+optimizer, weight decay and label smoothing, and a constant learning rate. Augmentation is used only for the time to an
 accuracy.
 
-- **ms a step**: the time of an epoch of {steps} whole batches over {steps}, the drawing of its order included; the
-  median over the {epochs} epochs but the first of each process, and the range. Between two events on the device;
-  where a library has none (†), on the wall clock, from idle device to idle device. tinynet's epochs are `fit`'s: they
-  also measure the training accuracy, and look at the loss every 100 steps. The others never read it.
+- **ms per step**: the time of an epoch of {steps} whole batches divided by {steps}, including the drawing of its order;
+  the median over the {epochs} epochs after the first of each process, and the range. It is measured between two events
+  on the device or, if a library has none (†), on the wall clock, from idle device to idle device. tinynet's epochs are
+  those of `fit`: they also measure the training accuracy, and read the loss every 100 steps. The others never read it.
 - **wall**: the same on the wall clock, from idle device to idle device.
-- **kernels**: how long all kernels of a step took together, by PyTorch's profiler, in a process of its own.
-- **launch overhead**: 1 - kernels / wall: the share of a step in which no kernel runs, if none run side by side.
-- **share of the limit**: the least time of a step over ms a step. The least time is the larger one of two: the step's
-  multiply-adds at the speed of a large matrix product by cuBLAS, and its least bytes at that of a large copy on the
-  device (bytes read and bytes written), both measured in this run. Multiply-adds are those of forward and of both
-  products of backward, without dx of the first layer; least bytes are the images, parameters and the optimizer's slots
-  read and written once, and the inputs of the later layers with weights written and read once. What stays in the
-  GPU's cache is not read from memory, and a convolution may need fewer multiply-adds than that (Winograd's, Fourier's),
-  so that more than 100% is possible.
-- **TF32** off or on, by each library's own switch: `tinynet.engines.gpu.allow_tf32`;
-  `torch.backends.cuda.matmul.allow_tf32` and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision`
-  ("highest", "tensorfloat32").
+- **kernels**: the total time of all kernels of a step, by PyTorch's profiler, in a separate process.
+- **launch overhead**: 1 - kernels / wall: the share of a step in which no kernel runs, if none run concurrently.
+- **share of the limit**: the least time of a step divided by ms per step. The least time is the larger of two: that of
+  the step's multiply-adds at the speed of a large matrix product by cuBLAS, and that of its least bytes at the speed of
+  a large copy on the device (bytes read and written), both measured in this run. Multiply-adds are those of forward and
+  of both products of backward, without dx of the first layer. Least bytes are the images, the parameters and the
+  optimizer's slots read and written once, and the inputs of the later layers with weights written and read once. What
+  stays in the GPU's cache is not read from memory, and a convolution may need fewer multiply-adds (Winograd, Fourier),
+  so more than 100% is possible.
+- **TF32** off or on, by each library's own switch: `tinynet.engines.gpu.allow_tf32`; `torch.backends.cuda.matmul.allow_tf32`
+  and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision` ("highest", "tensorfloat32").
 """
 
 
 def page(results: Results) -> str:
-    """The whole report, in Markdown."""
+    """Return the whole report, in Markdown."""
     parts = [_header(results), _contenders(results), _limits(results)]
     if results["time"]:
         parts.append(_ratios(results))
-    parts += ["## How it is measured\n\n" + METHOD.format(**results["settings"]), _cases(results)]
+    parts += ["## Method\n\n" + METHOD.format(**results["settings"]), _cases(results)]
     if results["equivalence"]:
         steps = tuple(step for step in LOSS_STEPS if step <= results["settings"]["steps"])
-        parts += [report_losses.section(results, steps, "; what is timed keeps its own"), _with_tf32(results)]
+        parts += [
+            report_losses.section(results, steps, "; when timed, it keeps its own"),
+            _with_tf32(results),
+        ]
     if results["time"]:
         parts.append("## Times\n")
         parts += [_times(results, way) for case in results["time"] for way in summary_gpu.ways(results, case)]
@@ -65,14 +67,14 @@ def page(results: Results) -> str:
 
 
 def milliseconds(spread: Spread | None) -> str:
-    """The median and the range."""
+    """Format the median and the range."""
     if spread is None:
         return "-"
     return f"{_ms(spread.median)} ({_ms(spread.low)} to {_ms(spread.high)})"
 
 
 def _ms(seconds: float | None) -> str:
-    """Four significant digits, as a captured step may take hundredths of a millisecond."""
+    """Format with four significant digits, as a captured step may take hundredths of a millisecond."""
     return "-" if seconds is None else f"{seconds * 1000:.4g}"
 
 
@@ -96,13 +98,13 @@ def _header(results: Results) -> str:
     images = "made-up images" if settings["synthetic"] else "Fashion-MNIST"
     lines.append(
         f"{about['date']}: {about['cores']} cores of {about['cpu']}; {about['system']}; Python {about['python']}. "
-        f"{images}; {results['repeats']} processes for each figure. TF32: {', '.join(settings['tf32'])}.\n"
+        f"{images}; {results['repeats']} processes per figure. TF32: {', '.join(settings['tf32'])}.\n"
     )
     if settings["environment"]:
         lines.append(
             f"Set: {', '.join(f'`{key}={value}`' for key, value in settings['environment'].items())}.\n"
         )
-    lines += [f"- {what} is left out: {one_line(why)}" for what, why in results["left_out"].items()]
+    lines += [f"- {what} was left out: {one_line(why)}" for what, why in results["left_out"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -111,11 +113,11 @@ def _contenders(results: Results) -> str:
     for name, about in results["contenders"].items():
         versions = ", ".join(f"{key} {version}" for key, version in about["versions"].items())
         rows.append([f"`{name}`", about["fast_path"], versions, _own_words(results, name)])
-    return "## Contenders\n\n" + table(["", "how", "versions", "its own words"], rows, "llll")
+    return "## Contenders\n\n" + table(["", "how", "versions", "as reported by the library"], rows, "llll")
 
 
 def _own_words(results: Results, name: str) -> str:
-    """What the library said of itself while it was timed: TF32's state, the order of images in memory."""
+    """Return what the library reported while it was timed: the state of TF32, the memory layout of images."""
     words: dict[str, None] = {}
     for case in results["time"]:
         for way in summary_gpu.ways(results, case):
@@ -153,7 +155,7 @@ def _rate(rates: list[float], unit: float, name: str) -> str:
 
 
 def _ratios(results: Results) -> str:
-    """The summary: the peers' times over tinynet's."""
+    """Return the summary: the peers' times divided by tinynet's."""
     rows = []
     for case in results["time"]:
         for way in summary_gpu.ways(results, case):
@@ -176,10 +178,10 @@ def _ratios(results: Results) -> str:
         "case",
         "batch",
         "TF32",
-        "tinynet, ms a step",
+        "tinynet, ms per step",
         "PyTorch eager",
-        "the best peer",
-        "tinynet, of the limit",
+        "best peer",
+        "tinynet, share of the limit",
     ]
     return "## Summary\n\n" + text + table(head, rows, "lrlrrrr")
 
@@ -214,7 +216,7 @@ def _with_tf32(results: Results) -> str:
                 )
     if not rows:
         return ""
-    text = "The same steps with TF32, and how far that moves each library's losses from its own without.\n\n"
+    text = "The same steps with TF32, and how far each library's losses are from its own without TF32.\n\n"
     return "### With TF32\n\n" + text + table(["", "losses", "differences"], rows)
 
 
@@ -245,7 +247,7 @@ def _times(results: Results, way: Way) -> str:
     text = "" if least is None else f"At least {_ms(least.seconds)} ms, by the {least.bound} limit.\n\n"
     head = [
         "contender",
-        "ms a step",
+        "ms per step",
         "times tinynet",
         "wall",
         "kernels",
@@ -257,16 +259,16 @@ def _times(results: Results, way: Way) -> str:
 
 
 def _graph_gain(results: Results, way: Way) -> str:
-    """What eager PyTorch spends on launching: its step against the same kernels replayed as one graph."""
+    """Return how much eager PyTorch spends on launching: its step against the same kernels replayed as one graph."""
     eager, graph = (summary_gpu.seconds(results, way, name) for name in ("torch", "torch-graph"))
-    if eager is None or graph is None or results["settings"]["device"] == "cpu":  # where there are no graphs
+    if eager is None or graph is None or results["settings"]["device"] == "cpu":  # which has no graphs
         return ""
     share = graph.median / eager.median
     return f"\nPyTorch's step as a CUDA graph takes {percent(share)} of its eager step's time; the rest is launching.\n"
 
 
 def _failures(results: Results) -> str:
-    """What could not be measured, and why."""
+    """Return what could not be measured, and why."""
     lines = []
     for part in ("time", "kernels", "accuracy"):
         for case, by_name in results[part].items():
@@ -276,7 +278,7 @@ def _failures(results: Results) -> str:
                     lines.append(f"- {part} of `{case}`, `{name}`: {one_line(why)}")
     for case, by_name in results["equivalence"].items():
         lines += [
-            f"- `{case}`, `{name}`: its losses differ or could not be compared, so that it is not timed"
+            f"- `{case}`, `{name}`: its losses differ or could not be compared, so it is not timed"
             for name, entry in by_name.items()
             if name != REFERENCE and not entry["agrees"]
         ]
@@ -285,11 +287,11 @@ def _failures(results: Results) -> str:
 
 def _accuracy(results: Results) -> str:
     text = (
-        "Training seconds until the test images were first classified this well at the end of an epoch, testing left "
-        "out, loading, compiling and capturing included, imports not; the median of processes with a seed each, with "
-        "its range. The recipe's schedule, batch size, augmentation and regularisation, on all 60,000 images, for "
-        "tinynet and the peer with the fastest steps, "
-        f"TF32 {results['settings']['tf32'][0]}. A dash was not reached.\n\n"
+        "Training seconds until the test accuracy first reached the target at the end of an epoch, including loading, "
+        "compiling and capturing, excluding testing and imports; the median of processes with different seeds, and "
+        "the range. Training uses the recipe's schedule, batch size, augmentation and regularisation and all 60,000 "
+        "images, for tinynet and the peer with the fastest steps, "
+        f"TF32 {results['settings']['tf32'][0]}. A dash means not reached.\n\n"
     )
     targets = sorted({target for case in results["cases"].values() for target in case["targets"]})
     rows = []

@@ -1,16 +1,16 @@
-"""tinynet on a GPU beside PyTorch and JAX: the same networks from the same weights on the same images.
+"""tinynet on a GPU against PyTorch and JAX: the same networks from the same weights on the same images.
 
     python benchmarks/gpu/run_gpu.py                                          # everything
     python benchmarks/gpu/run_gpu.py --synthetic                              # without the Fashion-MNIST files
-    python benchmarks/gpu/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: the same day's results go on
+    python benchmarks/gpu/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: continues the same day's results
     python benchmarks/gpu/run_gpu.py --device cpu --synthetic --steps 3       # a rehearsal, without a GPU
 
-Needs CuPy; PyTorch and JAX where installed. Parts: "limits", how fast this GPU copies and multiplies; "equivalence",
-the losses of steps 1, 10 and 100 from the same weights on the same batches, dropout off, without TF32: a contender
-whose losses differ from tinynet's is not timed; "time", milliseconds a step, by device events; "kernels", how much of
-a step kernels take, by PyTorch's profiler; "accuracy", seconds until the test images are classified well enough, for
-tinynet and the fastest peer. Each measurement is in a fresh process, contenders take turns. results.json and results.md
-are written after each case. A rehearsal shows that everything runs: its figures say nothing about any GPU.
+Needs CuPy, and measures PyTorch and JAX if installed. The parts are: "limits", how fast this GPU copies and multiplies;
+"equivalence", the losses of steps 1, 10 and 100 from the same weights on the same batches, without dropout and TF32: a
+contender whose losses differ from tinynet's is not timed; "time", milliseconds per step, by device events; "kernels",
+how much of a step kernels take, by PyTorch's profiler; "accuracy", seconds until the test accuracy reaches its targets,
+for tinynet and the fastest peer. Each measurement runs in a fresh process, and contenders take turns. results.json and
+results.md are written after each case. A rehearsal shows that everything runs: its figures say nothing about any GPU.
 """
 
 import argparse
@@ -49,7 +49,7 @@ from tinynet.version import __version__
 PARTS = ("limits", "equivalence", "time", "kernels", "accuracy")
 RESULTS = Path(__file__).parents[1] / "results"
 WORKER = Path(__file__).with_name("worker_gpu.py")
-COMPANIONS = {  # whose versions matter too
+COMPANIONS = {  # distributions whose versions matter too
     "torch": ("triton", "nvidia-cudnn-cu13", "nvidia-cublas"),
     "jax": ("jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "nvidia-cublas"),
 }
@@ -70,27 +70,27 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--batch-sizes", nargs="+", default=["own", "512"], metavar="SIZE", help='"own" is the recipe\'s'
     )
     parser.add_argument("--tf32", nargs="+", default=["off", "on"], choices=["off", "on"])
-    parser.add_argument("--repeats", type=int, default=3, help="processes for each figure (3)")
+    parser.add_argument("--repeats", type=int, default=3, help="processes per figure (3)")
     parser.add_argument(
         "--steps",
         type=int,
         default=500,
-        help="of an epoch that is timed; the last whose loss is compared (500)",
+        help="steps of a timed epoch; the last step whose loss is compared (500)",
     )
     parser.add_argument(
         "--seconds-limit",
         type=float,
         default=math.inf,
-        help="for the whole run; what no longer fits is left out and named in the report",
+        help="seconds for the whole run; what no longer fits is left out and named in the report",
     )
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for a process (600)")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds per process (600)")
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder; default: benchmarks/results/DATE-gpu. Results that are there already stay, but for the parts and "
-        "cases that are measured now",
+        help="folder; default: benchmarks/results/DATE-gpu. Results already there are kept, except for the parts and "
+        "cases measured now",
     )
-    parser.add_argument("--data-dir", help="where Fashion-MNIST is")
+    parser.add_argument("--data-dir", help="folder of the Fashion-MNIST files")
     parser.add_argument(
         "--synthetic", action="store_true", help="made-up images of the same shape; no time to an accuracy"
     )
@@ -106,7 +106,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 class GpuBenchmark:
-    """A run: what it measures, and what it has measured so far."""
+    """A run: its measurements, planned and done."""
 
     def __init__(self, options: argparse.Namespace, folder: Path, scratch: Path, gpu: dict[str, str]) -> None:
         self.options, self.folder = options, folder
@@ -139,7 +139,7 @@ class GpuBenchmark:
         self.go_on()
 
     def go_on(self) -> None:
-        """Take over what an earlier run left in the folder; raises SystemExit if it can't stand beside this one's."""
+        """Continue from an earlier run's results in the folder; raise SystemExit if its settings were different."""
         path = self.folder / "results.json"
         if not path.exists():
             return
@@ -153,8 +153,8 @@ class GpuBenchmark:
             found = settled(earlier).get(key)
             if found != expected:
                 raise SystemExit(
-                    f"{path} was measured with {key}={found!r}, and this run has {expected!r}; "
-                    "give another --output"
+                    f"{path} was measured with {key}={found!r}, but this run has {expected!r}; "
+                    "use another --output"
                 )
         self.results = earlier | {"repeats": max(earlier["repeats"], self.options.repeats)}
 
@@ -192,16 +192,16 @@ class GpuBenchmark:
         cases.save_data(scratch, data, {case.batch_size for case in self.cases.values()})
 
     def sizes(self, case: cases.Case) -> list[int]:
-        """The batch sizes to time a case with."""
+        """Return the batch sizes to time a case with."""
         chosen = (case.batch_size if size == "own" else int(size) for size in self.options.batch_sizes)
         return list(dict.fromkeys(chosen))
 
     def leave_out(self, what: str, why: str) -> None:
         self.results["left_out"][what] = why
-        print(f"{what} is left out: {why}", flush=True)
+        print(f"{what} was left out: {why}", flush=True)
 
     def child(self, contender: Contender, case: str, task: str, **settings: Any) -> dict[str, Any] | None:
-        """One measurement, with a line of progress; None if it no longer fits into the run's time."""
+        """Run one measurement and print a line of progress; return None if it no longer fits into the run's time."""
         what = f"{task} of {case}, {contender.name}"
         if not self.budget.allows(task, case, contender.name):
             self.leave_out(what, f"it no longer fits into the run's {self.budget.limit:g} seconds")
@@ -213,13 +213,13 @@ class GpuBenchmark:
         if "failed" in result and self.budget.over():
             self.leave_out(what, f"the run's {self.budget.limit:g} seconds were over before it ended")
             return None
-        self.results["left_out"].pop(what, None)  # by an earlier run
+        self.results["left_out"].pop(what, None)  # if an earlier run left it out
         state = "FAILED: " + result["failed"].splitlines()[-1] if "failed" in result else "done"
         print(f"{task:<9}{case:<10}{contender.name:<20}{spent():7.1f} s  {state}", flush=True)
         return result
 
     def able(self, case: str) -> list[Contender]:
-        """The contenders whose losses, if compared, agree."""
+        """Return the contenders whose losses, if compared, agree."""
         return [each for each in self.contenders if summary.may_be_timed(self.results, case, each.name)]
 
     # -- parts --------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class GpuBenchmark:
             entry = self.child(contender, case, "losses", steps=min(self.options.steps, cases.LOSS_STEPS[-1]))
             if entry is not None:
                 found[contender.name] = entry
-        for name, entry in found.items():  # all, as the median of their rounding takes part
+        for name, entry in found.items():  # all of them, as the median of their rounding is used
             entry |= summary.compare(self.results, case, name)
             if not entry["agrees"] and "failed" not in entry:
                 print(f"{case}: the losses of {name} differ from tinynet's; it is not timed", flush=True)
@@ -254,7 +254,7 @@ class GpuBenchmark:
         self.take_turns("kernels", "kernels", case, self.able(case), 1, **sizes)
 
     def accuracy(self, case: str) -> None:
-        """For tinynet and the fastest peer of this run at the recipe's batch size; without times, of all chosen."""
+        """Measure tinynet and the fastest peer at the recipe's batch size; without times, all chosen contenders."""
         way = summary_gpu.Way(case, str(self.cases[case].batch_size), self.options.tf32[0])
         best = summary_gpu.best_peer(self.results, way)
         able = [each for each in self.able(case) if best is None or each.name in (REFERENCE, best)]
@@ -264,7 +264,7 @@ class GpuBenchmark:
     def take_turns(
         self, task: str, part: str, case: str, able: list[Contender], repeats: int, **settings: Any
     ) -> None:
-        """A B C A B C, in place of an earlier run's; who has failed, or has no time left, is not asked again."""
+        """Measure A B C A B C, replacing an earlier run's results; skip contenders that failed or ran out of time."""
         runs: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in able}
         for repeat in range(repeats):
             for contender in able:
@@ -277,7 +277,7 @@ class GpuBenchmark:
                     self.results[part].setdefault(case, {})[contender.name] = done
 
     def write(self) -> None:
-        """results.json and results.md as far as the run has come, each of them whole."""
+        """Write results.json and results.md so far, each of them complete."""
         data = json.dumps(self.results, indent=1) + "\n"
         write_bytes(self.folder / "results.json", data.encode())
         write_bytes(self.folder / "results.md", report_gpu.page(self.results).encode())
@@ -300,14 +300,14 @@ class GpuBenchmark:
 
 
 def versions(contender: Contender) -> dict[str, str]:
-    """Of the library and what it computes with; tinynet may run from its checkout, not installed."""
+    """Return the versions of the library and what it computes with; tinynet may run from a checkout, not installed."""
     own = {"tinynet": __version__} if contender.name == REFERENCE else {}
     needed = contender.installed()
     return own | machine.versions([*needed, *(name for each in needed for name in COMPANIONS.get(each, ()))])
 
 
 def synthetic() -> dict[str, np.ndarray]:
-    """Images of Fashion-MNIST's shapes: a picture for each class, made up, and noise over it."""
+    """Return made-up images with Fashion-MNIST's shapes: a picture for each class, with noise added."""
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 128, (cases.CLASSES, 28, 28), dtype=np.uint8)
     data = {}
@@ -319,18 +319,18 @@ def synthetic() -> dict[str, np.ndarray]:
 
 
 def fashion_images(data_dir: str | None) -> dict[str, np.ndarray]:
-    """Fashion-MNIST; raises SystemExit without platformdirs, which knows where it is, unless the folder is given."""
+    """Load Fashion-MNIST; raise SystemExit if no folder is given and platformdirs, which finds it, is missing."""
     try:
         (x_train, y_train), (x_test, y_test) = fashion_mnist.load(data_dir, archive=True)
     except ModuleNotFoundError as error:
         raise SystemExit(
-            f"{error}; give --data-dir, the folder of the Fashion-MNIST files, or --synthetic"
+            f"{error}; use --data-dir, the folder of the Fashion-MNIST files, or --synthetic"
         ) from None
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
 def output_folder(chosen: Path | None) -> Path:
-    """The folder of the results, made."""
+    """Create and return the folder of the results."""
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     folder = RESULTS / f"{today}-gpu" if chosen is None else chosen
     folder.mkdir(parents=True, exist_ok=True)
@@ -354,7 +354,9 @@ def main(arguments: list[str] | None = None) -> int:
             print("interrupted; what was measured is in the report", file=sys.stderr)
             benchmark.write()
             return 130
-    print(f"wrote {folder / 'results.md'} and results.json beside it in {time.monotonic() - started:.0f} s")
+    print(
+        f"wrote {folder / 'results.md'}, and results.json next to it, in {time.monotonic() - started:.0f} s"
+    )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is computed from a GPU run's results.json: times of a step, ratios, launch overhead, shares of the limits."""
+"""Figures computed from a GPU run's results.json: step times, ratios, launch overhead, shares of the limits."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from summary import Results, Spread, may_be_timed, spread
 
 
 class Way(NamedTuple):
-    """How a case is trained: the size of its batches, and whether TF32 is "off" or "on"."""
+    """How a case is trained: the batch size, and whether TF32 is "off" or "on"."""
 
     case: str
     size: str
@@ -16,7 +16,7 @@ class Way(NamedTuple):
 
 
 def entries(results: Results, part: str, way: Way, name: str) -> list[dict[str, Any]]:
-    """What the processes of a contender found; none of one whose losses differ."""
+    """Return what the processes of a contender measured; nothing for one whose losses differ."""
     if not may_be_timed(results, way.case, name):
         return []
     runs = results[part].get(way.case, {}).get(name, [])
@@ -25,9 +25,9 @@ def entries(results: Results, part: str, way: Way, name: str) -> list[dict[str, 
 
 
 def seconds(results: Results, way: Way, name: str, clock: str = "") -> Spread | None:
-    """A step's, over all epochs but the first of all processes.
+    """Return the seconds per step, over all epochs but the first of all processes.
 
-    Args: clock: "device", "wall", or the device's where there is one.
+    Args: clock: "device", "wall", or by default the device's if there is one.
     """
     good = [entry for entry in entries(results, "time", way, name) if "failed" not in entry]
     if not clock:
@@ -36,12 +36,12 @@ def seconds(results: Results, way: Way, name: str, clock: str = "") -> Spread | 
 
 
 def has_events(results: Results, way: Way, name: str) -> bool:
-    """Whether its time is the device's own."""
+    """Return whether its time is measured by the device."""
     return seconds(results, way, name, "device") is not None
 
 
 def kernels(results: Results, way: Way, name: str) -> float | None:
-    """Seconds of a step that kernels take."""
+    """Return the seconds per step that kernels take."""
     found = spread(
         [entry["kernels"] for entry in entries(results, "kernels", way, name) if "kernels" in entry]
     )
@@ -49,26 +49,26 @@ def kernels(results: Results, way: Way, name: str) -> float | None:
 
 
 def launch_overhead(results: Results, way: Way, name: str) -> float | None:
-    """The share of a step, on the wall clock, in which no kernel runs: 1 - kernels / wall."""
+    """Return the share of a step, on the wall clock, in which no kernel runs: 1 - kernels / wall."""
     wall, busy = seconds(results, way, name, "wall"), kernels(results, way, name)
     return None if wall is None or busy is None else 1 - busy / wall.median
 
 
 def floor(results: Results, way: Way) -> limit_gpu.Floor | None:
-    """The least time of a step at the limits that this run measured."""
+    """Return the least time of a step at the limits that this run measured."""
     if "bytes_per_second" not in results["limits"]:
         return None
     return limit_gpu.floor(results["cases"][way.case]["needs"][way.size], results["limits"], way.tf32)
 
 
 def share_of_limit(results: Results, way: Way, name: str) -> float | None:
-    """That least time as a share of the time that the step took."""
+    """Return that least time as a share of the time that the step took."""
     least, found = floor(results, way), seconds(results, way, name)
     return None if least is None or found is None else least.seconds / found.median
 
 
 def ways(results: Results, case: str) -> list[Way]:
-    """Those that were timed, in the order of the run."""
+    """Return the ways that were timed, in the order of the run."""
     found: dict[Way, None] = {}
     for runs in results["time"].get(case, {}).values():
         for run in runs:
@@ -78,20 +78,20 @@ def ways(results: Results, case: str) -> list[Way]:
 
 
 def best_peer(results: Results, way: Way) -> str | None:
-    """The other contender with the lowest median."""
+    """Return the other contender with the lowest median."""
     times = {name: seconds(results, way, name) for name in results["contenders"] if name != REFERENCE}
     timed = {name: found.median for name, found in times.items() if found is not None}
     return min(timed, key=timed.__getitem__, default=None)
 
 
 def ratio(results: Results, way: Way, name: str) -> float | None:
-    """A contender's median over tinynet's: above 1, tinynet is ahead."""
+    """Return a contender's median divided by tinynet's: above 1, tinynet is ahead."""
     theirs, ours = seconds(results, way, name), seconds(results, way, REFERENCE)
     return None if theirs is None or ours is None else theirs.median / ours.median
 
 
 def failure(results: Results, part: str, case: str, name: str) -> str | None:
-    """The last words of the first process, or of the first way within one, that failed."""
+    """Return the error of the first process, or of the first way within one, that failed."""
     for run in results[part].get(case, {}).get(name, []):
         if "failed" in run:
             return run["failed"]

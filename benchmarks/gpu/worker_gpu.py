@@ -1,4 +1,4 @@
-"""One measurement of run_gpu.py in a process of its own; the JSON is in the last line of output.
+"""One measurement of run_gpu.py in its own process; the JSON is in the last line of output.
 
     python benchmarks/worker_gpu.py --contender torch --case mlp_sgd --folder SCRATCH --task times --device gpu
 
@@ -26,11 +26,11 @@ import worker
 Make = Callable[..., Any]
 """Makes the contender's trainer: (batch_size=None, tf32="off", dtype="float32", images=None, **options)."""
 
-PROFILED_EPOCHS = 2  # the first apart
+PROFILED_EPOCHS = 2  # the first is not counted
 
 
 def measure_losses(make: Make, options: argparse.Namespace) -> dict[str, Any]:
-    """Of some steps, in float32, in float64, and, if asked for, in float32 with TF32."""
+    """Return the losses of some steps, in float32, in float64 and, if requested, in float32 with TF32."""
     steps = tuple(step for step in cases.LOSS_STEPS if step <= options.steps)
     found = {}
     for name, dtype, tf32 in (
@@ -46,7 +46,7 @@ def measure_losses(make: Make, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_times(make: Make, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds a step, epoch by epoch, by batch size and by TF32; the first epoch apart, as it compiles and captures."""
+    """Time steps, by epoch, batch size and TF32; the first epoch separately, as it compiles and captures."""
 
     def measure(trainer: Any) -> dict[str, Any]:
         clock, spans = trainer.clock(), []
@@ -71,7 +71,7 @@ def measure_times(make: Make, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_kernels(make: Make, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds that all kernels of a step take together, as PyTorch's profiler counts them, whoever launched them."""
+    """Measure the total seconds of a step's kernels with PyTorch's profiler, whichever library launched them."""
     return {"by_size": _each_way(lambda trainer: {"kernels": _profiled(trainer, options)}, make, options)}
 
 
@@ -85,7 +85,7 @@ def _profiled(trainer: Any, options: argparse.Namespace) -> float:
 
     activity = ProfilerActivity.CUDA if trainer.on_gpu else ProfilerActivity.CPU
     with profile(activities=[activity]):
-        pass  # CUPTI sees a graph's kernels if it was there before the graph
+        pass  # CUPTI sees a graph's kernels only if it was active before the graph
     profiler, epochs = profile(activities=[activity]), []
 
     def on_epoch_end() -> bool:
@@ -112,13 +112,13 @@ def _profiled(trainer: Any, options: argparse.Namespace) -> float:
 def _each_way(
     measure: Callable[[Any], dict[str, Any]], make: Make, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """What ``measure`` gives for each batch size and TF32; or {"failed": why}, and the others go on."""
+    """Return what ``measure`` gives for each batch size and TF32, or {"failed": why}; the others continue."""
     found: dict[str, Any] = {}
     for size in options.batch_sizes:
         for tf32 in options.tf32:
             try:
                 entry = measure(make(batch_size=size, tf32=tf32, images=size * options.steps))
-            except Exception as error:  # out of memory, say, for the larger batch only
+            except Exception as error:  # for example out of memory, for the larger batch only
                 entry = {"failed": f"{type(error).__name__}: {error}"}
             found.setdefault(str(size), {})[tf32] = entry
             gc.collect()
@@ -126,7 +126,7 @@ def _each_way(
 
 
 def measure_accuracy(make: Make, options: argparse.Namespace) -> dict[str, Any]:
-    """Train as the recipe does, until all targets are met or its schedule is over."""
+    """Train as the recipe does, until all targets are met or its schedule ends."""
     trainer = make(tf32=options.tf32[0], schedule=True)
     options.epochs = trainer.case.epochs
     return worker.measure_time_to_accuracy(trainer, options)
@@ -174,8 +174,10 @@ def main() -> int:
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--task", required=True, choices=[*TASKS, "limits"])
     parser.add_argument("--device", required=True, choices=["gpu", "cpu"])
-    parser.add_argument("--steps", type=int, default=100, help="of an epoch; the last whose loss is compared")
-    parser.add_argument("--epochs", type=int, default=1, help="to time")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="steps of an epoch; the last step whose loss is compared"
+    )
+    parser.add_argument("--epochs", type=int, default=1, help="epochs to time")
     parser.add_argument("--batch-sizes", type=int, nargs="*", default=[])
     parser.add_argument("--tf32", nargs="+", default=["off"], choices=["off", "on"])
     parser.add_argument("--seed", type=int, default=0)

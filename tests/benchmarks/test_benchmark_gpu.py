@@ -100,7 +100,7 @@ class TestClocks:
         told.append("work")
         span = clock.stop()
         assert told == ["wait", "event", "work", "event", "wait"]
-        assert span.device == 3.0  # seconds: the events are the second and the fourth that was told
+        assert span.device == 3.0  # seconds: the events are the second and the fourth recorded call
         assert 0 < span.wall < 1
 
     def test_the_wall_clock_has_no_time_of_the_device(self):
@@ -124,12 +124,12 @@ class TestBudget:
         self.spend(budget, 30, "times", "cnn", "torch")
         self.spend(budget, 20, "times", "cnn", "torch")  # the longest counts
         assert budget.left() == 50
-        assert budget.expected("times", "mlp_sgd", "torch") == 30  # another case of its own
+        assert budget.expected("times", "mlp_sgd", "torch") == 30  # from another case of the same contender
         assert budget.expected("times", "cnn", "jax") == budget.expected("losses", "cnn", "torch") == 0
         assert budget.allows("times", "cnn", "torch")
         self.now += 21
         assert not budget.allows("times", "cnn", "torch")
-        assert budget.allows("times", "cnn", "jax")  # nothing is known of it
+        assert budget.allows("times", "cnn", "jax")  # nothing is known about it
         assert budget.at_most(600) == 29
         self.now += 29
         assert budget.over()
@@ -144,7 +144,7 @@ class TestBudget:
 
 
 class Told:
-    """In place of processes: what they were asked."""
+    """Stands in for processes, and records what they were asked."""
 
     def __init__(self, folder):
         self.folder, self.asked = folder, []
@@ -203,7 +203,7 @@ class TestRun:
         second = self.make(tmp_path, "--cases", "mlp_sgd")
         assert second.results["time"] == first.results["time"]
         assert second.results["left_out"] == {"jax": "absent"}
-        with pytest.raises(SystemExit, match="measured with steps=500, and this run has 3; give another"):
+        with pytest.raises(SystemExit, match="measured with steps=500, but this run has 3; use another"):
             self.make(tmp_path, "--steps", "3")
 
     def test_batch_sizes(self, tmp_path):
@@ -240,7 +240,7 @@ class TestRun:
     def test_without_platformdirs_the_folder_has_to_be_given(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "platformdirs", None)
         monkeypatch.delenv("TINYNET_DATA", raising=False)
-        with pytest.raises(SystemExit, match="platformdirs.*; give --data-dir, .* or --synthetic"):
+        with pytest.raises(SystemExit, match="platformdirs.*; use --data-dir, .* or --synthetic"):
             run_gpu.fashion_images(None)
 
 
@@ -287,7 +287,7 @@ def test_tinynet_on_a_stand_in_for_a_gpu_loses_what_it_loses_on_the_cpu(stand_in
 
 @NEEDS_TORCH
 def test_what_torch_tries_before_it_trains_leaves_nothing_behind(monkeypatch, tmp_path):
-    """Both orders of images in memory, and the warm-up of a capture."""
+    """Both memory layouts of images, and the warm-up of a capture."""
     import torch
     from contender_torch_gpu import GpuTorchTrainer
 
@@ -314,7 +314,7 @@ def test_what_torch_tries_before_it_trains_leaves_nothing_behind(monkeypatch, tm
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory):
-    """The results of a rehearsal on few images, and its folder; without PyTorch, that is left out."""
+    """The results of a rehearsal on few images, and its folder; PyTorch is left out if missing."""
     folder = tmp_path_factory.mktemp("rehearsal")
     data = {name: array[:2000] for name, array in run_gpu.synthetic().items()}
     arguments = ["--device", "cpu", "--synthetic", "--cases", "mlp_adam", "--steps", "3", "--repeats", "1"]

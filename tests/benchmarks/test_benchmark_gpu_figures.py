@@ -50,7 +50,7 @@ class TestLimits:
 
 
 def timed(device, wall):
-    """A process's figures, in seconds a step; the same for both ways."""
+    """Return a process's figures, in seconds per step; the same for both ways."""
     entry = {"wall": wall, "first_epoch": 1.0, **({"device": device} if device else {})}
     return {"by_size": {"32": {"off": entry, "on": entry}}}
 
@@ -152,7 +152,7 @@ class TestFigures:
         assert summary_gpu.ratio(results, self.way, "torch-graph") == pytest.approx(2)
         assert summary_gpu.ratio(results, self.way, "torch") is None
         assert summary_gpu.launch_overhead(results, self.way, "tinynet") == pytest.approx(0.5)  # 31 of 62
-        # 2.5 MB at 5 TB/s are 0.5 us; 6.5 million multiply-adds at 25 million million a second 0.26 us
+        # 2.5 MB at 5 TB/s take 0.5 us; 6.5 million multiply-adds at 25 million million per second take 0.26 us
         assert summary_gpu.floor(results, self.way) == pytest.approx((0.5e-6, "memory"))
         assert summary_gpu.share_of_limit(results, self.way, "tinynet") == pytest.approx(0.01)
 
@@ -173,7 +173,7 @@ class TestReport:
     def test_the_page(self, results):
         text = report_gpu.page(results)
         assert "A GPU, 80.0 of 80.0 GiB free, compute capability 9.0; driver 580.1 (for CUDA 13.1)" in text
-        assert "- jax is left out: jax not installed" in text
+        assert "- jax was left out: jax not installed" in text
         assert (
             "| copy of 2.0 GB on the device, bytes read and written | 5,000 GB/s (4,000 to 6,000) |" in text
         )

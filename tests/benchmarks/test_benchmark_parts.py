@@ -138,7 +138,7 @@ class TestContenders:
 
 @pytest.mark.parametrize("name", ["torch", "sklearn", "keras-jax", "keras-tensorflow", "keras-torch"])
 def test_peers_lose_what_tinynet_loses(name, tmp_path):
-    """In float64, the losses of the first and the tenth step, from the same weights on the same batches."""
+    """The losses of the first and the tenth step in float64, from the same weights on the same batches."""
     contender = CONTENDERS[name]
     if contender.missing():
         pytest.skip(contender.missing())

@@ -1,4 +1,4 @@
-"""The benchmark's report and the figures in it, from results made by hand."""
+"""The benchmark's report and its figures, from made-up results."""
 
 import copy
 import json
@@ -184,7 +184,7 @@ class TestPage:
             "8.00 (`keras-jax`)",
         ]
         assert row(text, "| `mlp_sgd`, `tinynet`")[1:] == ["6.00 s (epoch 4 to 6)", "-", "", ""]
-        assert "- `sklearn` is left out: scikit-learn not installed" in text
+        assert "- `sklearn` was left out: scikit-learn not installed" in text
 
     def test_the_fastest_comes_first(self, results):
         text = report.page(results).partition("## Times")[2]

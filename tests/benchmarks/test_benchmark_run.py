@@ -23,7 +23,7 @@ ABSENT = contenders.Contender(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of every part with its results, what it printed and where it wrote."""
+    """A run of every part: its results, its output and its folder."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (700, 28, 28), dtype=np.uint8)
     labels = (images[:, 0, 0] // 26).astype(np.uint8)
@@ -47,9 +47,9 @@ def finished(tmp_path_factory):
 def test_what_is_not_installed_is_left_out_with_a_line_that_says_so(finished):
     results, printed, folder = finished
     line = "no-such-distribution not installed: pip install -e '.[bench-absent]'"
-    assert f"absent is left out: {line}" in printed
+    assert f"absent was left out: {line}" in printed
     assert results["left_out"] == {"absent": line}
-    assert f"`absent` is left out: {line}" in (folder / "results.md").read_text()
+    assert f"`absent` was left out: {line}" in (folder / "results.md").read_text()
 
 
 def test_every_process_has_its_figures(finished):
@@ -59,7 +59,7 @@ def test_every_process_has_its_figures(finished):
     for measured in epochs["tinynet"]:
         assert (
             len(measured["seconds"]) == len(measured["cpu_seconds"]) == 2
-        )  # of three epochs, the first apart
+        )  # of three epochs, without the first
         assert measured["start_to_first_epoch"] > measured["seconds"][0] > 0
         assert 20 < measured["peak_memory_mb"] < 2000
         assert 0 <= measured["accuracy"] <= 1
@@ -80,7 +80,7 @@ def test_the_report_shows_those_figures(finished):
     assert re.search(r"^\| the limit \((1|all) BLAS threads?\) \|", text, re.MULTILINE)
     assert "Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-07), batches of 32" in text
     assert "| hidden width | 8 | 16 |" in text
-    assert "500 training images, 2 processes for each figure, 3 epochs in each" in text
+    assert "500 training images, 2 processes per figure, 3 epochs in each" in text
 
 
 def test_it_compares_losses_in_both_dtypes(finished):
@@ -130,13 +130,13 @@ def test_a_run_goes_on_where_another_ended(tmp_path):
     first.write()
     second = run.Benchmark(run.parse(["--epochs", "4", "--cases", "cnn"]), tmp_path, tmp_path)
     assert second.results == json.loads(json.dumps(first.results))
-    with pytest.raises(SystemExit, match="measured with epochs=4, and this run has 3; give another --output"):
+    with pytest.raises(SystemExit, match="measured with epochs=4, but this run has 3; use another --output"):
         run.Benchmark(run.parse([]), tmp_path, tmp_path)
 
 
 def test_a_contender_that_joins_later_is_compared_before_it_is_timed(tmp_path, monkeypatch):
     class Told:
-        """In place of processes: what they were asked, and the losses that each is to have."""
+        """Stands in for processes: records what they were asked, and gives each its losses."""
 
         folder, asked = tmp_path, []
 
@@ -166,7 +166,7 @@ def test_a_contender_that_joins_later_is_compared_before_it_is_timed(tmp_path, m
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
     result = children.Children(tmp_path, timeout=0.001).run("tinynet", "mlp_adam", "epochs")
-    assert result == {"failed": "not done after 0.001 seconds"}
+    assert result == {"failed": "not finished after 0.001 seconds"}
 
 
 def test_processes_choose_their_own_kernels_unless_they_inherit(tmp_path, monkeypatch):

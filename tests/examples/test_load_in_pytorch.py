@@ -1,4 +1,4 @@
-"""load_in_pytorch.py: the same predictions from the same file; and how to get PyTorch where there is none."""
+"""load_in_pytorch.py: the same predictions from the same file; and how to install PyTorch if it is missing."""
 
 import importlib.util
 import subprocess
@@ -37,7 +37,7 @@ def script():
 
 
 def saved(layers, input_shape, path, dtype="float32"):
-    """A model with values of its own in every parameter and state, in a file."""
+    """Save a model with a different value in every parameter and state."""
     model = tn.Sequential(layers, input_shape, seed=0, dtype=dtype)
     rng = np.random.default_rng(1)
     for array in model.named_weights().values():
@@ -72,7 +72,7 @@ def test_every_layer(script, name, dtype, tmp_path):
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("size", [2, 3, (3, 2)])
 def test_windows_of_every_kind(script, size, padding, strides, tmp_path):
-    """Where the padding is odd, PyTorch's own would put it on the other side."""
+    """If padding is uneven, PyTorch's own padding would put the extra pixel on the other side."""
     layers = [
         lambda: tn.Conv2D(3, size, strides, padding),
         lambda: tn.DepthwiseConv2D(size, strides, padding, depth_multiplier=2),
@@ -128,7 +128,7 @@ def test_without_pytorch_it_says_how_to_get_it(tmp_path):
 
 @pytest.mark.filterwarnings("default")  # Keras's own
 def test_keras_takes_the_arrays_as_they_are(tmp_path, monkeypatch):
-    """What the program's description says of Keras."""
+    """What the program's docstring says about Keras."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
     import safetensors.numpy

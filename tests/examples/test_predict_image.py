@@ -1,4 +1,4 @@
-"""predict_image.py: pictures in, classes out; what can go wrong is told, and the other pictures are still done."""
+"""predict_image.py: pictures in, classes out; problems are reported, and the other pictures are still processed."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ LINE = re.compile(
 
 
 def run(*arguments, **settings):
-    """The script in a process of its own, which finds tinynet wherever it is started."""
+    """Run the script in its own process, which finds tinynet wherever it is started."""
     return subprocess.run(
         [sys.executable, "-W", "error", SCRIPT, *map(str, arguments)],
         capture_output=True,
@@ -40,7 +40,7 @@ def run(*arguments, **settings):
 
 @pytest.fixture(scope="module")
 def script():
-    """The script as a module, for tests that need no process of their own."""
+    """The script as a module, for tests that don't need a process."""
     spec = importlib.util.spec_from_file_location("predict_image", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -49,7 +49,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def trained(fashion_mnist):
-    """A small model that knows the clothes quite well."""
+    """A small model that recognises clothes quite well."""
     (x, y), _ = fashion_mnist
     recipe = recipes.make("mlp_adam", seed=0, epochs=2, training_examples=20_000)
     recipe.model.fit(x[:20_000], y[:20_000], verbose=0, **recipe.fit_arguments())
@@ -92,7 +92,7 @@ def shirt(tmp_path):
 
 
 def in_a_shop(image, number):
-    """An image of the data set as an ordinary picture; each of the four kinds by its number."""
+    """Return an image of the data set as an ordinary picture, of one of four kinds."""
     side, (width, height) = 280, (400, 300)
     thing = Image.fromarray(255 - image).resize((side, side), Image.Resampling.BICUBIC)
     picture = Image.new("L", (width, height), 255)
@@ -108,7 +108,7 @@ def in_a_shop(image, number):
 @pytest.mark.data
 class TestRealImages:
     def test_main_path(self, model_file, trained, fashion_mnist, tmp_path):
-        """Every sort of picture in one call: what is printed and drawn is what the model says of it."""
+        """Every kind of picture in one call: what is printed and plotted is what the model predicts."""
         sideways = Image.Exif()
         sideways[0x0112] = 6
         settings = [("png", {}), ("jpg", {}), ("jpeg", {"quality": 90}), ("png", {"exif": sideways})]
@@ -194,7 +194,7 @@ class TestScript:
         (tmp_path / "other").mkdir()
         other = tmp_path / "other" / "shirt.jpg"
         Image.open(shirt).save(other)
-        for _ in range(2):  # a second call writes over the first one's
+        for _ in range(2):  # a second call overwrites the first one's files
             arguments = [shirt, other, shirt, "--model", any_model, "--output", tmp_path / "out"]
             assert script.main([*map(str, arguments)]) == 0
             assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -238,8 +238,8 @@ class TestScript:
         ("content", "message"),
         [
             (None, "there is no such model; train one with python examples/train_fashion.py"),
-            (b"", "is no tinynet model"),
-            (b"\x10\0\0\0\0\0\0\0 but no model at all", "is damaged or no tinynet model"),
+            (b"", "is not a tinynet model"),
+            (b"\x10\0\0\0\0\0\0\0 but no model at all", "is damaged or not a tinynet model"),
         ],
     )
     def test_bad_model_files_are_explained(self, content, message, shirt, tmp_path):

@@ -1,4 +1,4 @@
-"""The example of pruning, shortened, on the real images."""
+"""The pruning example, shortened, on the real images."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The main job, shortened, on the real images; and the recipes it trains."""
+"""The main example, shortened, on the real images; and the recipes it trains."""
 
 import csv
 import os
@@ -44,12 +44,12 @@ class TestMainJob:
         done, _ = one_epoch
         assert done.returncode == 0, done.stderr
         text = done.stdout
-        assert "55,000 images to train with, 5,000 to validate, 10,000 to test" in text
+        assert "55,000 training, 5,000 validation and 10,000 test images" in text
         assert "Total params: 101,770" in text
         assert float(re.search(r"^test accuracy: (0\.\d{4})$", text, re.MULTILINE)[1]) > 0.8
         assert "macro average" in text
         assert re.search(r"^#4: .+ \(\d+\.\d%\): (right|wrong)", text, re.MULTILINE)
-        assert "it/s" not in done.stderr  # no bar where there is no terminal
+        assert "it/s" not in done.stderr  # no bar without a terminal
 
     def test_the_first_five_probabilities_are_the_models(self, one_epoch, fashion_mnist):
         done, folder = one_epoch
@@ -94,11 +94,13 @@ class TestMainJob:
         rows = done.stdout.rpartition("test accuracy\n")[2].splitlines()
         assert [row.split()[0] for row in rows] == list(recipes.RECIPES)
         assert {path.name for path in tmp_path.iterdir()} == set(recipes.RECIPES)
-        # The one that validates nothing, augments, and is tested with mirror images.
+        # The recipe without validation, with augmentation, tested with mirror images.
         best = done.stdout.partition("cnn_best: ")[2]
-        assert "6,000 images to train with, 0 to validate" in best
+        assert "6,000 training, 0 validation and" in best
         assert re.search(
-            r"together with its mirror image; without that: 0\.\d{4}\ntest accuracy: 0\.\d{4}\n", best
+            r"averaged over each test image and its mirror image; without that: "
+            r"0\.\d{4}\ntest accuracy: 0\.\d{4}\n",
+            best,
         )
         assert (tmp_path / "cnn_best" / "augmented.png").exists()
         assert not (tmp_path / "cnn" / "augmented.png").exists()
@@ -163,12 +165,12 @@ class TestMainJob:
             process.kill()
         assert process.returncode == 130, errors
         assert "interrupted" in output
-        assert "to go on, give the same options again and --resume" in output
+        assert "to resume, use the same options and --resume" in output
         assert tn.load_model(tmp_path / "model.safetensors").predict(fashion_mnist[1][0][:1]).shape == (1, 10)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole console groups")
     def test_resumed_it_ends_as_one_that_was_not_stopped(self, fashion_mnist, tmp_path):
-        """After Ctrl-C pressed twice, wherever the second one comes."""
+        """After pressing Ctrl-C twice, wherever the second one comes."""
         arguments = [
             "--recipe",
             "mlp_adam",
@@ -203,7 +205,7 @@ class TestMainJob:
         assert re.search(
             r"^trained \d+ epochs, \d+\.\d s since the run was resumed$", done.stdout, re.MULTILINE
         )
-        # The second epoch is made again if it was printed and not yet in the checkpoint.
+        # The second epoch is repeated if it was printed but not yet in the checkpoint.
         assert not re.search(
             r"^ +1 +\d\.", done.stdout.partition("epoch  ")[2].partition("\n\n")[0], re.MULTILINE
         )
@@ -228,7 +230,7 @@ class TestMainJob:
     def test_there_is_nothing_to_resume_in_an_empty_folder(self, fashion_mnist, tmp_path):
         done = run("--recipe", "mlp_adam", "--output", tmp_path, "--resume")
         assert done.returncode == 1
-        assert "there is no such checkpoint; leave resume out to begin anew" in done.stderr
+        assert "there is no such checkpoint; leave resume out to start a new run" in done.stderr
         assert "Traceback" not in done.stderr
 
 
@@ -261,7 +263,7 @@ class TestRecipes:
         assert not recipe.average_flips
 
     def test_pooling_before_relu_is_the_same_function(self):
-        """The cnn's order of layers, against the one that it is usually drawn with."""
+        """The order of layers in the cnn recipe against the usual order."""
         ours = recipes.make("cnn", seed=0).model
         order = [0, 1, 2, 4, 3, 5, 7, 6, *range(8, len(ours.layers))]
         kinds = [ours.layers[index] for index in order]

@@ -1,4 +1,4 @@
-"""The example of transfer learning, shortened, on the real images."""
+"""The transfer-learning example, shortened, on the real images."""
 
 import re
 import subprocess

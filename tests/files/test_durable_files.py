@@ -1,4 +1,4 @@
-"""What was written stays whole: through kills, on full disks, in read-only folders."""
+"""Written files stay complete: after kills, on full disks, in read-only folders."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tests.support.loopback import child_environment
 from tinynet.files import storage
 from tinynet.plots import style
 
-# Saves two models by turns, in a child that is killed at a random moment, and loads what is there then.
+# Saves two models alternately in a child that is killed at a random moment, and loads what is there then.
 KILLS = """
 import os, random, signal, sys, time
 import numpy as np
@@ -56,7 +56,7 @@ def test_killed_200_times_while_saving_there_is_a_whole_model_each_time(tmp_path
     assert done.returncode == 0, done.stderr
     halves = [name for name in os.listdir(tmp_path) if name != path.name]
     assert all(name.startswith(".model.safetensors.") and name.endswith(".tmp") for name in halves)
-    assert len(halves) >= 10  # so often a save was under way
+    assert len(halves) >= 10  # so often it was killed during a save
 
 
 def model(seed=0):
@@ -80,18 +80,18 @@ WRITERS = {
     "model": lambda path: model().save(path),
     "checkpoint": lambda path: storage.save(path, {}, model().named_weights(), kind="checkpoint"),
     "history": lambda path: tn.CSVLogger(path).on_epoch_end(types.SimpleNamespace(history=history())),
-    "picture": lambda path: style.finish(picture(), path),  # as all of tinynet.plots.figures does
+    "picture": lambda path: style.finish(picture(), path),  # like all of tinynet.plots
 }
 
 
 @pytest.fixture(params=WRITERS)
 def write(request):
-    """Each thing that the library writes, as a function of the path."""
+    """Return everything that the library writes, as functions of the path."""
     return WRITERS[request.param]
 
 
 def refused(write, path, kind):
-    """Writing fails with an error that names the file, and leaves it and its folder as they were."""
+    """Check that writing fails with an error that names the file, and leaves it and its folder unchanged."""
     before = {name: (path.parent / name).read_bytes() for name in os.listdir(path.parent)}
     with pytest.raises(kind) as error:
         write(path)

@@ -1,4 +1,4 @@
-"""Files from strangers: whatever they say, they are refused by name, quickly and in little memory."""
+"""Files from strangers: whatever they contain, they are rejected by name, quickly and with little memory."""
 
 import io
 import json
@@ -22,7 +22,7 @@ SECONDS, MEGABYTES = 0.1, 50
 
 
 def framed(head, rest=b""):
-    """A file that begins as a safetensors file does."""
+    """Return a file that begins like a safetensors file."""
     head = head if isinstance(head, bytes) else json.dumps(head).encode()
     return len(head).to_bytes(8, "little") + head + rest
 
@@ -43,7 +43,7 @@ def zipped(name, content):
 
 
 class Dangerous:
-    """Unpickled, it ends the process."""
+    """Ends the process when unpickled."""
 
     def __reduce__(self):
         return os._exit, (1,)
@@ -53,12 +53,15 @@ LISTS = b"[" + b"[]," * 349_000 + b"[]]"
 NUMBERS = b'{"a":[' + b"1," * 500_000 + b"1]}"
 
 HEADERS = {
-    "a size of 2^63": ((1 << 63).to_bytes(8, "little") + b"{}" * 20, "does not begin as a safetensors file"),
-    "a size of 2^64 - 1": (b"\xff" * 40, "does not begin as a safetensors file does"),
-    "a size of 0": (bytes(40), "does not begin as a safetensors file does"),
+    "a size of 2^63": (
+        (1 << 63).to_bytes(8, "little") + b"{}" * 20,
+        "does not begin like a safetensors file",
+    ),
+    "a size of 2^64 - 1": (b"\xff" * 40, "does not begin like a safetensors file"),
+    "a size of 0": (bytes(40), "does not begin like a safetensors file"),
     "a size above the limit": (
         (header.MAX_HEADER + 1).to_bytes(8, "little") + b" " * (header.MAX_HEADER + 9),
-        "does not begin as a safetensors file does",
+        "does not begin like a safetensors file",
     ),
     "a size beyond the file": ((1000).to_bytes(8, "little") + b"{}", "it ends before its header does"),
     "arrays that overlap": (framed({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12)), "'b' begins at byte 4"),
@@ -66,8 +69,8 @@ HEADERS = {
     "an array within another": (framed({"a": entry(0, 12), "b": entry(4, 8)}, bytes(12)), "'b' begins at"),
     "a gap": (framed({"a": entry(0, 4), "b": entry(8, 12)}, bytes(12)), "begins at byte 8, expected 4"),
     "a gap in front": (framed({"a": entry(4, 8)}, bytes(8)), "begins at byte 4, expected 0"),
-    "bytes behind": (framed({"a": entry(0, 4)}, bytes(8)), "its arrays have 4 bytes, and 8 follow"),
-    "bytes missing": (framed({"a": entry(0, 8)}, bytes(4)), "its arrays have 8 bytes, and 4 follow"),
+    "bytes behind": (framed({"a": entry(0, 4)}, bytes(8)), "its arrays have 4 bytes, but 8 follow"),
+    "bytes missing": (framed({"a": entry(0, 8)}, bytes(4)), "its arrays have 8 bytes, but 4 follow"),
     "offsets exchanged": (framed({"a": entry(8, 0, [2])}, bytes(8)), "expected 8 bytes, got the offsets 8"),
     "a negative offset": (framed({"a": entry(-4, 0)}, bytes(4)), "expected two offsets"),
     "an offset of 2^63": (framed({"a": entry(0, 1 << 63)}, bytes(4)), "expected a shape|two offsets"),
@@ -77,7 +80,7 @@ HEADERS = {
     "a size of 2^63 in a shape": (framed({"a": entry(0, 4, [1 << 63])}, bytes(4)), "expected a shape"),
     "a product of 2^64": (framed({"a": entry(0, 0, [1 << 32, 1 << 32])}), "no array can have the shape"),
     "a product of 2^124, but for a 0": (framed({"a": entry(0, 0, [0, 1 << 62, 1 << 62])}), "no array can"),
-    "a terabyte": (framed({"a": entry(0, 1 << 40, [1 << 38])}, bytes(4)), "1,099,511,627,776 bytes, and 4"),
+    "a terabyte": (framed({"a": entry(0, 1 << 40, [1 << 38])}, bytes(4)), "1,099,511,627,776 bytes, but 4"),
     "65 dimensions": (framed({"a": entry(0, 4, [1] * 65)}, bytes(4)), "a shape of at most 64 sizes"),
     "half a size": (framed({"a": entry(0, 4, [1.0])}, bytes(4)), "expected a shape"),
     "true as a size": (framed({"a": entry(0, 4, [True])}, bytes(4)), "expected a shape"),
@@ -85,21 +88,27 @@ HEADERS = {
     "no shape": (framed({"a": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4)), "expected dtype, shape"),
     "an entry too many": (framed({"a": entry(0, 4) | {"x": 1}}, bytes(4)), "expected dtype, shape and data"),
     "an array that is a list": (framed({"a": []}), "expected dtype, shape and data_offsets"),
-    "a dtype of half a byte": (framed({"a": entry(0, 4, dtype="F4")}, bytes(4)), "dtype among .* got 'F4'"),
+    "a dtype of half a byte": (
+        framed({"a": entry(0, 4, dtype="F4")}, bytes(4)),
+        "one of the dtypes .* got 'F4'",
+    ),
     "a dtype that NumPy lacks": (framed({"a": entry(0, 4, [2], "BF16")}, bytes(4)), "got 'BF16'"),
-    "a dtype that is a list": (framed({"a": entry(0, 4, dtype=["F32"])}, bytes(4)), "expected a dtype among"),
+    "a dtype that is a list": (
+        framed({"a": entry(0, 4, dtype=["F32"])}, bytes(4)),
+        "expected one of the dtypes",
+    ),
     "a name twice": (
         framed(b'{"a":%b,"a":%b}' % ((json.dumps(entry(0, 4)).encode(),) * 2), bytes(4)),
-        "the name 'a' is there twice",
+        "the name 'a' appears twice",
     ),
-    "metadata twice": (framed(b'{"__metadata__":{},"__metadata__":{}}'), "'__metadata__' is there twice"),
+    "metadata twice": (framed(b'{"__metadata__":{},"__metadata__":{}}'), "'__metadata__' appears twice"),
     "a name twice within": (
         framed(b'{"a":{"dtype":"F32","dtype":"F64"}}'),
-        "the name 'dtype' is there twice",
+        "the name 'dtype' appears twice",
     ),
     "ten thousand names twice": (
         framed(b"{" + b",".join(b'"%d":[],"%d":[]' % (i, i) for i in range(10_000)) + b"}"),
-        "is there twice",
+        "appears twice",
     ),
     "lists nested": (framed(b"[" * 1_000_000), "nested at most 100 deep, got 1000000"),
     "lists nested and closed": (
@@ -109,7 +118,7 @@ HEADERS = {
     "objects nested": (framed(b'{"a":' * 200_000), "nested at most 100 deep, got 200000"),
     "nested behind a text": (framed(b'{"\\"]}":' * 100_000), "nested at most 100 deep"),
     "a text without an end": (framed(b'{"' + b'\\"' * 500_000), "Unterminated string"),
-    "many texts without an end": (framed(b'"\\' * 500_000), "is damaged or no tinynet model"),
+    "many texts without an end": (framed(b'"\\' * 500_000), "is damaged or not a tinynet model"),
     "too many lists": (framed(LISTS), "expected at most 100,000 lists and objects, got 349,002"),
     "a million numbers": (framed(NUMBERS), "expected dtype, shape and data_offsets"),
     "a number of a million digits": (framed(b'{"a":' + b"7" * 1_000_000 + b"}"), "integer"),
@@ -118,27 +127,30 @@ HEADERS = {
     "no UTF-8": (framed(b'{"\xff":1}'), "utf-8"),
     "UTF-16": (framed('{"a":1}'.encode("utf-16")), "utf-8"),
     "a byte order mark": (framed(b'\xef\xbb\xbf{"a":1}'), "BOM"),
-    "half a character": (framed(b'{"__metadata__":{"tinynet":"\\ud800","sha256":""}}'), "is damaged or no"),
+    "half a character": (framed(b'{"__metadata__":{"tinynet":"\\ud800","sha256":""}}'), "is damaged or not"),
     "half a character in JSON": (
         framed(b'{"__metadata__":{"tinynet":"{\\"format\\":1,\\"x\\":\\"\\ud800\\"}","sha256":""}}'),
-        "is damaged or no tinynet model",
+        "is damaged or not a tinynet model",
     ),
-    "no JSON": (framed(b"{'a': 1}"), "is damaged or no tinynet model"),
-    "a number": (framed(b"17"), "its header is no JSON object"),
-    "metadata that is a list": (framed({"__metadata__": []}), "no mapping of text to text"),
-    "metadata of numbers": (framed({"__metadata__": {"tinynet": 1}}), "no mapping of text to text"),
+    "no JSON": (framed(b"{'a': 1}"), "is damaged or not a tinynet model"),
+    "a number": (framed(b"17"), "its header is not a JSON object"),
+    "metadata that is a list": (framed({"__metadata__": []}), "not a mapping of text to text"),
+    "metadata of numbers": (framed({"__metadata__": {"tinynet": 1}}), "not a mapping of text to text"),
     "metadata of someone else": (framed({"__metadata__": {"format": "pt"}}), "not a description and its dig"),
-    "a pickle": (pickle.dumps(Dangerous()), "is no tinynet model but a pickle, which runs what its author"),
-    "an old pickle": (pickle.dumps(Dangerous(), 0), "is no tinynet model"),
-    "an .h5": (b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0" + bytes(2000), "but an HDF5 file, as Keras's .h5"),
-    "a .keras": (zipped("config.json", '{"class_name": "Sequential"}'), "but a zip archive, as .keras"),
-    "nothing": (b"", "is no tinynet model"),
-    "a text": (b"import os\n" * 100, "is no tinynet model"),
+    "a pickle": (
+        pickle.dumps(Dangerous()),
+        "is not a tinynet model but a pickle, which can run arbitrary code",
+    ),
+    "an old pickle": (pickle.dumps(Dangerous(), 0), "is not a tinynet model"),
+    "an .h5": (b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0" + bytes(2000), "but an HDF5 file, like Keras's .h5"),
+    "a .keras": (zipped("config.json", '{"class_name": "Sequential"}'), "but a zip archive, like .keras"),
+    "nothing": (b"", "is not a tinynet model"),
+    "a text": (b"import os\n" * 100, "is not a tinynet model"),
 }
 
 
 def sealed(text, arrays=None, **metadata):
-    """A file whose digest is right: someone wrote it so."""
+    """Return a file with a correct digest: someone made it like this."""
     arrays = {} if arrays is None else arrays
     return safetensors.numpy.save(
         arrays, {"tinynet": text, "sha256": storage._digest(text, arrays), **metadata}
@@ -146,7 +158,7 @@ def sealed(text, arrays=None, **metadata):
 
 
 def described(stack, arrays=None, input_shape=(3,), **changes):
-    """A sealed file with these layers, given as (type, config)."""
+    """Return a sealed file with these layers, given as (type, config)."""
     description = {
         "format": 1,
         "kind": "model",
@@ -263,13 +275,13 @@ DESCRIPTIONS = {
     "a format to come": (sealed('{"format": 2}'), "expected format 1, got 2; update tinynet"),
     "a kind to come": (sealed('{"format": 1, "kind": "video"}'), "expected a model file, got 'video'"),
     "a kind that is a list": (sealed('{"format": 1, "kind": []}'), "expected a model file, got"),
-    "a description with a name twice": (sealed('{"format": 1, "format": 1}'), "'format' is there twice"),
+    "a description with a name twice": (sealed('{"format": 1, "format": 1}'), "'format' appears twice"),
     "a description nested deeply": (sealed("[" * 200_000), "nested at most 100 deep, got 200000"),
     "a truth value of 2": (
         sealed('{"format": 1}', {"0.W": np.array([2], np.uint8).view(bool)}),
-        "a truth value in it is neither 0 nor 1",
+        "a boolean in it is neither 0 nor 1",
     ),
-    "more metadata": (sealed('{"format": 1}', note="x"), "its metadata are not a description and its digest"),
+    "more metadata": (sealed('{"format": 1}', note="x"), "its metadata is not a description and its digest"),
 }
 
 HOSTILE = HEADERS | DESCRIPTIONS
@@ -325,7 +337,7 @@ print(names, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
 def test_all_of_them_in_one_process_take_little_memory(tmp_path):
-    """Memory that Python's tracing does not see counts here, such as that of the safetensors package."""
+    """This includes memory that Python's tracing does not see, such as the safetensors package's."""
     tn.Sequential([tn.Dense(2)], input_shape=(3,)).save(tmp_path / "good")
     for index, (data, _) in enumerate(HOSTILE.values()):
         (tmp_path / str(index)).write_bytes(data)
@@ -349,7 +361,7 @@ def small_model():
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
-    """(what was done, the error or None) of each, the most memory one took, and the model that was to get them."""
+    """(change, error or None) of each attempt, the most memory that one took, and the model that should get them."""
     path = tmp_path_factory.mktemp("damage") / "m"
     small_model().save(path)
     good, target, results, peaks = path.read_bytes(), small_model(), [], []
@@ -372,7 +384,7 @@ def attempts(tmp_path_factory):
             tracemalloc.stop()
         results.append((what, error))
 
-    # Changed in place: a file written anew 6,000 times keeps a disk busy.
+    # Changed in place: writing a new file 6,000 times would keep the disk busy.
     for length in reversed(range(len(good))):
         os.truncate(path, length)
         attempt(f"cut at {length}")
@@ -398,7 +410,7 @@ class TestEveryByte:
 
     def test_each_error_names_the_file_and_the_cause(self, attempts):
         _, results, _, _ = attempts
-        causes = ("is no tinynet model", "is damaged", "expected format 1", "expected a model file")
+        causes = ("is not a tinynet model", "is damaged", "expected format 1", "expected a model file")
         assert [error for _, error in results if not error.startswith(causes)] == []
 
     def test_memory_stays_small(self, attempts):
@@ -448,7 +460,7 @@ def test_what_load_would_refuse_is_not_saved(tmp_path):
     def saved(*layers):
         tn.Sequential(layers, input_shape=(3,), seed=0).save(tmp_path / "m")
 
-    with pytest.raises(tn.ModelFileError, match="has 1,001 layers; a file can have 1,000"):
+    with pytest.raises(tn.ModelFileError, match="has 1,001 layers; a file can have at most 1,000"):
         saved(*(tn.ReLU() for _ in range(1001)))
     block = tn.ReLU()
     for _ in range(26):
@@ -456,7 +468,7 @@ def test_what_load_would_refuse_is_not_saved(tmp_path):
     with pytest.raises(tn.ModelFileError, match=r"m: the model can't be written: .*nested at most 100 deep"):
         saved(block)
     with pytest.raises(
-        tn.ModelFileError, match=r"m: .*array 'x': expected floats, integers or truth values, got complex128"
+        tn.ModelFileError, match=r"m: .*array 'x': expected floats, integers or booleans, got complex128"
     ):
         storage.save(tmp_path / "m", {}, {"x": np.ones(2, complex)})
     with pytest.raises(tn.ModelFileError, match=r"m: .*got datetime64"):
@@ -471,13 +483,13 @@ def test_more_arrays_than_a_file_may_have(tmp_path, monkeypatch):
         tn.ModelFileError, match="new: the model can't be written: its arrays are over 7 bytes"
     ):
         small_model().save(tmp_path / "new")
-    with pytest.raises(tn.ModelFileError, match="m: is no tinynet model: it has more than 7 bytes"):
+    with pytest.raises(tn.ModelFileError, match="m: is not a tinynet model: it has more than 7 bytes"):
         tn.load_model(tmp_path / "m")
     assert os.listdir(tmp_path) == ["m"]
 
 
 def test_a_layer_that_makes_its_state_itself(tmp_path):
-    """Without `add_state`, which declares it; such a file is held against what is there once the layer is built."""
+    """Without `add_state`, which declares it; such a file is checked against the state of the built layer."""
 
     class Counts(tn.Layer):
         state_names = ("counts",)
@@ -543,7 +555,9 @@ class TestUnreadable:
 
     @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no /dev/zero")
     def test_a_device_without_an_end(self):
-        with pytest.raises(tn.ModelFileError, match="/dev/zero: is no tinynet model: it is no ordinary file"):
+        with pytest.raises(
+            tn.ModelFileError, match="/dev/zero: is not a tinynet model: it is not a regular file"
+        ):
             tn.load_model("/dev/zero")
 
     def test_a_file_that_shrinks_while_it_is_read(self, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Model files: what was saved comes back, and what is damaged or foreign is refused with its name and cause."""
+"""Model files: saved models load unchanged, and damaged or foreign files are rejected with their name and the cause."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tinynet.files import architecture, atomic, storage
 X = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
 Y = np.arange(20) % 3
 
-# Every layer with arguments that are not the defaults, and the shape that it takes.
+# Every layer with non-default arguments, and its input shape.
 LAYERS = {
     "AveragePool2D": (lambda: tn.AveragePool2D((1, 2), strides=1, padding="same"), (4, 3, 2)),
     "BatchNorm": (lambda: tn.BatchNorm(momentum=0.5, epsilon=0.01), (2, 3)),
@@ -77,7 +77,7 @@ def fit(model, **settings):
 
 
 def scramble(model):
-    """Give every parameter and every state a value of its own."""
+    """Give every parameter and every state a different value."""
     rng = np.random.default_rng(1)
     for array in model.named_weights().values():
         array[...] = rng.uniform(0.5, 2, array.shape)
@@ -98,7 +98,7 @@ def assert_same_model(first, second):
 
 
 class Scale(tn.Layer):
-    """A layer of the user's: y = factor W x."""
+    """A custom layer: y = factor W x."""
 
     def __init__(self, factor, note="", kernel_initializer="ones"):
         super().__init__()
@@ -168,7 +168,7 @@ class TestRoundTrip:
     def test_a_model_that_was_not_fitted_has_no_loss(self, tmp_path):
         loaded = reload(network(), tmp_path / "m")
         assert loaded.loss is None
-        with pytest.raises(ValueError, match="not fitted yet"):
+        with pytest.raises(ValueError, match="not been fitted yet"):
             loaded.evaluate(X, Y)
 
     def test_training_goes_on_as_if_it_had_not_been_saved(self, tmp_path):
@@ -230,7 +230,7 @@ class TestRoundTrip:
         seeds, st.lists(st.tuples(st.text(max_size=8), st.lists(st.integers(0, 3), max_size=3)), max_size=4)
     )
     def test_description_and_arrays_of_any_kind(self, tmp_path_factory, seed, named_shapes):
-        """The storage by itself, which knows no layers."""
+        """The storage alone, which knows nothing of layers."""
         rng = np.random.default_rng(seed)
         arrays = {
             f"{index}.{name}": rng.standard_normal(shape) for index, (name, shape) in enumerate(named_shapes)
@@ -305,13 +305,13 @@ class TestCustomLayers:
 
 
 def small_file(path):
-    """A model whose file is small enough to damage every byte of it."""
+    """A model whose file is small enough to damage each of its bytes."""
     tn.Sequential([tn.Dense(2), tn.Softmax()], input_shape=(1,), seed=0).save(path)
     return path.read_bytes()
 
 
 def is_refused(path, data, expected):
-    """Whether the file is refused; if not, it must hold exactly what was saved."""
+    """Return whether the file is rejected; if not, it must hold exactly what was saved."""
     path.write_bytes(data)
     try:
         loaded = tn.load_model(path)
@@ -336,7 +336,7 @@ class TestDamage:
     def test_something_appended(self, tmp_path):
         data = small_file(tmp_path / "m")
         (tmp_path / "m").write_bytes(data + b"\0")
-        with pytest.raises(tn.ModelFileError, match="is damaged or no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="is damaged or not a tinynet model"):
             tn.load_model(tmp_path / "m")
 
     @pytest.mark.parametrize(
@@ -348,23 +348,23 @@ class TestDamage:
         data = (tmp_path / "m").read_bytes()
         assert data.count(old) == 1
         (tmp_path / "m").write_bytes(data.replace(old, new))
-        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; take another copy"):
+        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; get another copy"):
             storage.load(tmp_path / "m")
 
     def test_arrays_exchanged_within_the_file(self, tmp_path):
-        """The same bytes under each other's names: only the digest can tell."""
+        """The same bytes under swapped names: only the digest can tell."""
         model = tn.Sequential([tn.Dense(2), tn.Dense(2)], input_shape=(2,), seed=0)
         model.save(tmp_path / "m")
         data = (tmp_path / "m").read_bytes()
         swapped = data.replace(b'"0.W"', b'"#"').replace(b'"1.W"', b'"0.W"').replace(b'"#"', b'"1.W"')
         assert len(swapped) == len(data)
         (tmp_path / "m").write_bytes(swapped)
-        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; take another copy"):
+        with pytest.raises(tn.ModelFileError, match="contents don't match its SHA-256; get another copy"):
             tn.load_model(tmp_path / "m")
 
 
 class Dangerous:
-    """Unpickled, it makes a file."""
+    """Creates a file when unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -374,7 +374,7 @@ class Dangerous:
 
 
 def framed(header, rest=b""):
-    """A file that begins as a safetensors file does."""
+    """Return a file that begins like a safetensors file."""
     header = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(header).to_bytes(8, "little") + header + rest
 
@@ -407,7 +407,7 @@ class TestForeignFiles:
     )
     def test_are_refused_by_name(self, content, tmp_path):
         (tmp_path / "foreign").write_bytes(content)
-        with pytest.raises(tn.ModelFileError, match="foreign: is (no tinynet model|damaged)"):
+        with pytest.raises(tn.ModelFileError, match="foreign: is (not a tinynet model|damaged)"):
             tn.load_model(tmp_path / "foreign")
 
     @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
@@ -415,19 +415,19 @@ class TestForeignFiles:
         safetensors.numpy.save_file(
             {"0.W": np.ones((1, 2), np.float32)}, tmp_path / "other", metadata=metadata
         )
-        with pytest.raises(tn.ModelFileError, match="other: is damaged or no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="other: is damaged or not a tinynet model"):
             tn.load_model(tmp_path / "other")
 
     def test_numpys_own_files(self, tmp_path):
         np.savez(tmp_path / "weights.npz", W=np.ones(3))
-        with pytest.raises(tn.ModelFileError, match="is no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="is not a tinynet model"):
             tn.load_model(tmp_path / "weights.npz")
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_a_pickle_is_refused_and_not_run(self, protocol, tmp_path):
         victim = tmp_path / "victim"
         (tmp_path / "model.pkl").write_bytes(pickle.dumps(Dangerous(victim), protocol))
-        with pytest.raises(tn.ModelFileError, match="is no tinynet model"):
+        with pytest.raises(tn.ModelFileError, match="is not a tinynet model"):
             tn.load_model(tmp_path / "model.pkl")
         assert not victim.exists()
 
@@ -461,7 +461,7 @@ def with_array(name, value):
 
 
 class TestFilesThatContradictThemselves:
-    """Their digest is right: someone wrote them so."""
+    """Their digest is correct: someone made them like this."""
 
     @pytest.mark.parametrize(
         ("change", "message"),

@@ -242,7 +242,7 @@ def test_float32_stays_float32(name, data):
         (lambda: tn.Rescale(float("inf")), "Rescale scale"),
         (lambda: tn.BatchNorm(momentum=1.5), "BatchNorm momentum"),
         (lambda: tn.BatchNorm(epsilon=0), "BatchNorm epsilon"),
-        (lambda: tn.Reshape(12), r"Reshape target_shape: expected a tuple, got 12; give \(12,\)"),
+        (lambda: tn.Reshape(12), r"Reshape target_shape: expected a tuple, got 12; pass \(12,\)"),
         (lambda: tn.Reshape((-1, 2)), "Reshape target_shape: expected a positive int, got -1"),
         (lambda: tn.Reshape((2.0, 2)), "Reshape target_shape: expected a positive int"),
     ],

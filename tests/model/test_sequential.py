@@ -59,8 +59,8 @@ class TestBuilding:
     @pytest.mark.parametrize(
         ("input_shape", "message"),
         [
-            (784, r"784; give \(784,\)"),
-            (np.int64(784), r"np.int64\(784\); give \(784,\)"),
+            (784, r"784; pass \(784,\)"),
+            (np.int64(784), r"np.int64\(784\); pass \(784,\)"),
             (None, "None"),
             ("28", "'28'"),
             (28.0, "28.0"),
@@ -165,7 +165,7 @@ class TestNamesAndViews:
         with pytest.raises(ValueError, match=r"expected 8 arrays \(1\.W, .*\), got 1"):
             model.set_weights(wrong[:1])
         with pytest.raises(
-            ValueError, match="weights: expected a list of arrays, as get_weights gives it; got None"
+            ValueError, match="weights: expected a list of arrays, as returned by get_weights; got None"
         ):
             model.set_weights(None)
         with pytest.raises(ValueError, match=r"weights\[7\]: expected an array of numbers, got parts"):
@@ -285,7 +285,7 @@ class TestSummary:
         assert "Total params: 101,770" in text
         assert "Trainable params: 101,770" in text
         assert "Non-trainable params: 0" in text
-        assert "Multiply-adds: 101,632 an example" in text  # 784 * 128 + 128 * 10
+        assert "Multiply-adds: 101,632 per example" in text  # 784 * 128 + 128 * 10
         assert "100,480" in text
         assert "(None, 128)" in text
 

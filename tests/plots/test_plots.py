@@ -1,4 +1,4 @@
-"""The pictures: what is drawn is read back from the figures, and the files from the disk."""
+"""Plots: what is drawn is read back from the figures, and the files from disk."""
 
 import functools
 import io
@@ -165,14 +165,14 @@ every_picture = pytest.mark.parametrize("name", PICTURES)
 
 
 def texts(figure):
-    """All that is written on a figure, with its place."""
+    """Return the visible texts of a figure."""
     found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
     undrawn = undrawn_tick_labels(figure)
     return [text for text in found if text not in undrawn]
 
 
 def undrawn_tick_labels(figure):
-    """An axis has ticks beyond its ends too, which it does not draw."""
+    """Return the labels of ticks beyond the ends of an axis, which are not drawn."""
     labels = set()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -186,7 +186,7 @@ def written(figure):
     return [text.get_text() for text in texts(figure)]
 
 
-# What holds of every picture.
+# Every picture.
 
 
 @every_picture
@@ -289,7 +289,7 @@ def test_style_is_put_back_after_an_error(tmp_path):
 
 
 def test_fonts_of_the_program_serve_signs_that_ours_lacks():
-    # U+E000 is in none of DejaVu's fonts, and in a font that comes with matplotlib.
+    # U+E000 is in no DejaVu font, but in one that comes with matplotlib.
     with matplotlib.rc_context({"font.family": ["STIXNonUnicode"]}):
         plots.plot_samples(images(1), [0], ["\ue000"])
     with pytest.warns(UserWarning, match="missing from"):
@@ -392,7 +392,7 @@ def test_augmented_images_are_beside_their_originals(count, versions, channels):
     assert (np.diff(places[:, :, 0], axis=1) > 0).all()  # to the right
     assert (np.diff(places[:, :, 3], axis=0) > 0).all()  # and downwards
     assert (np.ptp(places[:, :, 3], axis=1) == 0).all()
-    assert written(figure) == ["Augmented images", "original", "as training may see it"]
+    assert written(figure) == ["Augmented images", "original", "augmented versions"]
     assert {artist.get_clim() for artist in drawn} == {(0, 255)}
 
 
@@ -425,7 +425,7 @@ def test_predictions_tell_right_from_wrong():
     figure = plots.plot_predictions(images(count), labels(count), chances, NAMES)
     lines = written(figure)
     right = chances.argmax(axis=1) == labels(count)
-    assert lines[0] == f"Predicted classes: {right.sum()} of {count} right"
+    assert lines[0] == f"Predictions: {right.sum()} of {count} correct"
     frames = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     bold = [text.get_weight() == "bold" for text in texts(figure)]
     for index in range(count):
@@ -480,7 +480,7 @@ def test_probabilities_are_the_bars(label):
     words = {text.get_text(): text.xy for text in bars.texts}
     wrong = {"predicted": (chances[0], 0), "actual": (chances[3], 3)}
     assert words == (wrong if label == 3 else {})
-    # Names and numbers are beside their bars, and the numbers end on one line.
+    # Names and numbers are level with their bars, and the numbers are right-aligned.
     for index, bar in enumerate(bars.patches):
         middle = bars.transData.transform((0, bar.get_y() + bar.get_height() / 2))[1]
         for text in page.texts[1 + 2 * index : 3 + 2 * index]:
@@ -510,11 +510,11 @@ def test_matrix_cells_are_the_counts(counts):
     assert ticks == [tick.get_text() for tick in cells.get_xticklabels()]
     assert ticks == [f"class {number}" for number in range(len(counts))]
     right, total = int(counts.trace()), int(counts.sum())
-    assert any(line.startswith(f"{right:,} of {total:,} right") for line in written(figure))
+    assert any(line.startswith(f"{right:,} of {total:,} correct") for line in written(figure))
 
 
 def contrast(one, other):
-    """WCAG's contrast ratio of two colours."""
+    """Return the WCAG contrast ratio of two colours."""
 
     def luminance(color):
         color = np.asarray(color)
@@ -652,7 +652,7 @@ def test_model_shows_images_as_sheets_and_frames_the_layers_in_layers():
     sheets = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     sizes = sorted({round(sheet.get_width(), 6) for sheet in sheets})
     assert len(sizes) == 2  # of 14 x 14 and 28 x 28 pixels
-    assert len(sheets) == 1 + 4 * 6  # a channel; 32 channels: 1 + log2(32) sheets, four times
+    assert len(sheets) == 1 + 4 * 6  # one channel: 1 sheet; 32 channels: 1 + log2(32) sheets, four times
     frames = [patch for patch in blocks(figure) if patch.get_linestyle() != "solid"]
     outer, inner = sorted(
         (f.get_path().get_extents(f.get_patch_transform()) for f in frames), key=lambda box: box.y0
@@ -672,13 +672,13 @@ def test_model_of_the_library():
     assert "Model: 6 layers, 101,770 parameters" in written(figure)
 
 
-# What is refused.
+# Bad input.
 
 ONE, TWO, TEN = images(1)[0], images(2), np.full((2, 10), 0.1)
 REFUSED = {
     plots.plot_samples: [
-        ((TWO, [0, 1, 2]), "expected 2 labels, one an image, got 3; slice"),
-        ((TWO[:0], []), r"got none in shape \(0, 28, 28\); pass at least one"),
+        ((TWO, [0, 1, 2]), "expected 2 labels, one per image, got 3; slice"),
+        ((TWO[:0], []), r"got an empty array of shape \(0, 28, 28\); pass at least one"),
         ((ONE, [1]), r"got shape \(28, 28\); reshape"),
         ((np.zeros((2, 784)), [1, 2]), r"got shape \(2, 784\); reshape them"),
         ((np.zeros((2, 8, 8, 3)), [1, 2]), r"got shape \(2, 8, 8, 3\)"),
@@ -686,7 +686,7 @@ REFUSED = {
         ((np.full((1, 4, 4), np.nan), [0]), "expected finite images, got NaN"),
         ((np.full((1, 4, 4), "x"), [0]), "expected images of bytes or floats, got <U1"),
         ((np.ones((1, 4, 4), complex), [0]), "expected images of bytes or floats"),
-        ((TWO, np.eye(2)), r"got shape \(2, 2\); from one-hot .*argmax\(1\)"),
+        ((TWO, np.eye(2)), r"got shape \(2, 2\); convert one-hot .*argmax\(1\)"),
         ((TWO, [0.0, 1.0]), "expected integer labels, got float64; convert"),
         ((TWO, [True, False]), "expected integer labels, got bool"),
         ((TWO, [-1, 1]), "expected labels from 0, got -1; number the classes"),
@@ -702,27 +702,27 @@ REFUSED = {
         ((TWO, flipped, "7"), "seed: .* got '7'"),
     ],
     plots.plot_predictions: [
-        ((TWO, [0, 1], TEN[0]), r"shape \(2, classes\).* got shape \(10,\); take"),
+        ((TWO, [0, 1], TEN[0]), r"shape \(2, classes\).* got shape \(10,\); pass model.predict_proba"),
         ((images(3), [0, 1, 2], TEN), r"shape \(3, classes\).* got shape \(2, 10\)"),
-        ((TWO, [0, 1], TEN * 2), "got in row 0 0.2 to 0.2, sum 2; take"),
-        ((TWO, [0, 1], np.log(TEN)), "sum -23.03; .*predict_proba"),
-        ((TWO, [0, 1], TEN * np.nan), "sum nan"),
+        ((TWO, [0, 1], TEN * 2), "row 0 has numbers from 0.2 to 0.2 that sum to 2; pass"),
+        ((TWO, [0, 1], np.log(TEN)), "that sum to -23.03; .*predict_proba"),
+        ((TWO, [0, 1], TEN * np.nan), "that sum to nan"),
         ((TWO, [0, 1], TEN.astype(str)), "probabilities as floats, got <U"),
         ((TWO, [0, 10], TEN), "expected labels from 0 to 9, got 10"),
         ((TWO, [0, 1], TEN, NAMES[:9]), "expected 10 class names, got 9"),
         ((TWO, [0, 1], TEN, [*NAMES, "x"]), "expected 10 class names, got 11"),
     ],
     plots.plot_probabilities: [
-        ((images(1), TEN[0]), r"one image.* got shape \(1, 28, 28\); index"),
+        ((images(1), TEN[0]), r"one image.* got shape \(1, 28, 28\); pass one image"),
         ((ONE, TEN[:1]), r"shape \(k,\), got shape \(1, 10\); pass one row"),
         ((ONE, []), r"got shape \(1, 0\)"),
         ((ONE, np.full(200, 0.005)), "at most 100 classes .* got 200"),
     ],
     plots.plot_confusion_matrix: [
-        ((COUNTS[:2],), r"square matrix .* got shape \(2, 10\); a row is"),
+        ((COUNTS[:2],), r"square matrix .* got shape \(2, 10\); rows are"),
         (([],), r"square matrix .* got shape \(0,\)"),
-        (([[0.5, 0.5], [0, 1]],), "whole numbers .* got float64; pass the counts"),
-        (([[-1]],), "expected counts from 0 up, got -1; a cell counts"),
+        (([[0.5, 0.5], [0, 1]],), "whole numbers .* got float64; pass counts"),
+        (([[-1]],), "expected counts of at least 0, got -1; each cell counts"),
         (([[np.nan]],), "whole numbers"),
         ((COUNTS, NAMES[:2]), "expected 10 class names, got 2"),
         ((np.ones((101, 101), int),), "at most 100 classes .* got 101"),
@@ -731,7 +731,7 @@ REFUSED = {
         (({},), r"with a list 'loss', got \[\]; pass what fit returned"),
         (({"loss": []},), "at least one epoch, got none; train first"),
         (({"loss": [1, 2], "val_loss": [1]},), r"of 2 numbers.* 'val_loss' of shape \(1,\)"),
-        (({"loss": [np.nan]},), "expected numbers, got 'loss' without a finite one"),
+        (({"loss": [np.nan]},), "expected finite numbers in 'loss', got none"),
         (([1.0],), "expected a history, got list; pass what fit returned"),
     ],
     plots.plot_model: [

@@ -1,4 +1,4 @@
-"""The picture that compares methods: read back from the figure."""
+"""Comparison plots: what is drawn is read back from the figure."""
 
 import numpy as np
 import pytest

@@ -174,7 +174,7 @@ class TestErrors:
 
     def test_no_model(self, data, tmp_path, capsys):
         (tmp_path / "m").write_bytes(b"something else")
-        assert "is no tinynet model" in self.fails(capsys, "--model", tmp_path / "m")
+        assert "is not a tinynet model" in self.fails(capsys, "--model", tmp_path / "m")
 
     def test_a_model_of_something_else(self, data, tmp_path, capsys):
         path = save(tmp_path / "m", tn.Dense(3), input_shape=(5,))

@@ -1,4 +1,4 @@
-"""Small training runs that, between them, use everything that a checkpoint has to keep."""
+"""Small training runs that together use everything that a checkpoint must save."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def dense():
 
 
 def two_workers():
-    """Convolutions in two threads, a layer of layers, AdamW on one cycle with clipping, flips, best weights back."""
+    """Convolutions in two threads, nested layers, AdamW on one cycle with clipping, flips, best weights restored."""
     rng = np.random.default_rng(0)
     layers = [
         *(tn.Rescale(1 / 255), tn.Conv2D(3, 3, padding="same", use_bias=False), tn.BatchNorm(), tn.ReLU()),
@@ -87,7 +87,7 @@ def pruned():
 
 
 def regression():
-    """float64, in the order of the arrays, plain SGD with a schedule."""
+    """float64, without shuffling, plain SGD with a schedule."""
     x, _ = vectors(50)
     model = tn.Sequential([tn.Dense(4), tn.Sigmoid(), tn.Dense(2)], (4,), seed=4, dtype="float64")
     return model, {
@@ -104,7 +104,7 @@ CASES = {case.__name__: case for case in (dense, two_workers, iterable, pruned, 
 
 
 def start(case, *callbacks, **settings):
-    """(model, optimizer, history) of a run of a case, from new objects."""
+    """Run a case with new objects; return (model, optimizer, history)."""
     model, arguments = CASES[case]()
     given = {"batch_size": 10, "epochs": EPOCHS, "verbose": 0, "callbacks": []} | arguments | settings
     given["callbacks"] = [*given["callbacks"], *callbacks]
@@ -113,7 +113,7 @@ def start(case, *callbacks, **settings):
 
 
 def what_is_left(model, optimizer, history):
-    """All that a run ends with, but the time it took."""
+    """Return everything that a run ends with, except the time it took."""
     columns = {name: values for name, values in history.history.items() if name != "seconds"}
     numbers = [model.step, model.epoch, optimizer.step_count, repr(optimizer.current_learning_rate())]
     slots = optimizer.state()["slots"]
@@ -122,7 +122,7 @@ def what_is_left(model, optimizer, history):
 
 
 def digest(model, optimizer, history):
-    """One number for `what_is_left`."""
+    """Return a digest of `what_is_left`."""
     columns, numbers, arrays = what_is_left(model, optimizer, history)
     sha256 = hashlib.sha256(json.dumps([columns, numbers]).encode())
     for array in arrays:
@@ -131,7 +131,7 @@ def digest(model, optimizer, history):
 
 
 def assert_same_end(one, other):
-    """Bit for bit."""
+    """Check that two runs ended bit for bit alike."""
     (columns, numbers, arrays), (others, its_numbers, its_arrays) = what_is_left(*one), what_is_left(*other)
     assert columns == others
     assert numbers == its_numbers

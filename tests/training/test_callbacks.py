@@ -1,4 +1,4 @@
-"""Callbacks: what they do, on which way out, and that their state takes a run on as if it had not stopped."""
+"""Callbacks: what they do, however training ends, and that a run resumes from their state as if it had not stopped."""
 
 import contextlib
 import csv
@@ -38,11 +38,11 @@ def fit(model, *callbacks, x=X, y=Y, **settings):
     return model.fit(x, y, callbacks=callbacks, **(defaults | settings))
 
 
-# -- a run whose validation loss is written down beforehand ------------------------------------------
+# -- a run whose validation losses are given in advance ---------------------------------------------
 
 
 class Script(tn.Callback):
-    """Gives the only weight w a value for each epoch; the losses of that epoch are w squared."""
+    """Sets the only weight w to a given value in each epoch; the losses of that epoch are w squared."""
 
     def __init__(self, weights):
         self.weights = weights
@@ -56,7 +56,7 @@ def one_weight():
 
 
 def play(weights, *callbacks, model=None, epochs=None, **settings):
-    """Train with the script: nothing else moves the weight, the learning rate is 0."""
+    """Train with the script: the learning rate is 0, so nothing else changes the weight."""
     x, y = np.ones((6, 1), np.float32), np.zeros((6, 1), np.float32)
     return fit(
         one_weight() if model is None else model,
@@ -71,7 +71,7 @@ def play(weights, *callbacks, model=None, epochs=None, **settings):
 
 
 def drive(callback, values, start=0, monitor="val_loss", model=None, optimizer=None):
-    """Lead a callback through epochs with these values, without training; the weights are the epoch's number."""
+    """Drive a callback through epochs with these values, without training; the weights are the epoch's number."""
     model = model or one_weight()
     run = Run(model, optimizer or tn.SGD(0.1), tn.CrossEntropy(), 10_000, 1, has_validation=True, epoch=start)
     run.resumed = start > 0
@@ -258,7 +258,7 @@ class TestEarlyStopping:
         other = classifier(seed=1)
         before = other.params.copy()
         with pytest.raises(
-            ValueError, match="EarlyStopping watches 'val_loss', which this run does not measure"
+            ValueError, match="EarlyStopping monitors 'val_loss', which this run does not measure"
         ):
             fit(other, stopping, validation_data=None)
         np.testing.assert_array_equal(other.params, before)
@@ -306,13 +306,13 @@ class TestMonitors:
     def test_what_is_not_measured_is_refused_before_training(self, make, tmp_path):
         model = classifier()
         before = model.params.copy()
-        with pytest.raises(ValueError, match="learning_rate, seconds: give fit validation_data"):
+        with pytest.raises(ValueError, match="learning_rate, seconds; pass validation_data to fit"):
             fit(model, make(tmp_path / "m"), validation_data=None)
         np.testing.assert_array_equal(model.params, before)
         assert os.listdir(tmp_path) == []
 
     def test_a_regression_has_no_accuracy_to_watch(self):
-        with pytest.raises(ValueError, match="it has loss, val_loss, learning_rate, seconds$"):
+        with pytest.raises(ValueError, match="it measures loss, val_loss, learning_rate, seconds$"):
             play(WEIGHTS, tn.EarlyStopping("val_accuracy"))
 
 
@@ -358,7 +358,7 @@ class TestModelCheckpoint:
 
     def test_a_second_fit_saves_its_own_best(self, tmp_path):
         callback = tn.ModelCheckpoint(tmp_path / "m.safetensors", monitor="loss", save_best_only=True)
-        callback.best = -1.0  # as after a run that nothing beats
+        callback.best = -1.0  # as after a run that can't be improved on
         fit(classifier(), callback, epochs=1)
         assert (tmp_path / "m.safetensors").exists()
 
@@ -367,7 +367,7 @@ class TestModelCheckpoint:
         assert {path.name for path in tmp_path.iterdir()} == {"m-01.safetensors", "m-02.safetensors"}
 
     def test_other_braces_are_refused(self):
-        with pytest.raises(ValueError, match="expected no braces but {epoch}"):
+        with pytest.raises(ValueError, match="expected no braces except {epoch}"):
             tn.ModelCheckpoint("m-{val_loss}.safetensors")
 
 
@@ -411,7 +411,9 @@ class TestReduceLROnPlateau:
         assert history.history["learning_rate"] == [1e-12, 1e-12, 5e-13, 2.5e-13]
 
     def test_a_schedule_is_refused(self):
-        with pytest.raises(ValueError, match="needs a constant learning rate, the optimizer has a schedule"):
+        with pytest.raises(
+            ValueError, match="needs a constant learning rate, but the optimizer has a schedule"
+        ):
             play(WEIGHTS, tn.ReduceLROnPlateau(), optimizer=tn.SGD(tn.schedules.cosine(0.1, 10)))
 
     def test_a_second_run_begins_anew(self):
@@ -424,7 +426,7 @@ class TestReduceLROnPlateau:
 
 @st.composite
 def cut_runs(draw):
-    """The values of a run, and an epoch within it to stop and go on at."""
+    """The values of a run, and an epoch in it at which to stop and resume."""
     values = draw(st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, math.nan]), min_size=4, max_size=16))
     return values, draw(st.integers(1, len(values) - 1))
 
@@ -462,7 +464,7 @@ class TestState:
         assert drive(second, [2.0, 2.0], start=3).epoch == 3
 
     def test_the_rate_is_the_optimizers(self):
-        """A checkpoint keeps it, as others may change it too; the state is of what is waited for."""
+        """The checkpoint keeps the rate, as others may change it too; the state holds only what is waited for."""
         first, second = (tn.ReduceLROnPlateau(factor=0.5, patience=1) for _ in range(2))
         optimizer = drive(first, [1.0, 2.0, 2.0]).optimizer
         optimizer.learning_rate = 0.07
@@ -578,7 +580,7 @@ class Terminal(io.StringIO):
 
 
 def bar_on(stream, monkeypatch, *callbacks, **settings):
-    """What the bar writes to this standard error."""
+    """Return what the bar writes to this standard error."""
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(tn.ProgressBar, "_SECONDS_BETWEEN", 0)
     with contextlib.suppress(OSError):
@@ -655,13 +657,13 @@ class TestProgressBar:
         assert all(mean in shown for mean in means)
 
     def test_is_gone_when_an_error_ends_the_run(self, monkeypatch):
-        bar = tn.ProgressBar()  # held, as one that nobody holds is closed when it is collected
+        bar = tn.ProgressBar()  # kept, as an unreferenced file is closed when it is collected
         shown = bar_on(Terminal(), monkeypatch, bar, Act("batch end", fail, epoch=1), verbose=0)
         assert "epoch 2/2" in shown
         assert shown.rsplit("\r", 1)[-1].strip() == ""
 
     def test_of_a_resumed_run_begins_where_that_does(self, tmp_path, monkeypatch):
-        """So that the time it says is left is that of the batches that are left."""
+        """So that the remaining time is that of the remaining batches."""
         settings = {"batch_size": 4, "epochs": 2, "checkpoint": tmp_path / "c"}
         with pytest.warns(UserWarning, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
             fit(classifier(), Act("batch end", press, epoch=0), **settings)
@@ -712,7 +714,7 @@ class TestEpochTable:
 
 
 class Recorder(tn.Callback):
-    """Every hook with the epoch, the batch and how many epochs the history has then."""
+    """Records every hook with the epoch, the batch and the number of epochs in the history."""
 
     def __init__(self):
         self.calls = []

@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was stopped and goes on ends as one that was not, and what does not fit is refused."""
+"""Checkpoints: a resumed run ends like one that was never stopped, and whatever does not match is rejected."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ from tinynet.training import resume as run_settings
 
 
 class Stop(tn.Callback):
-    """Presses Ctrl-C, or raises, after one batch, counted over all epochs; None never does."""
+    """Presses Ctrl-C, or raises, after one batch, counted over all epochs; never if it is None."""
 
     def __init__(self, batch=None, error=None):
         self.batch, self.error = batch, error
@@ -35,12 +35,12 @@ class Stop(tn.Callback):
 
 @pytest.fixture(scope="module")
 def whole():
-    """Each case without a stop."""
+    """Each case, never stopped."""
     return {case: start(case, Stop()) for case in CASES}
 
 
 def in_pieces(case, path, stops, **settings):
-    """The same with Ctrl-C after each of these batches, going on each time."""
+    """Run a case with Ctrl-C after each of these batches, and resume each time."""
     resume = None
     for batch in (*sorted(stops), None):
         with warnings.catch_warnings():
@@ -66,7 +66,7 @@ class TestGoingOn:
         path = tmp_path_factory.mktemp("run") / "checkpoint"
         with pytest.raises(ConnectionError):
             start(case, Stop(stop, ConnectionError()), checkpoint=path, checkpoint_every=every)
-        epochs, batches = divmod(stop, STEPS)  # the one it stopped in is not kept
+        epochs, batches = divmod(stop, STEPS)  # the batch it stopped in is not saved
         done = (epochs, batches // every * every)
         if done == (0, 0):
             assert not path.exists()
@@ -77,7 +77,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("error", [None, ConnectionError()], ids=["Ctrl-C", "an error"])
     def test_with_the_same_objects_again(self, error, whole, tmp_path):
-        """As in a notebook: they are as the stop left them, after an error further on than the file."""
+        """As in a notebook: the objects are as the stop left them, after an error further along than the file."""
         path, (model, arguments) = tmp_path / "checkpoint", dense()
         x, y, stop = arguments.pop("x"), arguments.pop("y"), Stop(13, error)
         arguments |= {"batch_size": 10, "epochs": EPOCHS, "verbose": 0, "checkpoint": path}
@@ -102,7 +102,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("same", [False, True], ids=["new optimizers", "one optimizer"])
     def test_a_rate_that_was_reduced_before_stays_so_over_two_resumes(self, same, tmp_path):
-        """Whether the optimizer is given with the rate that the first run began with, or as the second left it."""
+        """The optimizer may have the rate that the first run began with, or be as the second run left it."""
 
         def reduced(stop=None, **settings):
             callbacks = [tn.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=10), Stop(stop)]
@@ -283,7 +283,7 @@ class TestWhenItIsWritten:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
 
     def test_parameters_that_are_not_finite_are_never_written(self, tmp_path):
-        """The loss of the batch is finite still; the next one's would not be."""
+        """The loss of this batch is still finite; the next one would not be."""
 
         class Spoil(tn.Callback):
             def on_batch_end(self, run):
@@ -340,7 +340,7 @@ MISMATCHES = {
     "fewer units": ({"units": 5}, r"layer 0 units: 6 in the checkpoint, 5 here; .*0\.W: float32 \(4, 6\)"),
     "another rate of dropout": ({"rate": 0.25}, "layer 3 rate: 0.3 in the checkpoint, 0.25 here"),
     "a frozen layer": ({"frozen": 4}, "layer 4 trainable: True in the checkpoint, False here"),
-    "another seed": ({"seed": 9}, "seed: 3 in the checkpoint, 9 here; make the model with seed=3"),
+    "another seed": ({"seed": 9}, "seed: 3 in the checkpoint, 9 here; create the model with seed=3"),
     "another dtype": ({"dtype": "float64"}, "dtype: 'float32' in the checkpoint, 'float64' here"),
     "another optimizer": (
         {"optimizer": tn.RMSprop(0.05)},
@@ -383,13 +383,13 @@ MISMATCHES = {
         "validation_data: '20 examples .*'nothing' here",
     ),
     "other validation": ({"validation_data": vectors(20, seed=5)}, "validation_data: '20 examples"),
-    "fewer epochs": ({"epochs": 1}, "epochs: 2 have begun in the checkpoint, 1 are wanted in all here"),
+    "fewer epochs": ({"epochs": 1}, "epochs: 2 have begun in the checkpoint, but only 1 are requested here"),
 }
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """Of the case `dense`, stopped after three batches of the second epoch."""
+    """A checkpoint of the case `dense`, stopped after three batches of the second epoch."""
     path = tmp_path_factory.mktemp("run") / "checkpoint"
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.warns(UserWarning, match="interrupted in epoch 2 of 4, after batch 3 of 5"):
@@ -400,7 +400,7 @@ def path(tmp_path_factory):
 
 class TestRefusals:
     def attempt(self, path, match, error=ValueError, **change):
-        """Go on with something changed: refused, and nothing has changed."""
+        """Resume with something changed: this is rejected, and nothing is modified."""
         _, arguments = dense()
         for layer in change.get("layers", ()):
             layer.unbuild()
@@ -429,7 +429,7 @@ class TestRefusals:
         change, message = MISMATCHES[name]
         text = self.attempt(path, message, **change)
         assert text.startswith(
-            f"{path}: the run in this checkpoint can't go on like this, and nothing was changed: "
+            f"{path}: the run in this checkpoint can't be resumed like this, and nothing was changed: "
         )
 
     def test_all_of_them_at_once(self, path):
@@ -451,7 +451,7 @@ class TestRefusals:
 
         callbacks = [EarlyStopping("val_loss", 3), tn.ReduceLROnPlateau("val_loss", 0.5, 1), Stop()]
         self.attempt(
-            path, r"callback 0, EarlyStopping, refuses its state: KeyError\('patience'\)", callbacks=callbacks
+            path, r"callback 0, EarlyStopping, rejects its state: KeyError\('patience'\)", callbacks=callbacks
         )
 
     def test_an_optimizer_that_refuses_its_state(self, path):
@@ -459,7 +459,7 @@ class TestRefusals:
             slot_names = ("m", "v", "v_max")
 
         self.attempt(
-            path, r"Adam refuses its state: ValueError\(\"Adam keeps the slots", optimizer=Adam(0.05)
+            path, r"Adam rejects its state: ValueError\(\"Adam keeps the slots", optimizer=Adam(0.05)
         )
 
     def test_a_setting_that_can_not_be_put_back(self, tmp_path):
@@ -469,7 +469,7 @@ class TestRefusals:
 
         start("iterable", Swap(), epochs=1, checkpoint=tmp_path / "c")
         with pytest.raises(
-            ValueError, match="layer 0 units: a callback has made it '<built-in function len>', which"
+            ValueError, match="layer 0 units: a callback has set it to '<built-in function len>', which"
         ):
             start("iterable", Swap(), resume=tmp_path / "c")
 
@@ -496,11 +496,13 @@ class TestRefusals:
             model.fit(*vectors(20), callbacks=[Grow()], **given)
 
         run(checkpoint=tmp_path / "c")
-        with pytest.raises(ValueError, match="layer 1 by: a callback has made it 2, which can't be put back"):
+        with pytest.raises(
+            ValueError, match="layer 1 by: a callback has set it to 2, which can't be restored"
+        ):
             run(resume=tmp_path / "c", epochs=2)
 
     def test_no_file(self, tmp_path):
-        message = "there is no such checkpoint; leave resume out to begin anew: .*missing'"
+        message = "there is no such checkpoint; leave resume out to start a new run: .*missing'"
         self.attempt(tmp_path / "missing", message, FileNotFoundError)
 
     def test_a_damaged_file(self, path, tmp_path):
@@ -537,7 +539,7 @@ class TestRefusals:
             (
                 {"checkpoint_every": 3},
                 ValueError,
-                "checkpoint_every: give checkpoint too, the file to write to",
+                "checkpoint_every: pass checkpoint too, the file to write to",
             ),
             (
                 {"checkpoint": "c", "checkpoint_every": 0},
@@ -554,7 +556,7 @@ class TestRefusals:
                 FileNotFoundError,
                 "the folder 'missing' does not exist; create it first",
             ),
-            ({"checkpoint": "."}, ValueError, "checkpoint: expected the path of a file, '.' is a folder"),
+            ({"checkpoint": "."}, ValueError, "checkpoint: expected the path of a file, but '.' is a folder"),
         ],
     )
     def test_bad_arguments(self, change, error, message, tmp_path, monkeypatch):
@@ -566,14 +568,14 @@ class TestRefusals:
         monkeypatch.setattr(
             run_settings, "environment", lambda workers, device: there | {"NumPy": "1.0", "workers": workers}
         )
-        message = f"goes on, but not bit for bit as it would have: NumPy 1.0 here, {np.__version__} there$"
+        message = f"resumes, but not bit for bit as it would have: NumPy 1.0 here, {np.__version__} in the checkpoint$"
         with pytest.warns(UserWarning, match=message) as caught:
             ended = start("dense", Stop(), resume=path)
-        assert_same_end(ended, whole["dense"])  # as in truth nothing differs
+        assert_same_end(ended, whole["dense"])  # as nothing really differs
         assert caught[0].filename.endswith("runs.py")  # where fit was called
 
     def test_other_numbers_of_workers_and_blas_threads_are_warned_of(self, path):
-        with pytest.warns(UserWarning, match="not bit for bit.*: workers 2 here, 1 there"):
+        with pytest.warns(UserWarning, match="not bit for bit.*: workers 2 here, 1 in the checkpoint"):
             start("dense", Stop(), resume=path, workers=2)
 
     def test_a_warning_that_is_an_error_changes_nothing(self, path):
@@ -581,7 +583,7 @@ class TestRefusals:
 
 
 def rewrite(path, change):
-    """Write the checkpoint again, whole and with its digest, with something changed."""
+    """Rewrite the checkpoint with something changed and a valid digest."""
     description, arrays = storage.load(path, kind="checkpoint")
     description = json.loads(json.dumps(description))
     change(description, arrays)
@@ -616,7 +618,7 @@ STRANGE_VALUES = [
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
-    """Of the case `dense`, after one epoch."""
+    """A checkpoint of the case `dense`, after one epoch."""
     path = tmp_path_factory.mktemp("run") / "checkpoint"
     start("dense", epochs=1, checkpoint=path)
     return path.read_bytes()
@@ -640,21 +642,21 @@ class TestFilesThatContradictThemselves:
             ),
             (
                 lambda d, a: a.pop("history.loss"),
-                "the history has accuracy, val_loss, .* here loss, accuracy",
+                "history: accuracy, val_loss, .* in the checkpoint, loss, accuracy.* here",
             ),
             (
                 lambda d, a: d["place"]["items"].update(batches=5),
-                "5 batches of an epoch are done, which has 5 here",
+                "5 batches of an epoch are done in the checkpoint, but an epoch has 5 here",
             ),
             (
                 lambda d, a: d["changed"].update({"optimizer learning_rate": None}),
-                "made it None, which can't be put",
+                "set it to None, which can't be restored",
             ),
             (
                 lambda d, a: a.update(
                     {name: np.zeros(3, np.float32) for name in a if name.endswith("slots, m")}
                 ),
-                "Adam refuses its state: .*was first used with a model of 3 float32",
+                "Adam rejects its state: .*was first used with a model of 3 float32",
             ),
         ],
     )
@@ -724,7 +726,7 @@ STATES = st.dictionaries(
 
 
 class TestStates:
-    """What a callback of one's own may keep."""
+    """What a custom callback may keep."""
 
     @settings(max_examples=20)
     @given(state=STATES)
@@ -791,7 +793,7 @@ class TestStates:
 
 
 class TestSettings:
-    """What a run is compared by."""
+    """What is compared between runs."""
 
     def test_functions_are_told_apart_by_name_and_not_by_address(self):
         def one(x, generator):
@@ -856,7 +858,7 @@ class TestSettings:
 
 
 def test_what_is_left_sees_a_single_bit():
-    """The comparison that the tests above rely on."""
+    """Tests the comparison that the tests above rely on."""
     one, other = start("iterable", epochs=1), start("iterable", epochs=1)
     assert_same_end(one, other)
     other[1].slots["velocity"][3] = np.nextafter(other[1].slots["velocity"][3], np.float32(9))

@@ -1,4 +1,4 @@
-"""Defects that were found in checkpoints, and in what goes on and is copied around them: a test for each."""
+"""Regression tests: one for each defect found in checkpoints, and in resuming and copying."""
 
 import copy
 import os
@@ -111,7 +111,7 @@ def test_two_callbacks_that_change_the_rate(tmp_path):
 
 
 class Collector(tn.Callback):
-    """Its state is added to what it has, in place."""
+    """Adds a restored state to its own, in place."""
 
     def __init__(self, refuses=False):
         self.seen, self.refuses = [], refuses
@@ -175,7 +175,7 @@ def test_a_pipe_is_refused_at_once(tmp_path):
     thread.start()
     thread.join(5)
     assert failed
-    assert "no ordinary file" in failed[0]
+    assert "not a regular file" in failed[0]
 
 
 def test_a_copied_optimizer_has_slots_of_its_own():
@@ -242,7 +242,7 @@ def test_states_are_judged(name, value, tmp_path):
     state = description["optimizer"] if name == "step_count" else description["callbacks"][0]
     state["items"][name] = value
     storage.save(path, description, arrays, kind="checkpoint")
-    with pytest.raises(ValueError, match="step_count|refuses its state"):
+    with pytest.raises(ValueError, match="step_count|rejects its state"):
         targets._train(resume=str(path))
 
 

@@ -1,4 +1,4 @@
-"""Bad input: a clear error, and nothing changed."""
+"""Bad input gives a clear error and changes nothing."""
 
 import numpy as np
 import pytest
@@ -37,11 +37,11 @@ BAD_PAIRS = {
         Y,
         r"x: expected shape \(batch, 2, 3\), got \(6, 6\); x.reshape\(-1, 2, 3\) would",
     ),
-    "x one example": (X[0], Y[:1], r"got \(2, 3\); for a single example give x\[None\]"),
+    "x one example": (X[0], Y[:1], r"got \(2, 3\); for a single example pass x\[None\]"),
     "x another size": (X[:, :, :2], Y, r"expected shape \(batch, 2, 3\), got \(6, 2, 2\)"),
     "x a number": (np.float32(3), Y, r"expected shape \(batch, 2, 3\), got \(\)"),
     "x empty": (X[:0], Y[:0], r"x: expected at least one example, got an empty array of shape \(0, 2, 3\)"),
-    "ragged": ([[1, 2], [3]], Y[:2], "x: expected an array of numbers, got parts that don't make one"),
+    "ragged": ([[1, 2], [3]], Y[:2], "x: expected an array of numbers, got parts that don't form one"),
     "counts": (X, Y[:5], "expected one target per example; x has 6, y has 5"),
     "x objects": (X.astype(object), Y, "x: expected real numbers, got dtype object"),
     "x complex": (X.astype(complex), Y, "x: expected real numbers, got dtype complex128"),
@@ -126,7 +126,7 @@ def test_predict_refuses_bad_inputs(name):
         (
             {"callbacks": [tn.EarlyStopping("val_loss")]},
             ValueError,
-            "does not measure.*give fit validation_data",
+            "does not measure.*pass validation_data to fit",
         ),
         ({"validation_data": 5}, TypeError, "expected an array, or an iterable"),
     ],
@@ -150,7 +150,7 @@ def test_what_is_neither_array_nor_batches():
 
 
 def test_an_array_without_targets():
-    with pytest.raises(ValueError, match="y: expected targets beside the array x"):
+    with pytest.raises(ValueError, match="y: expected targets for the array x"):
         make().fit(X, **(VALID | {"optimizer": tn.Adam()}))
 
 

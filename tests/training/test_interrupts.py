@@ -1,4 +1,4 @@
-"""Ctrl-C: held until a batch is finished, the second time at once, and put back as it was."""
+"""Ctrl-C: held until a batch is finished, immediate the second time; the handler is restored afterwards."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ class TestHeldInterrupt:
         with HeldInterrupt() as outer:
             with HeldInterrupt() as inner:
                 press()
-            assert (inner.pending, outer.pending) == (True, True)  # both runs are to end
+            assert (inner.pending, outer.pending) == (True, True)  # both runs should end
             with pytest.raises(KeyboardInterrupt):
                 press()
         assert handler() is signal.default_int_handler
@@ -109,7 +109,7 @@ class TestHeldInterrupt:
 
 
 class Press(tn.Callback):
-    """Presses Ctrl-C in one of the hooks, and counts what still happened."""
+    """Presses Ctrl-C in one of the hooks, and counts what happens after it."""
 
     def __init__(self, hook, at=0, times=1):
         self.hook, self.at, self.times = hook, at, times
@@ -138,7 +138,7 @@ class Press(tn.Callback):
 
 
 def fit(callback, model=None, **settings):
-    """Three epochs of five batches."""
+    """Train for three epochs of five batches."""
     model = model or tn.Sequential([tn.Dense(3)], input_shape=(2,), seed=0)
     return model.fit(
         X,
@@ -178,7 +178,7 @@ class TestFit:
         assert handler() is signal.default_int_handler
 
     def test_the_batch_that_it_comes_in_is_trained_to_its_end(self):
-        """Ctrl-C while the third batch is made: its update still counts, the fourth never begins."""
+        """Ctrl-C while the third batch is prepared: it is still trained on, the fourth never begins."""
         made = []
 
         def augment(x, rng):
@@ -282,7 +282,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to another process's main thread")
 class TestARealProcess:
     def run(self, after, signals):
-        """The child's output, given Ctrl-C in its third batch."""
+        """Return the child's output after Ctrl-C in its third batch."""
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD.format(after=after)], stdout=subprocess.PIPE, text=True
         )

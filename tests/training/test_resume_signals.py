@@ -1,4 +1,4 @@
-"""Real processes, stopped by real signals at random batches, started again until they are done."""
+"""Real processes, stopped by real signals at random batches and restarted until they finish."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # It imports the library once and forks a process for each start of a run, so that hundreds of starts take seconds. The
-# process tells of each batch; when it has told of enough of them it gets its signal, wherever it is by then: in a
-# batch, in writing the checkpoint, between two epochs.
+# process reports each batch. After enough of them it gets its signal, wherever it is by then: in a batch, writing the
+# checkpoint, or between two epochs.
 SERVER = """
 import json, os, random, signal, sys, time, warnings
 import tinynet as tn
@@ -29,7 +29,7 @@ class Tell(tn.Callback):
         os.write(self.pipe, b".")
 
 def train(case, path, pipe):
-    # What a program does that may be stopped: begin, or go on where it was.
+    # What a program that may be stopped does: start, or resume.
     resume = path if os.path.exists(path) else None
     ended = start(case, Tell(pipe), checkpoint=path, checkpoint_every=2 if kill else None, resume=resume)
     if ended[2].interrupted:
@@ -40,7 +40,7 @@ def train(case, path, pipe):
     return 0
 
 def process(case, path, batches, again):
-    # One start; the signal comes after so many batches, and for `again` a second one right behind it.
+    # One start; the signal comes after so many batches and, with `again`, a second one right after it.
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -105,7 +105,7 @@ def python(program, *arguments):
 
 @pytest.fixture(scope="module")
 def expected():
-    """The digest of each case's end in a process that nothing stops."""
+    """The digest of each case's end in a process that is never stopped."""
     return python(undisturbed)
 
 
@@ -121,5 +121,5 @@ def test_twenty_runs_end_bit_for_bit_as_if_nothing_had_stopped_them(name, expect
     stopped = {"SIGKILL": (-9,), "SIGINT": (130, -2)}[name]
     assert sum(code in stopped for code in codes) >= 20, (
         codes
-    )  # else the signals came too late to show anything
+    )  # otherwise the signals came too late to show anything
     assert set(codes) <= {0, *stopped}

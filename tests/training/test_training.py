@@ -186,7 +186,7 @@ class TestBatches:
             def __iter__(self):
                 return iter([(x[:8], y[:8]), (x[8:], y[8:])])
 
-        with pytest.raises(ValueError, match="give steps_per_epoch"):
+        with pytest.raises(ValueError, match="pass steps_per_epoch"):
             fit(small(), Stream())
         history = fit(small(), Stream(), steps_per_epoch=2, epochs=3, validation_data=[(x, y)])
         assert len(history.history["val_loss"]) == 3
@@ -273,14 +273,14 @@ class TestHeads:
         ("head", "loss", "hint"),
         [
             ([], tn.CrossEntropy(), r"end the model with Softmax\(\), or use SoftmaxCrossEntropy"),
-            ([tn.LogSoftmax()], tn.CrossEntropy(), "takes probabilities, and the last layer is LogSoftmax"),
+            ([tn.LogSoftmax()], tn.CrossEntropy(), "takes probabilities, but the last layer is LogSoftmax"),
             ([tn.Softmax()], tn.SoftmaxCrossEntropy(), r"leave the Softmax\(\) out"),
             (
                 [tn.Softmax()],
                 tn.NegativeLogLikelihood(),
-                "takes log-probabilities, and the last layer is Softmax",
+                "takes log-probabilities, but the last layer is Softmax",
             ),
-            ([], tn.NegativeLogLikelihood(), "takes log-probabilities, and the last layer is Dense"),
+            ([], tn.NegativeLogLikelihood(), "takes log-probabilities, but the last layer is Dense"),
         ],
     )
     def test_pairs_that_do_not_belong_together_are_refused(self, head, loss, hint):

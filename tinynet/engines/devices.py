@@ -151,7 +151,7 @@ def as_array(value: Any, name: str, device: Device | None = None) -> Array:
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(
-            f"{name}: expected an array of numbers, got parts that don't make one: {error}"
+            f"{name}: expected an array of numbers, got parts that don't form one: {error}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A model as plain data: what a model file says of it beside its arrays."""
+"""A model as plain data: what a model file stores in addition to the arrays."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,22 +15,24 @@ from tinynet.support.checks import check_bool, check_shape
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array, Shape
 
-MAX_LAYERS = 1000  # in a file, layers inside layers included
+MAX_LAYERS = 1000  # in a file, including layers inside layers
 
 ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-"""What making a model of a description can raise: it may hold anything."""
+"""What making a model from a description can raise, as it may hold anything."""
 
 _LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """The model without its arrays, as JSON can hold it. A loss of the user's own is left out.
+    """Return the model without its arrays, as JSON data. A custom loss is left out.
 
     Raises: ModelFileError: if it has more layers than a file may have.
     """
     trainable = [layer.trainable for _, layer in model.walk()]
     if len(trainable) > MAX_LAYERS:
-        raise ModelFileError(f"the model has {len(trainable):,} layers; a file can have {MAX_LAYERS:,}")
+        raise ModelFileError(
+            f"the model has {len(trainable):,} layers; a file can have at most {MAX_LAYERS:,}"
+        )
     loss = model.loss if type(model.loss) in losses.BY_NAME.values() else None
     return {
         "layers": [_describe_layer(layer) for layer in model.layers],
@@ -54,7 +56,7 @@ def _describe_layer(layer: Layer) -> dict[str, Any]:
 
 
 def _describe_argument(value: Any) -> Any:
-    """An argument of a layer; a layer that it is, or holds, is described as the model's own are."""
+    """Return a layer's argument as JSON data; layers in it are described like the model's own."""
     if isinstance(value, Layer):
         return {"layer": _describe_layer(value)}
     return [_describe_argument(item) for item in value] if isinstance(value, (tuple, list)) else value
@@ -63,9 +65,9 @@ def _describe_argument(value: Any) -> Any:
 def make_layers(
     description: Mapping[str, Any], arrays: Mapping[str, Array], custom_layers: Mapping[str, type[Layer]]
 ) -> list[Layer]:
-    """The layers that a description names, new and not built; a model of them has the arrays' names, dtypes and shapes.
+    """Return new, unbuilt layers from a description, checked to match the arrays' names, dtypes and shapes.
 
-    Raises: one of ERRORS: if a layer is not known or can't be made, or an array does not fit.
+    Raises: one of ERRORS: if a layer is unknown or can't be made, or an array does not fit.
     """
     _check_arrays(_make_layers(description, custom_layers), description, arrays)
     return _make_layers(description, custom_layers)
@@ -79,11 +81,11 @@ def _make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, typ
         made += 1
         if made > MAX_LAYERS:
             raise ValueError(f"expected at most {MAX_LAYERS:,} layers")
-        # A custom layer that is called Dense is not the library's Dense.
+        # A custom layer called Dense is not the library's Dense.
         known = custom_layers if item["custom"] else _LAYERS
         if item["type"] not in known:
             raise ValueError(
-                f"layer {item['type']!r} is not known; if it is yours, give load_model(path, custom_layers={{...}})"
+                f"layer {item['type']!r} is not known; if it is your own, use load_model(path, custom_layers={{...}})"
             )
         return known[item["type"]].from_config(
             {name: argument(value) for name, value in item["config"].items()}
@@ -91,7 +93,7 @@ def _make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, typ
 
     def argument(value: Any) -> Any:
         if isinstance(value, Mapping):
-            inner = value.get("layer")  # other mappings are a custom layer's argument as it is
+            inner = value.get("layer")  # other mappings are plain arguments of custom layers
             return make(inner) if isinstance(inner, Mapping) and "config" in inner else value
         return [argument(item) for item in value] if isinstance(value, list) else value
 
@@ -101,7 +103,7 @@ def _make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, typ
 def _check_arrays(
     layers: Sequence[Layer], description: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
-    """Build the layers, which allocates nothing, and compare the arrays with what they declare."""
+    """Set up the layers, which allocates nothing, and compare the arrays with what they declare."""
     shape, dtype = check_shape("input_shape", description["input_shape"]), description["dtype"]
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
@@ -112,21 +114,21 @@ def _check_arrays(
 
 
 def _declared(layers: Sequence[Layer], dtype: np.dtype[Any]) -> dict[str, tuple[np.dtype[Any], Shape]]:
-    """Dtype and shape of every array that built layers declare, by path."""
+    """Return dtype and shape of every array that built layers declare, by path."""
     declared = {}
     for path, layer in walk(layers):
         for name in (*layer.param_specs, *layer.state_names):
             spec = layer.param_specs.get(name) or layer.state_specs.get(name)
             if spec is not None:
                 declared[f"{path}.{name}"] = dtype, spec.shape
-            else:  # a layer of the user's that makes its state itself
+            else:  # a custom layer that makes its own state
                 array = np.asarray(getattr(layer, name))
                 declared[f"{path}.{name}"] = array.dtype, array.shape
     return declared
 
 
 def restore(model: Model, description: Mapping[str, Any]) -> None:
-    """Give a new model what a description says beside its layers."""
+    """Set everything in a description but the layers on a new model."""
     for (path, layer), trainable in zip(model.walk(), description["trainable"], strict=True):
         layer.trainable = check_bool(f"layer {path} trainable", trainable)
     loss = description["loss"]
@@ -145,16 +147,16 @@ def _count(name: str, value: Any) -> int:
 
 
 def assign(targets: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
-    """Copy arrays into targets of the same names, all or none; raises ValueError with every mismatch."""
+    """Copy arrays into targets of the same names, all or none; raise ValueError with every mismatch."""
     _compare({name: (target.dtype, target.shape) for name, target in targets.items()}, arrays)
     for name, target in targets.items():
         target[...] = device_of(target).asarray(arrays[name])
 
 
 def assign_in_order(targets: Mapping[str, Array], weights: Sequence[Any]) -> None:
-    """Copy weights into targets one by one, all or none; raises ValueError with every mismatch."""
+    """Copy weights into targets one by one, all or none; raise ValueError with every mismatch."""
     if not isinstance(weights, Iterable):
-        raise ValueError(f"weights: expected a list of arrays, as get_weights gives it; got {weights!r}")
+        raise ValueError(f"weights: expected a list of arrays, as returned by get_weights; got {weights!r}")
     arrays = [to_host(as_array(weight, f"weights[{index}]")) for index, weight in enumerate(weights)]
     if len(arrays) != len(targets):
         raise ValueError(f"expected {len(targets)} arrays ({', '.join(targets)}), got {len(arrays)}")

@@ -1,7 +1,7 @@
-"""Writing a file so that a reader finds the old content or the new, never half of one.
+"""Write files atomically: a reader finds the old content or the new, never a part of it.
 
-The new content goes to a temporary file in the same folder, is forced to the disk, and takes the name in one
-step (``os.replace``). A full disk, an exception, Ctrl-C or a killed process leaves the old file as it was.
+The new content goes to a temporary file in the same folder, is flushed to disk, and takes the name in one
+step (``os.replace``). A full disk, an exception, Ctrl-C or a killed process leaves the old file unchanged.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _ON_WINDOWS = os.name == "nt"
 
 @contextlib.contextmanager
 def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]:
-    """Open ``path`` for writing in such a way that it changes completely or not at all.
+    """Open ``path`` for writing so that it changes completely or not at all.
 
-    Used as ``with atomic_write("model.bin") as file: file.write(data)``. The file can also be read and sought
-    in, so that what was written can be checked before it takes the name: raising inside the block keeps the
-    old file. A symbolic link is followed. A new file gets the permissions that the umask gives, an existing
-    one keeps its own. A device or a pipe cannot be replaced and is written to directly.
+    Use it as ``with atomic_write("model.bin") as file: file.write(data)``. The file also supports reading and
+    seeking, so that its content can be checked before it takes the name: raising inside the block keeps the old
+    file. Symbolic links are followed. A new file gets its permissions from the umask, an existing one keeps its
+    own. A device or a pipe can't be replaced and is written to directly.
 
     Args:
         path: the file to create or replace.
-        parents: create the missing folders above it.
+        parents: create missing parent folders.
     Yields: a binary file object, open for writing and reading.
     Raises: OSError, naming ``path``: if it cannot be written.
     """
@@ -43,11 +43,11 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
         with open(target, "wb") as device:  # a folder raises here, as it should
             yield device
         return
-    # Whoever writes the same file at the same time has another temporary name: the last to finish wins.
+    # Concurrent writers of the same file have different temporary names: the last to finish wins.
     temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with _named(target):
-            file = open(temporary, "x+b")  # noqa: SIM115  (closed below, on every way out)
+            file = open(temporary, "x+b")  # noqa: SIM115  (closed below, in every case)
         try:
             if mode is not None:
                 with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
         finally:
             with contextlib.suppress(
                 OSError
-            ):  # it is on the disk, or the error is on its way that says why not
+            ):  # it is on disk, or an error that says why not is already raised
                 file.close()
         with _named(target):
             _replace(temporary, target)
@@ -86,7 +86,7 @@ def _existing_mode(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let an error name the file that was asked for, not the temporary one beside it."""
+    """Make errors name the requested file, not the temporary one."""
     try:
         yield
     except OSError as error:
@@ -97,7 +97,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _replace(temporary: Path, target: Path) -> None:
-    """``os.replace``; on Windows a virus scanner or a reader may hold the old file for a moment."""
+    """Call ``os.replace``; retry, as on Windows a virus scanner or a reader may hold the old file briefly."""
     for pause in (0.02, 0.1, 0.5):
         try:
             os.replace(temporary, target)
@@ -110,7 +110,7 @@ def _replace(temporary: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force the new name to the disk. Windows and some network drives cannot, and need not."""
+    """Flush the new name to disk. Windows and some network drives can't, and don't need to."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -120,7 +120,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_folder(path: PathLike) -> None:
-    """Raises FileNotFoundError if the folder of a file to be written does not exist: before work is done for it."""
+    """Raises FileNotFoundError if the folder of a file to be written does not exist: before the work, not after it."""
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -1,11 +1,11 @@
-"""The header of a safetensors file, read and checked before anything acts on what it says.
+"""Read the header of a safetensors file, and check it before anything acts on it.
 
     8 bytes     the size of the header, little-endian
     header      JSON: {"__metadata__": {text: text}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
     the rest    the arrays, row by row, little-endian
 
-The safetensors package, which reads the arrays afterwards, accepts more than this: of two entries of one name it takes
-the last, and its headers may have a hundred megabytes.
+The safetensors package, which reads the arrays afterwards, accepts more than this: of two entries with the same name
+it takes the last, and its headers may have a hundred megabytes.
 Source: https://github.com/huggingface/safetensors, section "Format".
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 
 MAX_HEADER = 1 << 20  # bytes
 MAX_PAYLOAD = 1 << 32  # bytes of all arrays together
-MAX_DEPTH = 100  # of lists and objects in each other
-MAX_LISTS = 100_000  # and objects, empty ones too
+MAX_DEPTH = 100  # of nested lists and objects
+MAX_LISTS = 100_000  # including objects, and empty ones
 _MAX_DIMENSIONS = 64  # NumPy's own limit
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -38,48 +38,48 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-"""What arrays may be made of, by safetensors's names."""
+"""The dtypes that arrays may have, by their safetensors names."""
 
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def check(header: bytes, payload: int) -> dict[str, str]:
-    """The metadata of a header, without the 8 bytes before it.
+    """Check a header, given without the 8 bytes before it, and return its metadata.
 
     Args: payload: how many bytes follow it in the file.
-    Raises: ValueError: unless it is one JSON object, in which no name is there twice, and its arrays cover the payload
-        exactly, none over another.
+    Raises: ValueError: unless it is one JSON object without duplicate names, and its arrays cover the payload exactly
+        and do not overlap.
     """
     table = parse_json(header.decode("utf-8"))
     if not isinstance(table, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its metadata is no mapping of text to text")
-    "".join([*table, *metadata, *metadata.values()]).encode()  # raises ValueError for half a character
+        raise ValueError("its metadata is not a mapping of text to text")
+    "".join([*table, *metadata, *metadata.values()]).encode()  # raises ValueError for a lone surrogate
     position = 0
     for begin, end, name in sorted(_extent(name, entry) for name, entry in table.items()):
         if begin != position:
             raise ValueError(f"array {name!r:.60} begins at byte {begin}, expected {position}")
         position = end
     if position != payload:
-        raise ValueError(f"its arrays have {position:,} bytes, and {payload:,} follow the header")
+        raise ValueError(f"its arrays have {position:,} bytes, but {payload:,} follow the header")
     return metadata
 
 
 def _extent(name: str, entry: Any) -> tuple[int, int, str]:
-    """Where an array begins and ends, and its name; raises ValueError unless its entry is right in itself."""
+    """Return where an array begins and ends, and its name; raise ValueError if its entry is inconsistent."""
     label = f"array {name!r:.60}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{label}: expected dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise ValueError(f"{label}: expected a dtype among {', '.join(DTYPES)}, got {code!r:.60}")
+        raise ValueError(f"{label}: expected one of the dtypes {', '.join(DTYPES)}, got {code!r:.60}")
     if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"{label}: expected a shape of at most {_MAX_DIMENSIONS} sizes, got {shape!r:.60}")
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"{label}: expected two offsets, got {offsets!r:.60}")
-    # NumPy wants the product without the zeros to fit, even where the array has no element.
+    # NumPy requires the product of the sizes other than 0 to fit, even if the array is empty.
     if math.prod(max(1, size) for size in shape) * DTYPES[code].itemsize > sys.maxsize:
         raise ValueError(f"{label}: no array can have the shape {shape!r:.60}")
     size = math.prod(shape) * DTYPES[code].itemsize
@@ -96,10 +96,10 @@ def _are_sizes(values: Any) -> bool:
 
 
 def parse_json(text: str) -> Any:
-    """What the text says, as `json.loads` gives it.
+    """Parse JSON as `json.loads` does, within stricter limits.
 
-    Raises: ValueError: if it is no JSON, has a name twice in one object or a number that is not finite, nests deeper
-        than MAX_DEPTH, or has more than MAX_LISTS lists and objects.
+    Raises: ValueError: if it is not JSON, has a duplicate name in an object or a number that is not finite, nests
+        deeper than MAX_DEPTH, or has more than MAX_LISTS lists and objects.
     """
     depth, count = _brackets(text)
     if depth > MAX_DEPTH:
@@ -110,7 +110,7 @@ def parse_json(text: str) -> Any:
 
 
 def _brackets(text: str) -> tuple[int, int]:
-    """How deep lists and objects are nested, and how many there are; as far as the text is JSON."""
+    """Return how deep lists and objects are nested, and how many there are, provided that the text is JSON."""
     plain = text.encode("utf-8", "surrogatepass").replace(b"\\\\", b"").replace(b'\\"', b"")
     codes = np.frombuffer(plain.translate(None, delete=_NO_BRACKETS), np.uint8)
     within_string = np.logical_xor.accumulate(codes == ord('"'))
@@ -125,7 +125,7 @@ def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the name {twice!r:.60} is there twice")
+        raise ValueError(f"the name {twice!r:.60} appears twice")
     return table
 
 

@@ -1,8 +1,8 @@
-"""Model files and checkpoints: (description, arrays) to and from safetensors, with a digest over both.
+"""Model files and checkpoints: save and load (description, arrays) as safetensors, with a digest of both.
 
-Each is an ordinary safetensors file, so other programs read its arrays with the safetensors package. Its
-metadata has two entries: ``tinynet``, the description as JSON, and ``sha256``, over description and arrays.
-The digest finds corruption; it is no signature.
+Each is an ordinary safetensors file, so other programs can read its arrays with the safetensors package. Its
+metadata has two entries: ``tinynet``, the description as JSON, and ``sha256``, the digest of description and
+arrays. The digest detects corruption; it is not a signature.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ FORMAT = 1
 
 _KINDS = {
     "model": "a model file, which load_model(path) reads",
-    "checkpoint": "a checkpoint, which fit(..., resume=path) goes on from",
+    "checkpoint": "a checkpoint, which fit(..., resume=path) resumes",
 }
 
 _FOREIGN = {
-    b"\x80": "a pickle, which runs what its author wanted and is never read here",
-    b"PK\x03\x04": "a zip archive, as .keras, .npz and PyTorch's files are",
-    b"\x89HDF": "an HDF5 file, as Keras's .h5 files are",
+    b"\x80": "a pickle, which can run arbitrary code and is never read here",
+    b"PK\x03\x04": "a zip archive, like .keras, .npz and PyTorch files",
+    b"\x89HDF": "an HDF5 file, like Keras's .h5 files",
 }
-"""What files begin with that people take for models."""
+"""The first bytes of files that are often mistaken for models."""
 
 
 def save(
@@ -39,23 +39,23 @@ def save(
     arrays: Mapping[str, Array],
     kind: str = "model",
 ) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, completely or not at all.
 
     Args:
-        description: names, numbers and lists, as JSON can hold them.
-        arrays: of floats, integers or truth values, by name.
-        kind: "model" or "checkpoint"; `load` takes only the kind that it is asked for.
-    Raises: ModelFileError: if the description is no JSON, or it is more than `load` accepts; OSError: if the file
-        cannot be written. The old file then stays as it was.
+        description: names, numbers and lists that JSON can represent.
+        arrays: arrays of floats, integers or booleans, by name.
+        kind: "model" or "checkpoint"; `load` accepts only the kind that it is asked for.
+    Raises: ModelFileError: if the description is not JSON, or the file is larger than `load` accepts; OSError: if
+        the file can't be written. The old file is then unchanged.
     """
     name = os.fspath(path)
-    marked = {} if kind == "model" else {"kind": kind}  # the first files, all of models, did not say it
+    marked = {} if kind == "model" else {"kind": kind}  # the first files, all models, don't have it
     try:
         text = json.dumps({"format": FORMAT, **marked, **description}, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{name}: the {kind}'s description can't be written as JSON: {error}; "
-            "give layers names and numbers as arguments (an initializer by its name)"
+            "use names and numbers as arguments of layers (an initializer by its name)"
         ) from error
     try:
         data = _to_bytes(text, arrays)
@@ -65,13 +65,13 @@ def save(
 
 
 def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
-    """The file's content; raises ValueError if it is not one that `load` takes."""
+    """Return the file's content; raise ValueError if `load` would not accept it."""
     from safetensors.numpy import save as to_bytes
 
     header.parse_json(text)
     for name, array in arrays.items():
         if array.dtype not in header.DTYPES.values():
-            raise ValueError(f"array {name!r}: expected floats, integers or truth values, got {array.dtype}")
+            raise ValueError(f"array {name!r}: expected floats, integers or booleans, got {array.dtype}")
     if sum(array.nbytes for array in arrays.values()) > header.MAX_PAYLOAD:
         raise ValueError(f"its arrays are over {header.MAX_PAYLOAD:,} bytes, more than load accepts")
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -84,21 +84,21 @@ def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
 
 
 def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, Any], dict[str, Array]]:
-    """The (description, arrays) of a file that `save` wrote, the arrays read-only.
+    """Return the (description, arrays) of a file that `save` wrote; the arrays are read-only.
 
-    What the file says is believed only once it is checked: first its header, see `tinynet.files.header`, then the
-    digest. No more memory is taken than twice the file's size and what a header of a megabyte can need.
+    Nothing in the file is trusted before it is checked: first its header, see `tinynet.files.header`, then the digest.
+    This takes at most twice the file's size in memory, plus what a header of a megabyte can need.
 
-    Raises: ModelFileError: if it is no such file, is of another kind, is damaged or can't be read; FileNotFoundError:
-        if there is none.
+    Raises: ModelFileError: if it is not such a file, is of another kind, is damaged or can't be read;
+        FileNotFoundError: if there is no file.
     """
     from safetensors import SafetensorError
 
     name = os.fspath(path)
     try:
-        mode = os.stat(path).st_mode  # before it is opened: a pipe would wait for who writes to it
+        mode = os.stat(path).st_mode  # before opening it: opening a pipe would wait for a writer
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise _Cause(f"is no tinynet {kind}: it is no ordinary file")
+            raise _Cause(f"is not a tinynet {kind}: it is not a regular file")
         with open(path, "rb") as file:
             return _from_bytes(*_read(file, kind), kind)
     except FileNotFoundError:
@@ -109,28 +109,28 @@ def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, A
         raise ModelFileError(f"{name}: {error}") from error
     except (SafetensorError, ValueError, RecursionError, MemoryError) as error:
         cause = str(error) or type(error).__name__
-        raise ModelFileError(f"{name}: is damaged or no tinynet {kind}: {cause}") from error
+        raise ModelFileError(f"{name}: is damaged or not a tinynet {kind}: {cause}") from error
 
 
 class _Cause(Exception):
-    """Why a file is refused, in a whole sentence but for the file's name."""
+    """Why a file is rejected, in a sentence that lacks only the file's name."""
 
 
 def _read(file: BinaryIO, kind: str) -> tuple[bytes, dict[str, str]]:
-    """All of the file, once its header is checked, and the header's metadata."""
+    """Check the header, and return the whole file and the header's metadata."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
-        raise _Cause(f"is no tinynet {kind}: it is no ordinary file")
+        raise _Cause(f"is not a tinynet {kind}: it is not a regular file")
     prefix = file.read(8)
     size = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or not 2 <= size <= header.MAX_HEADER:
         looks = next((f" but {what}" for begins, what in _FOREIGN.items() if prefix.startswith(begins)), "")
-        raise _Cause(f"is no tinynet {kind}{looks}: it does not begin as a safetensors file does")
+        raise _Cause(f"is not a tinynet {kind}{looks}: it does not begin like a safetensors file")
     payload = status.st_size - 8 - size
     if payload < 0:
-        raise _Cause(f"is damaged or no tinynet {kind}: it ends before its header does")
+        raise _Cause(f"is damaged or not a tinynet {kind}: it ends before its header does")
     if payload > header.MAX_PAYLOAD:
-        raise _Cause(f"is no tinynet {kind}: it has more than {header.MAX_PAYLOAD:,} bytes")
+        raise _Cause(f"is not a tinynet {kind}: it has more than {header.MAX_PAYLOAD:,} bytes")
     begin = prefix + file.read(size)
     metadata = header.check(begin[8:], payload)
     file.seek(0)
@@ -144,18 +144,18 @@ def _from_bytes(data: bytes, metadata: dict[str, str], kind: str) -> tuple[dict[
     from safetensors.numpy import load as from_bytes
 
     if metadata.keys() != {"tinynet", "sha256"}:
-        raise ValueError("its metadata are not a description and its digest")
+        raise ValueError("its metadata is not a description and its digest")
     text = metadata["tinynet"]
     description = header.parse_json(text)
     if not isinstance(description, dict) or "format" not in description:
-        raise ValueError("its description names no format")
+        raise ValueError("its description does not name a format")
     if description["format"] != FORMAT:
         raise _Cause(f"expected format {FORMAT}, got {description['format']!r:.60}; update tinynet")
     arrays: dict[str, Array] = from_bytes(data)
     if _digest(text, arrays) != metadata["sha256"]:
-        raise _Cause("is damaged: its contents don't match its SHA-256; take another copy")
+        raise _Cause("is damaged: its contents don't match its SHA-256; get another copy")
     if any(array.dtype == bool and array.view(np.uint8).max(initial=0) > 1 for array in arrays.values()):
-        raise ValueError("a truth value in it is neither 0 nor 1")
+        raise ValueError("a boolean in it is neither 0 nor 1")
     found = description.get("kind", "model")
     if found != kind:
         known = _KINDS.get(found) if isinstance(found, str) else None

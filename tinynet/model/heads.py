@@ -1,4 +1,4 @@
-"""The last layer and the loss: which pairs belong together, and which are trained as one."""
+"""The last layer and the loss: which pairs match, and which are trained as one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from tinynet.protocols import Model
 
 
 def fuse(model: Model, loss: Loss) -> tuple[Sequence[Layer], Loss]:
-    """The layers to run and the loss of what they give: a final Softmax goes into a CrossEntropy.
+    """Return the layers to run and the loss of their output: a CrossEntropy absorbs a final Softmax.
 
-    The two are one function of the logits, with the same gradient, but finite where a probability rounds to 0.
+    Together they are one function of the logits, with the same gradient, but finite where a probability rounds to 0.
     """
     if (
         type(loss) is CrossEntropy and type(model.layers[-1]) is Softmax
@@ -21,18 +21,18 @@ def fuse(model: Model, loss: Loss) -> tuple[Sequence[Layer], Loss]:
 
 
 def loss_for(head: Layer) -> Loss:
-    """A loss of class labels that takes what the last layer gives; any but the two softmax layers gives logits."""
+    """Return a class-label loss for the last layer's output; all layers but the two softmax layers give logits."""
     if isinstance(head, Softmax):
         return CrossEntropy()
     return NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
 
 
 class _Takes(NamedTuple):
-    """What a loss takes, and library layers that surely give something else."""
+    """What a loss takes, and library layers that certainly give something else."""
 
     what: str
     wrong_heads: tuple[type[Layer], ...]
-    mend: str
+    fix: str
 
 
 _TAKES: dict[type[Loss], _Takes] = {
@@ -55,5 +55,5 @@ def check_head(model: Model, loss: Loss) -> None:
     head, takes = model.layers[-1], _TAKES.get(type(loss))
     if takes is not None and type(head) in takes.wrong_heads:
         raise ValueError(
-            f"loss: {type(loss).__name__} takes {takes.what}, and the last layer is {type(head).__name__}; {takes.mend}"
+            f"loss: {type(loss).__name__} takes {takes.what}, but the last layer is {type(head).__name__}; {takes.fix}"
         )

@@ -1,4 +1,4 @@
-"""Using a model: evaluate, predict, and find where numbers stop being finite. Nothing here writes to the model."""
+"""Using a model: evaluate, predict, and find where numbers stop being finite. Nothing here changes the model."""
 
 import copy
 import warnings
@@ -30,7 +30,7 @@ def evaluate(
     loss = model.loss if loss is None else loss
     if loss is None:
         raise ValueError(
-            "this model was not fitted yet, so evaluate needs the loss: loss=CrossEntropy(), say"
+            "this model has not been fitted yet, so evaluate needs a loss, for example loss=CrossEntropy()"
         )
     if not isinstance(loss, Loss):
         raise TypeError(f"loss: expected an object such as CrossEntropy(), got {loss!r}")
@@ -113,7 +113,7 @@ def first_non_finite(model: Model, x: Array) -> str:
         return "the batch x"
     for index, layer in enumerate(
         copy.deepcopy(model.layers)
-    ):  # in training mode, which may change a layer's state
+    ):  # copied, as training mode may change a layer's state
         outputs = layer.forward(outputs, training=True)
         if not np.isfinite(outputs).all():
             return f"the output of layer {index} ({type(layer).__name__})"
@@ -132,6 +132,6 @@ def _warn_of_unit_range(model: Model, x: Array) -> None:
     if model.fitted_on_bytes and inputs.looks_like_unit_range(x):
         warnings.warn(
             "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "
-            "if you have divided by 255, don't",
+            "if you divided by 255, pass the original values",
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""The model as a table."""
+"""A model as a table."""
 
 import math
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ from tinynet.support.types import Shape
 class LayerRow(NamedTuple):
     """One layer, as `summary` and `plots.plot_model` show it."""
 
-    name: str  # its path, "2"
+    name: str  # its path, such as "2"
     kind: str  # its class, "Dense"
-    detail: str  # its arguments that are not the defaults, "units=300"
+    detail: str  # its non-default arguments, such as "units=300"
     output_shape: Shape
-    params: int  # with the state that is not trained
+    params: int  # including state that is not trained
     multiply_adds: int  # of one example's forward pass
     trainable_params: int
 
 
 def rows(layers: Iterable[tuple[str, Layer]]) -> list[LayerRow]:
-    """A row for each built layer, given with its path."""
+    """Return a row for each built layer, given with its path."""
     described = []
     for path, layer in layers:
         params = sum(math.prod(spec.shape) for spec in layer.param_specs.values())
@@ -45,9 +45,9 @@ def rows(layers: Iterable[tuple[str, Layer]]) -> list[LayerRow]:
 
 
 def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape, vector_size: int) -> str:
-    """The table in Keras's shape, with multiply-adds, and below it the totals with their memory.
+    """Return a table like Keras's, with multiply-adds, and below it the totals with their memory.
 
-    ``vector_size``: of the vector of parameters, frozen ones included.
+    ``vector_size``: the size of the vector of parameters, including frozen ones.
     """
     header = ("Layer (type)", "Output Shape", "Param #", "Multiply-adds")
     cells = [
@@ -81,15 +81,15 @@ def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape,
             f"Total params: {total:,} ({memory(total * size)})",
             f"Trainable params: {trainable:,} ({memory(trainable * size)})",
             f"Non-trainable params: {total - trainable:,} ({memory((total - trainable) * size)})",
-            f"Multiply-adds: {sum(row.multiply_adds for row in rows):,} an example, forward",
+            f"Multiply-adds: {sum(row.multiply_adds for row in rows):,} per example, forward",
             f"Memory in training: {memory(2 * vector_size * size)} for parameters and gradients, "
-            f"{memory(2 * activations * size)} an example for outputs and their gradients",
+            f"{memory(2 * activations * size)} per example for outputs and their gradients",
         ]
     )
 
 
 def memory(count: int) -> str:
-    """A number of bytes as people read it: 397.54 KB (of 1,024 bytes, as Keras counts)."""
+    """Format a number of bytes: 397.54 KB (1 KB is 1,024 bytes, as in Keras)."""
     value = float(count)
     for unit in ("B", "KB", "MB"):
         if value < 1024:

@@ -20,18 +20,18 @@ LABEL_GAP = 9  # points between the end of a curve and its label
 
 
 def confusion_matrix(counts: Array, names: Sequence[str]) -> Figure:
-    """The counts as coloured cells.
+    """Draw the counts as coloured cells.
 
     Args:
-        counts: (k, k), a row for each actual class.
-        names: of the k classes.
+        counts: (k, k), one row per actual class.
+        names: the names of the k classes.
     Returns:
         The figure; its second axes hold the cells.
     """
     classes, total, right = len(counts), int(counts.sum()), int(counts.trace())
     title = "Confusion matrix"
-    summary = f"{right:,} of {total:,} right ({look.percent(right / max(total, 1))})"
-    legend = "Shade: share of the row. Blue: right. Orange: wrong."
+    summary = f"{right:,} of {total:,} correct ({look.percent(right / max(total, 1))})"
+    legend = "Shade: share of the row. Blue: correct. Orange: wrong."
 
     figure = look.new_figure()
     names = [look.shorten(figure, name, 2.2) for name in names]
@@ -83,11 +83,11 @@ def _draw_cells(axes: Axes, counts: Array) -> None:
 
 
 def _cell_colors(counts: Array) -> Array:
-    """(k, k, 3) colours: each cell's share of its row, in blue on the diagonal and in orange off it.
+    """Return colours (k, k, 3): each cell's share of its row, in blue on the diagonal and orange off it.
 
-    Both scales end light enough for black numbers.
+    Both scales stay light enough for black numbers.
     """
-    # A class without images has a row of zeros, which has no shares.
+    # A class without images has a row of zeros: don't divide by 0.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     diagonal = np.eye(len(counts), dtype=bool)
     strength = np.where(diagonal, shares, np.sqrt(np.minimum(2 * shares, 1.0)))[..., None]  # (k, k, 1)
@@ -99,11 +99,11 @@ def _cell_colors(counts: Array) -> Array:
 
 
 def training_curves(curves: Mapping[str, Array], seconds: float | None) -> Figure:
-    """A panel for the loss and one for the accuracy, if there is one.
+    """Draw a panel for the loss, and one for the accuracy if there is one.
 
     Args:
-        curves: arrays (epochs,) by name: loss, where known accuracy, val_loss, val_accuracy; NaN is a gap.
-        seconds: how long the training took, if it is known.
+        curves: arrays (epochs,) by name: loss and, if known, accuracy, val_loss, val_accuracy; NaN is a gap.
+        seconds: how long the training took, if known.
     Returns:
         The figure.
     """
@@ -117,14 +117,14 @@ def training_curves(curves: Mapping[str, Array], seconds: float | None) -> Figur
     figure.suptitle(title, x=look.MARGIN / width, ha="left", size=look.TITLE_SIZE, weight="bold")
     panels = np.atleast_1d(figure.subplots(1, len(measures)))
     labels = [_draw_panel(panel, measure, curves) for panel, measure in zip(panels, measures, strict=True)]
-    figure.draw_without_rendering()  # only now is it known where the curves end
+    figure.draw_without_rendering()  # the ends of the curves are known only after this
     for pair in labels:
         _spread(pair)
     return figure
 
 
 def _draw_panel(axes: Axes, measure: str, curves: Mapping[str, Array]) -> list[Annotation]:
-    """Draw the curves of one measure, ring the best epoch, and return the labels at the curves' ends."""
+    """Draw the curves of one measure, circle the best epoch, and return the labels at the curves' ends."""
     count = len(curves["loss"])
     labels = [_draw_curve(axes, name, curves[name]) for name in (measure, f"val_{measure}") if name in curves]
     judged = f"val_{measure}" if f"val_{measure}" in curves else measure
@@ -150,7 +150,7 @@ def _draw_panel(axes: Axes, measure: str, curves: Mapping[str, Array]) -> list[A
 
 
 def _draw_curve(axes: Axes, name: str, values: Array) -> Annotation:
-    """Draw one curve, and say at its end which it is."""
+    """Draw one curve and label its end."""
     if name.startswith("val_"):
         label, color, ink, width, marker = "validation", look.BLUE, look.BLUE, 2.2, "s"
     else:
@@ -160,8 +160,8 @@ def _draw_curve(axes: Axes, name: str, values: Array) -> Annotation:
             "#8f6300",
             1.6,
             "o",
-        )  # type needs a darker ink
-    # Few epochs are points joined by a line; of many, the line is enough.
+        )  # text needs a darker ink
+    # With few epochs, mark each one; with many, the line is enough.
     few = len(values) <= 20
     epochs = np.arange(1, len(values) + 1)
     axes.plot(
@@ -175,7 +175,7 @@ def _draw_curve(axes: Axes, name: str, values: Array) -> Annotation:
 
 
 def _mark_best(axes: Axes, name: str, values: Array) -> str:
-    """Ring the best epoch of a curve, and return what the ring means."""
+    """Circle the best epoch of a curve, and return a text that explains the circle."""
     is_loss = name.endswith("loss")
     best = int(np.nanargmin(values) if is_loss else np.nanargmax(values))
     axes.plot(
@@ -187,7 +187,7 @@ def _mark_best(axes: Axes, name: str, values: Array) -> str:
 
 
 class _Percents(PercentFormatter):
-    """Shares as percentages, all ticks with as many decimals as one of them needs."""
+    """Shares as percentages; all ticks get as many decimals as the most precise one needs."""
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
         percents = 100 * np.asarray(values)
@@ -198,7 +198,7 @@ class _Percents(PercentFormatter):
 
 
 def _plain_numbers() -> ScalarFormatter:
-    """Numbers as they are: no common factor, which would stand above the axis, where the title is."""
+    """Return a formatter without a common factor, which would appear above the axis, where the title is."""
     formatter = ScalarFormatter(useOffset=False)
     formatter.set_scientific(False)
     return formatter
@@ -217,7 +217,7 @@ def _spread(labels: Sequence[Annotation]) -> None:
 
 
 def _duration(seconds: float) -> str:
-    """A time in words: 4.2 s, 58 s, 3 min 20 s."""
+    """Format a duration: 4.2 s, 58 s, 3 min 20 s."""
     if seconds < 10:
         return f"{seconds:.2g} s"
     minutes, rest = divmod(round(seconds), 60)

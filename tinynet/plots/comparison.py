@@ -1,4 +1,4 @@
-"""Comparisons: measured accuracies of several methods against something that was varied, with the range of repeats."""
+"""Comparison plots: accuracies of several methods against a varied quantity, with the range over repeats."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tinynet.plots import style as look
 
 COLORS = (look.BLUE, look.VERMILION, look.GREEN, look.PURPLE)
 MARKERS = ("o", "s", "^", "D")
-PANEL_WIDTH, ONLY_WIDTH, HEIGHT = 4.6, 6.6, 4.6  # inches; of one of several panels, of a single one
+PANEL_WIDTH, ONLY_WIDTH, HEIGHT = 4.6, 6.6, 4.6  # inches; widths of one of several panels and of a single one
 
 
 class Curve(NamedTuple):
-    """One method: for each x the accuracies of its repeats, drawn as their mean and their range."""
+    """One method: the accuracies of its repeats at each x, drawn as their mean and range."""
 
     label: str
     x: Sequence[float]
     accuracies: Sequence[Sequence[float]]
-    joined: bool = True  # by a line from point to point
+    joined: bool = True  # whether a line connects the points
 
 
 class Panel(NamedTuple):
-    """Curves over one axis. ``ticks``: all x to label; ``reference``: a point to mark, x and accuracy."""
+    """Curves over one x axis. ``ticks``: the x values to label; ``reference``: a point to mark: label, x, accuracy."""
 
     x_label: str
     curves: Sequence[Curve]
@@ -43,10 +43,10 @@ class Panel(NamedTuple):
 
 
 def accuracy_panels(title: str, note: str, panels: Sequence[Panel], y_label: str = "test accuracy") -> Figure:
-    """Panels side by side with one axis of accuracies, and one legend for all below them.
+    """Draw panels side by side with a shared accuracy axis, and one legend below them.
 
-    Args: note: a line below the title, which says what the points and the ranges are.
-    Returns: the figure, with an axes for each panel.
+    Args: note: a line below the title that explains the points and the ranges.
+    Returns: the figure, with one axes per panel.
     """
     width = PANEL_WIDTH * len(panels) if len(panels) > 1 else ONLY_WIDTH
     engine = ConstrainedLayoutEngine(w_pad=0.16, h_pad=0.12, rect=(0, 0, 1, 1 - 0.62 / HEIGHT))

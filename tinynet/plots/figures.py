@@ -1,7 +1,7 @@
-"""Pictures: samples, augmentation, training curves, confusion matrix, predictions, probabilities and the model.
+"""Plots of samples, augmentation, training curves, the confusion matrix, predictions, probabilities and the model.
 
-Every function returns a matplotlib `Figure` that shows itself in a notebook, and saves it where `path` says,
-as png, svg or pdf. None needs a display or pyplot, or leaves a setting changed; threads may call them.
+Every function returns a matplotlib `Figure`, which a notebook displays, and saves it as PNG, SVG or PDF if a path
+is given. No function needs a display or pyplot, or leaves a setting changed; all are thread-safe.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array, PathLike, Shape
 from tinynet.training.batches import Augment, augmented
 
-# The drawing itself is in tinynet/plots/, imported when first used: matplotlib takes its time.
+# The drawing code is in tinynet/plots/, imported on first use because matplotlib is slow to import.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
     from tinynet.model.summary import LayerRow
 
-MOST_IMAGES = 400  # more in one picture are a mistake, such as a whole data set
+MOST_IMAGES = 400  # more in one picture is a mistake, such as a whole data set
 MOST_CLASSES = 100
-SUM_TOLERANCE = 1e-2  # of a row of probabilities, loose enough for float16
+SUM_TOLERANCE = 1e-2  # for the sum of a row of probabilities; loose enough for float16
 
 
 class HasHistory(Protocol):
-    """What `fit` returns: lists by name, an entry an epoch."""
+    """What `fit` returns: named lists with one entry per epoch."""
 
     @property
     def history(self) -> Mapping[str, Sequence[float]]: ...
 
 
 class Model(Protocol):
-    """What `plot_model` needs of a model."""
+    """The parts of a model that `plot_model` uses."""
 
     @property
     def input_shape(self) -> Shape: ...
@@ -51,17 +51,17 @@ def plot_samples(
     *,
     path: PathLike | None = None,
 ) -> Figure:
-    """A grid of images, each with the name of its class.
+    """Plot a grid of images, each with its class name.
 
     Args:
-        images: (n, height, width), or with a last axis of 1; bytes, or floats in any range.
+        images: (n, height, width), optionally with a last axis of 1; bytes, or floats in any range.
         labels: (n,) class numbers.
-        class_names: the name of each class; without it the numbers are shown.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        class_names: the name of each class; by default, class numbers are shown.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
         The figure.
     Raises:
-        ValueError: for images, labels or names that do not fit together, or an unknown suffix.
+        ValueError: if images, labels and names do not match, or the suffix is unknown.
         OSError: if the file cannot be written.
     """
     pixels = _images(images)
@@ -83,19 +83,19 @@ def plot_augmented(
     versions: int = 8,
     path: PathLike | None = None,
 ) -> Figure:
-    """Images, a row each, and beside each what augmentation makes of it, several times.
+    """Plot one row per image: the original, followed by several augmented versions of it.
 
     Args:
-        images: (n, height, width), or with a last axis of 1; bytes, or floats in any range.
+        images: (n, height, width), optionally with a last axis of 1; bytes, or floats in any range.
         augment: a function (images, generator) -> images, as `fit` takes it.
-        generator: what augment draws from, or a seed; None draws a seed.
-        versions: how many are shown of each image.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        generator: the generator that augment draws from, or a seed; None draws a seed.
+        versions: how many augmented versions to show of each image.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
         The figure; its images are in rows, the original first.
     Raises:
-        ValueError: for arrays that are no images or too many, an augment that returns no such batch, or an
-            unknown suffix.
+        ValueError: if the arrays are not images or too many, augment does not return a batch of the same shape,
+            or the suffix is unknown.
         OSError: if the file cannot be written.
     """
     batch = np.asarray(images)
@@ -120,21 +120,21 @@ def plot_predictions(
     *,
     path: PathLike | None = None,
 ) -> Figure:
-    """A gallery of predictions: image, predicted class with its probability, actual class, right or wrong.
+    """Plot a gallery of images, each with its predicted class, probability and actual class.
 
-    A wrong one has a heavy frame, a cross and bold type, so that it shows without colour too.
+    Wrong predictions have a heavy frame, a cross and bold type, so they stand out even without colour.
 
     Args:
-        images: (n, height, width), or with a last axis of 1; bytes, or floats in any range.
+        images: (n, height, width), optionally with a last axis of 1; bytes, or floats in any range.
         labels: (n,) actual class numbers.
-        probabilities: (n, k), a row for each image, as `predict_proba` returns them.
-        class_names: the names of the k classes; without it the numbers are shown.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        probabilities: (n, k), one row per image, as `predict_proba` returns them.
+        class_names: the names of the k classes; by default, class numbers are shown.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
         The figure.
     Raises:
-        ValueError: for arrays or names that do not fit together, rows that are no probabilities, or an
-            unknown suffix.
+        ValueError: if arrays and names do not match, the rows are not probabilities, or the suffix is
+            unknown.
         OSError: if the file cannot be written.
     """
     pixels = _images(images)
@@ -150,7 +150,7 @@ def plot_predictions(
         for guess, actual, row in zip(predicted, numbers, chances, strict=True)
     ]
     right = int((predicted == numbers).sum())
-    title = f"Predicted classes: {right} of {len(numbers)} right"
+    title = f"Predictions: {right} of {len(numbers)} correct"
     with style.house_style(path):
         return style.finish(draw.gallery(title, pixels, tiles), path)
 
@@ -163,19 +163,19 @@ def plot_probabilities(
     label: int | None = None,
     path: PathLike | None = None,
 ) -> Figure:
-    """One image beside the probabilities of all its classes, as bars and as numbers.
+    """Plot one image next to its class probabilities, as bars and as numbers.
 
     Args:
-        image: (height, width), or with a last axis of 1; bytes, or floats in any range.
-        probabilities: (k,), a row of what `predict_proba` returns.
-        class_names: the names of the k classes; without it the numbers are shown.
-        label: the actual class number, if it is known.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        image: (height, width), optionally with a last axis of 1; bytes, or floats in any range.
+        probabilities: (k,), one row of what `predict_proba` returns.
+        class_names: the names of the k classes; by default, class numbers are shown.
+        label: the actual class number, if known.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
         The figure; its second axes hold the bars.
     Raises:
-        ValueError: for arrays or names that do not fit together, numbers that are no probabilities, or an
-            unknown suffix.
+        ValueError: if arrays and names do not match, the numbers are not probabilities, or the suffix is
+            unknown.
         OSError: if the file cannot be written.
     """
     pixels = _images(np.asarray(image)[None], one=True)[0]
@@ -183,7 +183,7 @@ def plot_probabilities(
     if row.ndim != 1:
         raise ValueError(
             f"expected the probabilities of one image, shape (k,), got shape {row.shape}; "
-            "pass one row, probabilities[0]"
+            "pass one row, such as probabilities[0]"
         )
     chances = _probabilities(row[None], 1)[0]
     names = _names(class_names, len(chances), exactly=True)
@@ -198,20 +198,20 @@ def plot_probabilities(
 def plot_confusion_matrix(
     matrix: ArrayLike, class_names: Sequence[str] | None = None, *, path: PathLike | None = None
 ) -> Figure:
-    """The confusion matrix: how many images of each actual class (row) were given each class (column).
+    """Plot the confusion matrix: how many images of each actual class (row) were predicted as each class (column).
 
-    A cell's colour is its share of its row: blue on the diagonal, where the prediction is right, orange
-    elsewhere. The orange deepens with the square root of the share, so that rare errors show too.
+    A cell's colour shows its share of its row: blue on the diagonal, where predictions are correct, and orange
+    elsewhere. The orange deepens with the square root of the share, so that rare errors are visible too.
 
     Args:
         matrix: (k, k) counts.
-        class_names: the names of the k classes; without it the numbers are shown.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        class_names: the names of the k classes; by default, class numbers are shown.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
         The figure; its second axes hold the matrix.
     Raises:
-        ValueError: for a matrix that is not square or holds anything but counts, names that do not fit it,
-            or an unknown suffix.
+        ValueError: if the matrix is not square or holds anything but counts, the names do not match it, or the
+            suffix is unknown.
         OSError: if the file cannot be written.
     """
     counts = _counts(matrix)
@@ -226,16 +226,16 @@ def plot_confusion_matrix(
 def plot_history(
     history: HasHistory | Mapping[str, Sequence[float]], *, path: PathLike | None = None
 ) -> Figure:
-    """The curves of a training run: loss, and accuracy where there is one, with the best epoch ringed.
+    """Plot the curves of a training run: the loss and, if there is one, the accuracy. The best epoch is circled.
 
     Args:
-        history: what `fit` returned, or its dictionary of lists: `loss`, and where known `accuracy`,
-            `val_loss`, `val_accuracy` and `seconds`, an entry an epoch.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        history: what `fit` returned, or its dictionary of lists: `loss` and, optionally, `accuracy`,
+            `val_loss`, `val_accuracy` and `seconds`, with one entry per epoch.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
-        The figure, with one axes a curve panel.
+        The figure, with one axes per panel.
     Raises:
-        ValueError: if there is no loss or no epoch, the lists differ in length or hold no number, or the
+        ValueError: if there is no loss or no epoch, the lists differ in length or hold no finite number, or the
             suffix is unknown.
         OSError: if the file cannot be written.
     """
@@ -248,15 +248,15 @@ def plot_history(
 
 
 def plot_model(model: Model, *, path: PathLike | None = None) -> Figure:
-    """The architecture of a model: a block for each layer, sized on a log scale, its shape and parameters.
+    """Plot a model's architecture: a block for each layer, sized on a log scale, with its shape and parameters.
 
     Args:
         model: a built model.
-        path: where to save the picture, a name that ends in .png, .svg or .pdf.
+        path: where to save the picture; the name must end in .png, .svg or .pdf.
     Returns:
         The figure.
     Raises:
-        ValueError: if it is no model or has no layers, or the suffix is unknown.
+        ValueError: if it is not a model or has no layers, or the suffix is unknown.
         OSError: if the file cannot be written.
     """
     if not hasattr(model, "describe"):
@@ -273,42 +273,42 @@ def plot_model(model: Model, *, path: PathLike | None = None) -> Figure:
         return style.finish(architecture(rows, tuple(model.input_shape)), path)
 
 
-# What the functions above accept. Every error says what was expected, what was found, and the mend.
+# Checks of the arguments. Every error says what was expected, what was found and how to fix it.
 
 
 def _images(images: ArrayLike, one: bool = False) -> Array:
-    """Images as (n, height, width) numbers."""
+    """Return images as numbers of shape (n, height, width)."""
     pixels = np.asarray(images)
     found = pixels.shape[1:] if one else pixels.shape
     expected = "one image, shape (height, width)" if one else "images of shape (n, height, width)"
     if pixels.ndim == 4 and pixels.shape[3] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim != 3:
-        mend = "index one image, images[0]" if one else "reshape them, for instance reshape(-1, 28, 28)"
-        raise ValueError(f"expected {expected}, got shape {found}; {mend}")
+        fix = "pass one image, such as images[0]" if one else "reshape them, such as with reshape(-1, 28, 28)"
+        raise ValueError(f"expected {expected}, got shape {found}; {fix}")
     if pixels.size == 0:
-        raise ValueError(f"expected {expected}, got none in shape {found}; pass at least one")
+        raise ValueError(f"expected {expected}, got an empty array of shape {found}; pass at least one")
     if len(pixels) > MOST_IMAGES:
         raise ValueError(
-            f"expected at most {MOST_IMAGES} images in one picture, got {len(pixels)}; pass some, images[:40]"
+            f"expected at most {MOST_IMAGES} images in one picture, got {len(pixels)}; pass fewer, images[:40]"
         )
     if pixels.dtype.kind not in "buif":
         raise ValueError(f"expected images of bytes or floats, got {pixels.dtype}; convert them with astype")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise ValueError("expected finite images, got NaN or infinity; mend the pixels before drawing them")
+        raise ValueError("expected finite images, got NaN or infinity; fix these pixels before plotting")
     return pixels.astype(np.float64) if pixels.dtype != np.uint8 else pixels
 
 
 def _labels(labels: ArrayLike, count: int, classes: int | None = None) -> Array:
-    """Class numbers as (count,) integers below `classes`."""
+    """Return class numbers as integers of shape (count,), checked to be below `classes`."""
     numbers = np.asarray(labels)
     if numbers.ndim != 1:
         raise ValueError(
             f"expected labels of shape ({count},), got shape {numbers.shape}; "
-            "from one-hot rows make class numbers with labels.argmax(1)"
+            "convert one-hot rows to class numbers with labels.argmax(1)"
         )
     if len(numbers) != count:
-        raise ValueError(f"expected {count} labels, one an image, got {len(numbers)}; slice both alike")
+        raise ValueError(f"expected {count} labels, one per image, got {len(numbers)}; slice both alike")
     if numbers.dtype.kind not in "ui":
         raise ValueError(f"expected integer labels, got {numbers.dtype}; convert them with astype('int64')")
     highest = "" if classes is None else f" to {classes - 1}"
@@ -319,11 +319,11 @@ def _labels(labels: ArrayLike, count: int, classes: int | None = None) -> Array:
 
 
 def _names(class_names: Sequence[str] | None, count: int, exactly: bool = False) -> list[str]:
-    """The names of `count` classes, at least or exactly; their numbers if no names are given."""
+    """Return the names of `count` classes, at least or exactly; numbered names if none are given."""
     if count > MOST_CLASSES and exactly:
         raise ValueError(
             f"expected at most {MOST_CLASSES} classes in one picture, got {count}; "
-            "draw a part of them, or merge the small ones"
+            "plot some of them, or merge the small ones"
         )
     if class_names is None:
         return [f"class {number}" for number in range(count)]
@@ -338,12 +338,12 @@ def _names(class_names: Sequence[str] | None, count: int, exactly: bool = False)
 
 
 def _probabilities(probabilities: ArrayLike, count: int) -> Array:
-    """Probabilities as (count, k) floats whose rows sum to 1."""
+    """Return probabilities as floats of shape (count, k), checked to sum to 1 in each row."""
     given = np.asarray(probabilities)
     if given.ndim != 2 or len(given) != count or given.shape[1] == 0:
         raise ValueError(
-            f"expected probabilities of shape ({count}, classes), a row an image, got shape {given.shape}; "
-            "take model.predict_proba(images) of the same images"
+            f"expected probabilities of shape ({count}, classes), one row per image, got shape {given.shape}; "
+            "pass model.predict_proba(images) for the same images"
         )
     if given.dtype.kind not in "buif":
         raise ValueError(f"expected probabilities as floats, got {given.dtype}; convert them with astype")
@@ -353,31 +353,30 @@ def _probabilities(probabilities: ArrayLike, count: int) -> Array:
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(
-            f"expected rows of numbers from 0 to 1 that sum to 1, got in row {row} {chances[row].min():.4g} to "
-            f"{chances[row].max():.4g}, sum {chances[row].sum():.4g}; take them from model.predict_proba"
+            f"expected rows of numbers from 0 to 1 that sum to 1, but row {row} has numbers from "
+            f"{chances[row].min():.4g} to {chances[row].max():.4g} that sum to {chances[row].sum():.4g}; "
+            "pass what model.predict_proba returns"
         )
     return np.minimum(chances, 1.0)
 
 
 def _counts(matrix: ArrayLike) -> Array:
-    """A confusion matrix as (k, k) counts."""
+    """Return a confusion matrix as counts of shape (k, k)."""
     given = np.asarray(matrix)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or given.size == 0:
         raise ValueError(
             f"expected a square matrix of shape (classes, classes), got shape {given.shape}; "
-            "a row is an actual class, a column a predicted one"
+            "rows are actual classes, columns predicted ones"
         )
     if given.dtype.kind not in "uif" or not np.isfinite(given).all() or (given != np.floor(given)).any():
-        raise ValueError(
-            f"expected whole numbers of images, got {given.dtype}; pass the counts, not shares of them"
-        )
+        raise ValueError(f"expected whole numbers of images, got {given.dtype}; pass counts, not shares")
     if given.min() < 0:
-        raise ValueError(f"expected counts from 0 up, got {given.min():g}; a cell counts images")
+        raise ValueError(f"expected counts of at least 0, got {given.min():g}; each cell counts images")
     return given.astype(np.int64)
 
 
 def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> tuple[dict[str, Array], float | None]:
-    """The lists of a history as checked arrays, and the seconds they took in all."""
+    """Return the lists of a history as checked arrays, and the total number of seconds."""
     lists = history if isinstance(history, Mapping) else getattr(history, "history", None)
     if not isinstance(lists, Mapping):
         raise ValueError(f"expected a history, got {type(history).__name__}; pass what fit returned")
@@ -393,11 +392,11 @@ def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> tuple[dict[s
     for name, array in values.items():
         if array.shape != (epochs,):
             raise ValueError(
-                f"expected lists of {epochs} numbers, as 'loss' has, got {name!r} of shape {array.shape}; "
-                "every list has one number an epoch"
+                f"expected lists of {epochs} numbers, like 'loss', got {name!r} of shape {array.shape}; "
+                "every list has one number per epoch"
             )
         if not np.isfinite(array).any():
-            raise ValueError(f"expected numbers, got {name!r} without a finite one; leave that list out")
+            raise ValueError(f"expected finite numbers in {name!r}, got none; leave that list out")
         values[name] = np.where(np.isfinite(array), array, np.nan)  # a gap in the curve
     seconds = float(np.sum(lists["seconds"])) if "seconds" in lists else None
     return values, seconds

@@ -1,4 +1,4 @@
-"""Pictures of images: the galleries, and one image beside the probabilities of its classes."""
+"""Plots of images: galleries, and one image next to its class probabilities."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from matplotlib.patches import Rectangle
 from tinynet.plots import style as look
 from tinynet.support.types import Array
 
-SIDE, GAP, LINE_HEIGHT = 1.3, 0.22, 0.165  # inches: an image of a gallery, between two, a line of its caption
+SIDE, GAP, LINE_HEIGHT = 1.3, 0.22, 0.165  # inches: a gallery image, the gap between two, a caption line
 WIDEST_PAGE = 15.5
 GREY = "#a9b1ba"
 
 
 class Line(NamedTuple):
-    """A line of text under an image; too long a text is shortened, its ending never."""
+    """A line of text under an image; long text is shortened, but its ending is kept."""
 
     text: str
     ending: str = ""
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """What surrounds an image of a gallery."""
+    """The caption and the frame of a gallery image."""
 
     caption: list[Line]
     frame: str = look.RULE
@@ -37,7 +37,7 @@ class Tile(NamedTuple):
 
 
 def prediction_tile(predicted: str, actual: str, confidence: float) -> Tile:
-    """The surroundings of a prediction: a mark, the predicted class, its probability, the actual class."""
+    """Return the tile of a prediction: a mark, the predicted class, its probability, the actual class."""
     ending, second = f" {look.percent(confidence, 0)}", Line(f"actual {actual}", "", look.MUTED)
     if predicted == actual:
         return Tile([Line(f"✓ {predicted}", ending, look.BLUE), second])
@@ -46,12 +46,12 @@ def prediction_tile(predicted: str, actual: str, confidence: float) -> Tile:
 
 
 def gallery(title: str, images: Array, tiles: Sequence[Tile]) -> Figure:
-    """Images in rows, with captions below them.
+    """Draw images in rows, with captions below them.
 
     Args:
-        title: of the whole.
+        title: the title of the picture.
         images: (n, height, width).
-        tiles: n of them, with captions of the same number of lines.
+        tiles: one per image, all with the same number of caption lines.
     Returns:
         The figure.
     """
@@ -80,11 +80,11 @@ def gallery(title: str, images: Array, tiles: Sequence[Tile]) -> Figure:
 
 
 def augmented_rows(originals: Array, changed: Array) -> Figure:
-    """A row for each image: the original, and apart from it its changed versions.
+    """Draw a row for each image: the original and, set apart from it, its augmented versions.
 
     Args:
         originals: (n, height, width).
-        changed: (n * versions, height, width), those of the first image first.
+        changed: (n * versions, height, width), the versions of the first image first.
     Returns:
         The figure.
     """
@@ -98,7 +98,7 @@ def augmented_rows(originals: Array, changed: Array) -> Figure:
     page = look.inch_axes(figure, width + 2 * look.MARGIN, top + count * pitch - 0.09 + look.MARGIN)
     look.write_title(page, title)
     second = look.MARGIN + pitch + apart
-    for x, heading in ((look.MARGIN, "original"), (second, "as training may see it")):
+    for x, heading in ((look.MARGIN, "original"), (second, "augmented versions")):
         page.text(x, top - 0.1, heading, size=look.SMALL_SIZE, color=look.MUTED)
     limits = _brightness(np.concatenate([originals, changed]))
     for row, original in enumerate(originals):
@@ -110,7 +110,7 @@ def augmented_rows(originals: Array, changed: Array) -> Figure:
 
 
 def _columns(count: int, most: int) -> int:
-    """How many columns hold `count` tiles in a wide block with few empty places."""
+    """Return a number of columns that arranges `count` tiles in a wide block with few gaps."""
     fewest, most = min(5, most), min(10, most)
     if count <= fewest:
         return count
@@ -130,7 +130,7 @@ def _write_line(page: Axes, line: Line, x: float, y: float, width: float) -> Non
 def _show_image(
     page: Axes, image: Array, x: float, y: float, side: float, limits: tuple[float, float], tile: Tile
 ) -> None:
-    """Draw an image in a square of the page, dark on light as ink on paper, keeping its proportions."""
+    """Draw an image in a square of the page, dark on light, keeping its proportions."""
     height, width = (side * length / max(image.shape) for length in image.shape)
     left, top = x + (side - width) / 2, y + (side - height) / 2
     page.imshow(
@@ -147,7 +147,7 @@ def _show_image(
 
 
 def _brightness(images: Array) -> tuple[float, float]:
-    """The values that are shown as white and black, the same for all images of a picture."""
+    """Return the values shown as white and black, the same for all images of a picture."""
     low, high = float(images.min()), float(images.max())
     if images.dtype == np.uint8 or (low >= 0 and 1 < high <= 255):
         return 0.0, 255.0
@@ -157,13 +157,13 @@ def _brightness(images: Array) -> tuple[float, float]:
 
 
 def probability_bars(image: Array, chances: Array, names: Sequence[str], actual: int | None) -> Figure:
-    """One image, and beside it a line for each class: its name, its probability as a number and as a bar.
+    """Draw an image and, next to it, a line for each class: its name and its probability, as a number and as a bar.
 
     Args:
         image: (height, width).
         chances: (k,) probabilities.
-        names: of the k classes.
-        actual: the actual class, if it is known.
+        names: the names of the k classes.
+        actual: the actual class, if known.
     Returns:
         The figure; its second axes hold the bars.
     """
@@ -172,7 +172,7 @@ def probability_bars(image: Array, chances: Array, names: Sequence[str], actual:
     names = [look.shorten(figure, name, 2.2, weight="bold") for name in names]
     numbers = [look.percent(chance) for chance in chances]
 
-    # The lines are as high as the image, or centred beside it if they are few.
+    # The lines fill the height of the image; if they are few, they are centred on it.
     pitch = min(max(2.0 / classes, 0.27), 0.4)
     side = min(max(pitch * classes, 2.0), 2.7)
     top = look.MARGIN + look.TITLE_HEIGHT
@@ -208,7 +208,7 @@ def _verdict(names: Sequence[str], guess: int, actual: int | None) -> str:
 
 
 def _draw_bars(axes: Axes, chances: Array, guess: int, words: Mapping[int, str]) -> None:
-    """Draw a bar for each class, and words at the ends of some; there are some if the guess is wrong."""
+    """Draw a bar for each class, and the words at the ends of their bars; there are words if the guess is wrong."""
     classes = len(chances)
     color = look.VERMILION if words else look.BLUE
     colors = [color if index == guess else GREY for index in range(classes)]

@@ -1,9 +1,9 @@
-"""The picture of a model: its layers from top to bottom, each with its shape and its parameters.
+"""The picture of a model: its layers from top to bottom, each with its shape and parameters.
 
-A block stands for what its layer puts out. Feature vectors are bars, wider for more features; images are
-sheets one behind the other, larger for more pixels and more of them for more channels, all on log scales. A
-layer that works on the elements in place, such as ReLU after Dense, is a slim bar joined to the block that it
-works on. A layer made of layers is a frame around them.
+A block stands for its layer's output. Feature vectors are bars, wider for more features. Images are stacks of
+sheets: larger sheets for more pixels, more sheets for more channels. All sizes are on log scales. A layer that
+works on its input in place, such as ReLU after Dense, is a slim bar joined to the block it works on. A layer made
+of layers is a frame around them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinynet.support.types import Shape
 if TYPE_CHECKING:
     from tinynet.model.summary import LayerRow
 
-# Fill and edge of a block, by what its layer does; the names beside the blocks say the same.
+# Fill and edge of a block by the kind of layer; the names next to the blocks say the same.
 WEIGHTS = ("#bcdcf0", look.BLUE)
 ACTIVATION = ("#fbe3b3", "#a87000")
 NORMALISATION = ("#bfe6d8", "#007a59")
@@ -39,12 +39,12 @@ BAR, SLIM, LINE = (
     0.34,
     0.22,
     0.25,
-)  # heights of a bar, of one that is joined to it, and of a frame's first line
-GAP, JOINT, CLOSING = 0.2, 0.03, 0.34  # between blocks, between joined ones, and where a frame ends
+)  # heights of a bar, of a bar joined to another, and of a frame's first line
+GAP, JOINT, CLOSING = 0.2, 0.03, 0.34  # between blocks, between joined blocks, and at the end of a frame
 WIDEST, NARROWEST = 2.4, 0.3  # the bar of the largest output, the bar of a single number
 LARGEST_SHEET, SMALLEST_SHEET, SHEET_RIGHT, SHEET_UP = 0.5, 0.14, 0.07, 0.022
-FRAME = 0.3  # between a frame and what is in it
-INDENT = 0.14  # of the names of layers inside a layer
+FRAME = 0.3  # between a frame and its contents
+INDENT = 0.14  # for the names of layers inside a layer
 LONGEST_KIND, LONGEST_DETAIL = 1.8, 3.2
 
 
@@ -57,13 +57,13 @@ class _Row(NamedTuple):
     shape: Shape
     params: int
     multiply_adds: int
-    depth: int = 0  # how many layers it is inside of
+    depth: int = 0  # how many layers it is nested in
     is_frame: bool = False
     is_joined: bool = False
     width: float = 0.0  # of the block
     height: float = BAR
     top: float = 0.0
-    end: float = 0.0  # of a frame, the bottom of what is in it
+    end: float = 0.0  # for a frame, the bottom of its contents
 
     @property
     def middle(self) -> float:
@@ -71,7 +71,7 @@ class _Row(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Where the columns of the table stand: left edges, then the right edges of shape and numbers."""
+    """Positions of the table's columns: left edges, then the right edges of shape and numbers."""
 
     name: float
     kind: float
@@ -85,8 +85,8 @@ def architecture(layers: Sequence[LayerRow], input_shape: Shape) -> Figure:
     """Draw the layers of a model.
 
     Args:
-        layers: at least one row, as `describe` gives them.
-        input_shape: of one example.
+        layers: at least one row, as returned by `describe`.
+        input_shape: the shape of one example.
     Returns:
         The figure.
     """
@@ -118,11 +118,11 @@ def architecture(layers: Sequence[LayerRow], input_shape: Shape) -> Figure:
     return figure
 
 
-# The rows: what is in them, how large, and how far down the page.
+# The rows: their contents, sizes and positions.
 
 
 def _rows(layers: Sequence[LayerRow], input_shape: Shape) -> list[_Row]:
-    """The input and the layers as rows, with how they hang together."""
+    """Return the input and the layers as rows, nested and joined."""
     rows = [_Row("", "Input", "", tuple(input_shape), 0, 0)]
     for index, layer in enumerate(layers):
         parent = layer.name.rpartition(".")[0]
@@ -148,7 +148,7 @@ def _rows(layers: Sequence[LayerRow], input_shape: Shape) -> list[_Row]:
 
 
 def _size(rows: Sequence[_Row]) -> list[_Row]:
-    """The rows with the sizes of their blocks."""
+    """Return the rows with the sizes of their blocks."""
     largest = max(math.prod(row.shape) for row in rows)
     side = max((length for row in rows if len(row.shape) > 1 for length in row.shape[:2]), default=1)
     sized: list[_Row] = []
@@ -170,7 +170,7 @@ def _size(rows: Sequence[_Row]) -> list[_Row]:
 
 
 def _place(rows: Sequence[_Row], top: float) -> list[_Row]:
-    """The rows with their places on the page, the first one at `top`."""
+    """Return the rows with their positions on the page, the first one at `top`."""
     placed: list[_Row] = []
     for row in rows:
         if placed:
@@ -181,7 +181,7 @@ def _place(rows: Sequence[_Row], top: float) -> list[_Row]:
     for index, frame in enumerate(placed):
         if frame.is_frame:
             inside = [row for row in placed if row.name.startswith(frame.name + ".")]
-            levels = inside[-1].depth - frame.depth  # frames inside that end where this one does
+            levels = inside[-1].depth - frame.depth  # inner frames that end where this one does
             end = inside[-1].top + inside[-1].height + CLOSING * (levels - 1)
             placed[index] = frame._replace(end=end)
     return placed
@@ -191,7 +191,7 @@ def _place(rows: Sequence[_Row], top: float) -> list[_Row]:
 
 
 def _columns(figure: Figure, rows: Sequence[_Row], left: float) -> _Columns:
-    """Columns as wide as what is in them."""
+    """Return columns as wide as their contents."""
     name = left
     kind = name + look.widest(figure, [row.name for row in rows]) + 0.14
     kinds = [look.text_width(figure, row.kind, weight="bold") for row in rows]
@@ -269,7 +269,7 @@ def _draw_blocks(page: Axes, rows: Sequence[_Row], middle: float) -> None:
 def _draw_bar(page: Axes, row: _Row, middle: float) -> None:
     fill, edge = _color(row)
     corner = min(0.04, row.width / 4)
-    # The rounding is added around the box, so the box is smaller by it.
+    # The rounding is added around the box, so the box is drawn smaller.
     page.add_patch(
         FancyBboxPatch(
             (middle - row.width / 2 + corner, row.top + corner),
@@ -285,7 +285,7 @@ def _draw_bar(page: Axes, row: _Row, middle: float) -> None:
 
 
 def _draw_sheets(page: Axes, row: _Row, middle: float) -> None:
-    """Draw the sheets from the rearmost, at the upper right, to the foremost, at the lower left."""
+    """Draw the sheets from back (upper right) to front (lower left)."""
     fill, edge = _color(row)
     last = _sheets(row.shape) - 1
     width, height = row.width - SHEET_RIGHT * last, row.height - SHEET_UP * last
@@ -298,7 +298,7 @@ def _draw_sheets(page: Axes, row: _Row, middle: float) -> None:
 
 
 def _draw_frame(page: Axes, row: _Row, left: float, width: float) -> None:
-    """Draw the frame around the layers of a layer, and the way around them that makes it residual."""
+    """Draw the frame around the layers in a layer and, for Residual, the shortcut around them."""
     top, bottom, middle = row.top - 0.02, row.end + CLOSING - 0.06, left + width / 2
     patches: list[Patch] = [
         FancyBboxPatch(
@@ -329,10 +329,10 @@ def _color(row: _Row) -> tuple[str, str]:
 
 
 def _log_scale(number: int, largest: int, low: float, high: float) -> float:
-    """`low` for 1, `high` for `largest`, and between them as the logarithm goes."""
+    """Return `low` for 1, `high` for `largest`, and in between a value on the log scale."""
     return low + (high - low) * math.log(max(number, 1)) / math.log(max(largest, 2))
 
 
 def _sheets(shape: Shape) -> int:
-    """How many sheets stand for the channels: one, and one more for each doubling."""
+    """Return how many sheets stand for the channels: one, and one more for each doubling."""
     return 1 + round(math.log2(max(math.prod(shape[2:]), 1)))

@@ -1,6 +1,6 @@
-"""The look that every picture shares: its colours and type, the blank page, and how a page becomes a file.
+"""The style shared by all pictures: colours and fonts, the blank page, and saving a page to a file.
 
-pyplot is never imported: a `Figure` made directly belongs to nobody's global state and needs no display.
+pyplot is never imported: a `Figure` made directly is in no global state and needs no display.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from matplotlib.layout_engine import LayoutEngine
 
 from tinynet.files.atomic import write_bytes
 
-# The palette of Okabe and Ito (2008), whose colours stay apart for every common kind of colour blindness.
+# The palette of Okabe and Ito (2008), distinguishable with every common kind of colour blindness.
 BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7"
 INK, MUTED, RULE, PAPER = "#1f2328", "#59606a", "#cfd4da", "#ffffff"
 
 TEXT_SIZE, SMALL_SIZE, TITLE_SIZE = 9.5, 8.5, 12.0  # points
-MARGIN = 0.25  # inches of empty paper around every picture
-TITLE_HEIGHT = 0.42  # inches that a title takes from the top of a page
+MARGIN = 0.25  # inches of empty space around every picture
+TITLE_HEIGHT = 0.42  # inches at the top of a page for the title
 DPI = 144
 
-# The paper behind words that stand where a grid line may run.
+# The background of text that a grid line may cross.
 PATCH = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
 
 FORMATS = ("png", "svg", "pdf")
@@ -56,41 +56,41 @@ STYLE: dict[str, Any] = {
     "grid.color": "#e8ebee",
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.8,
-    "image.interpolation": "nearest",  # pixels stay pixels
+    "image.interpolation": "nearest",  # no smoothing of pixels
     "svg.hashsalt": "tinynet",  # equal pictures give equal files
     "pdf.fonttype": 42,  # text in a PDF stays text
 }
 
-# rc_context changes settings of the whole process and puts them back: two threads inside it at once would put
-# back each other's. One picture is drawn at a time.
+# rc_context changes the settings of the whole process and restores them: two threads in it at once would restore
+# each other's. So only one picture is drawn at a time.
 _LOCK = threading.RLock()
 
 
 class Picture(Figure):
-    """A figure that shows itself in a notebook, which shows bare figures only once pyplot is imported."""
+    """A figure that a notebook displays; plain figures are displayed only once pyplot is imported."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         with house_style():
             png = encode(self, "png")
-        # Its size in CSS pixels: a sharp picture that is not shown larger than in print.
+        # The size in CSS pixels: sharp, and displayed no larger than in print.
         width, height = (round(inches * 96) for inches in self.get_size_inches())
         return png, {"width": width, "height": height}
 
 
 @contextmanager
 def house_style(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Draw in tinynet's style, whatever style the program has set; its settings come back at the end.
+    """Draw in tinynet's style, whatever style the program uses; its settings are restored at the end.
 
     Args:
         path: where the picture will be saved, checked before any work is done.
     Raises:
-        ValueError: if the path's suffix names no format that pictures are saved in.
+        ValueError: if the path's suffix is not a supported format.
     """
     if path is not None:
         file_format(path)
     with _LOCK:
-        # DejaVu Sans comes with matplotlib. The program's own fonts follow it, for signs that DejaVu lacks: who
-        # has set a Japanese font gets Japanese class names.
+        # DejaVu Sans comes with matplotlib. The program's own fonts follow it, for characters that DejaVu lacks:
+        # a program that sets a Japanese font gets Japanese class names.
         fonts = {
             "font.family": ["DejaVu Sans", *matplotlib.rcParams["font.family"]],
             "font.sans-serif": matplotlib.rcParams["font.sans-serif"],
@@ -100,33 +100,33 @@ def house_style(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
 
 
 def new_figure(width: float = 1.0, height: float = 1.0, layout: LayoutEngine | None = None) -> Picture:
-    """A blank page of this size in inches, able to measure text."""
+    """Return a blank page of this size in inches that can measure text."""
     figure = Picture(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def inch_axes(figure: Figure, width: float, height: float) -> Axes:
-    """Give the figure this size, and return axes over all of it whose unit is the inch, y pointing down."""
+    """Set the figure's size, and return axes that cover it, with inches as units and y pointing down."""
     figure.set_size_inches(width, height)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0.0, width), ylim=(height, 0.0))  # which stay: setting them ends autoscaling
+    axes.set(xlim=(0.0, width), ylim=(height, 0.0))  # setting limits turns autoscaling off
     axes.set_axis_off()
     return axes
 
 
 def inset_axes(page: Axes, x: float, y: float, width: float, height: float) -> Axes:
-    """Axes on a page made by `inch_axes`, at this place and of this size in inches, y from the top."""
+    """Add axes to a page made by `inch_axes`, at this position and size in inches, with y from the top."""
     figure = figure_of(page)
     page_width, page_height = figure.get_size_inches()
     bottom = page_height - y - height
     axes = figure.add_axes((x / page_width, bottom / page_height, width / page_width, height / page_height))
-    axes.patch.set_visible(False)  # what the page shows around a plot may reach into it
+    axes.patch.set_visible(False)  # what the page shows around a plot may extend into it
     return axes
 
 
 def figure_of(axes: Axes) -> Figure:
-    """The figure that the axes stand on."""
+    """Return the figure that holds the axes."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     return figure
@@ -138,7 +138,7 @@ def write_title(axes: Axes, text: str) -> None:
 
 
 def text_width(figure: Figure, text: str, size: float = TEXT_SIZE, weight: str = "normal") -> float:
-    """How wide a line of text will be on this figure, in inches."""
+    """Return the width of a line of text on this figure, in inches."""
     artist = figure.text(0.0, 0.0, text, size=size, weight=weight)
     width = artist.get_window_extent().width / figure.dpi
     artist.remove()
@@ -146,7 +146,7 @@ def text_width(figure: Figure, text: str, size: float = TEXT_SIZE, weight: str =
 
 
 def shorten(figure: Figure, text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal") -> str:
-    """The text on one line, its end replaced by an ellipsis if it would be wider than `width` inches."""
+    """Return the text on one line, ending in an ellipsis if it would be wider than `width` inches."""
     text = " ".join(text.split())
     if text_width(figure, text, size, weight) <= width:
         return text
@@ -159,23 +159,23 @@ def shorten(figure: Figure, text: str, width: float, size: float = TEXT_SIZE, we
 
 
 def widest(figure: Figure, texts: Sequence[str], size: float = TEXT_SIZE, weight: str = "normal") -> float:
-    """The width in inches of the widest of the texts; 0.0 for none."""
+    """Return the width in inches of the widest text; 0.0 if there is none."""
     return max((text_width(figure, text, size, weight) for text in set(texts)), default=0.0)
 
 
 def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
-    """Settle the figure's layout, make it show itself in a notebook, and save it if there is a path.
+    """Fix the figure's layout, and save it if a path is given.
 
     Args:
-        figure: the figure, complete.
-        path: a file to write, replaced as a whole or not at all; its suffix is the format.
+        figure: the completed figure.
+        path: the file to write, completely or not at all; its suffix chooses the format.
     Returns:
         The same figure.
     Raises:
         OSError: if the file cannot be written.
     """
-    # Ticks are made, and the layout engine runs, when a figure is first drawn. Doing it here, in our style,
-    # makes the figure look the same when the program draws it later in its own.
+    # Ticks are created, and the layout engine runs, when a figure is first drawn. Doing this here, in our style,
+    # makes the figure look the same when the program draws it later in its own style.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     if path is not None:
@@ -184,10 +184,10 @@ def finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
 
 
 def file_format(path: str | os.PathLike[str]) -> str:
-    """The picture format that a path's suffix names: png, svg or pdf.
+    """Return the format named by a path's suffix: png, svg or pdf.
 
     Raises:
-        ValueError: if it names none of them.
+        ValueError: if it is none of them.
     """
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
@@ -199,7 +199,7 @@ def file_format(path: str | os.PathLike[str]) -> str:
 
 
 def encode(figure: Figure, format: str) -> bytes:
-    """The figure as the bytes of a png, svg or pdf file; equal figures give equal bytes."""
+    """Return the figure as the bytes of a PNG, SVG or PDF file; equal figures give equal bytes."""
     dates: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
     figure.savefig(buffer, format=format, dpi=DPI, metadata=dates.get(format))
@@ -207,7 +207,7 @@ def encode(figure: Figure, format: str) -> bytes:
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """A share as a percentage that calls nothing certain or impossible which is not: >99.9%, <0.1%."""
+    """Format a share as a percentage; a share that merely rounds to 100% or 0% gives >99.9% or <0.1%."""
     text, step = f"{share:.{decimals}%}", 10.0**-decimals
     if share < 1 and text == f"{1:.{decimals}%}":
         return f">{100 - step:.{decimals}f}%"

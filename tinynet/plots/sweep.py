@@ -1,4 +1,4 @@
-"""The V: the error of numeric gradients against their step size, a panel for each tensor."""
+"""The V-shaped plot: the error of numeric gradients against the step size, with a panel for each tensor."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tinynet.plots import style as look
 from tinynet.support.types import Array
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.3, 1.7  # inches
-GAP, TITLE_GAP = 0.25, 0.42  # inches between panels, side by side and above each other
-LEFT, TOP, BOTTOM = 0.95, 1.15, 1.5  # inches around them
+GAP, TITLE_GAP = 0.25, 0.42  # inches between panels, horizontally and vertically
+LEFT, TOP, BOTTOM = 0.95, 1.15, 1.5  # inches around the panels
 LEGEND_WIDTH = 6.4  # inches
-SMALLEST, LARGEST = 1e-13, 10.0  # of the errors that are shown
+SMALLEST, LARGEST = 1e-13, 10.0  # limits of the errors shown
 
-# What an error is called: see `tinynet.study.gradients.report.band`.
+# The verdicts on errors: see `tinynet.study.gradients.report.band`.
 BANDS = (
-    ("called fine: up to 1e-6", SMALLEST, 1e-6, look.GREEN),
-    ("called suspicious: up to 1e-3", 1e-6, 1e-3, look.ORANGE),
-    ("called wrong: above 1e-3", 1e-3, LARGEST, look.VERMILION),
+    ("fine: up to 1e-6", SMALLEST, 1e-6, look.GREEN),
+    ("suspicious: up to 1e-3", 1e-6, 1e-3, look.ORANGE),
+    ("wrong: above 1e-3", 1e-3, LARGEST, look.VERMILION),
 )
 BAND_ALPHA, RANGE_ALPHA = 0.12, 0.3
 
@@ -33,8 +33,8 @@ BAND_ALPHA, RANGE_ALPHA = 0.12, 0.3
 class Panel(NamedTuple):
     """One tensor.
 
-    errors: (steps, elements); crossed: (steps,), whether most of the differences reached across a kink; rounding: the
-    error that rounding is expected to make, times the step.
+    errors: (steps, elements); crossed: (steps,), whether most of the differences crossed a kink; rounding: the
+    expected rounding error, times the step.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Panel(NamedTuple):
 
 
 def error_by_step(title: str, note: str, steps: Sequence[float], panels: Sequence[Panel]) -> Figure:
-    """A panel for each tensor, all with the same axes, and one legend below them.
+    """Draw a panel for each tensor, all with the same axes, and one legend below them.
 
     Args: note: a line below the title; steps: powers of ten; panels: at least one.
     """
@@ -81,18 +81,18 @@ def error_by_step(title: str, note: str, steps: Sequence[float], panels: Sequenc
 
 
 def _columns(panels: int) -> int:
-    """Three or four, whichever leaves the lowest row fuller; many panels take four."""
+    """Return three or four, whichever leaves the lowest row fuller; four for many panels."""
     return min(panels, 3 if panels <= 12 and -panels % 3 < -panels % 4 else 4)
 
 
 def _legend() -> list[Line2D | Patch]:
     points: dict[str, Any] = {"color": look.BLUE, "marker": "o", "markersize": 4}
-    across = "median, where most differences reach across a kink"
+    across = "median, where most differences cross a kink"
     return [
-        Line2D([], [], label="median of the elements", **points),
+        Line2D([], [], label="median over the elements", **points),
         Line2D([], [], label=across, markerfacecolor=look.PAPER, **points),
-        Patch(color=look.BLUE, alpha=RANGE_ALPHA, linewidth=0, label="from the smallest to the largest"),
-        Line2D([], [], color=look.INK, linestyle="--", linewidth=1.0, label="what rounding alone would give"),
+        Patch(color=look.BLUE, alpha=RANGE_ALPHA, linewidth=0, label="smallest to largest"),
+        Line2D([], [], color=look.INK, linestyle="--", linewidth=1.0, label="expected from rounding alone"),
         *(Patch(color=color, alpha=2 * BAND_ALPHA, linewidth=0, label=label) for label, _, _, color in BANDS),
     ]
 

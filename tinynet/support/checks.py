@@ -1,4 +1,4 @@
-"""Checks of arguments that several modules share."""
+"""Argument checks that several modules share."""
 
 import math
 import sys
@@ -9,25 +9,25 @@ import numpy as np
 
 from tinynet.support.types import Shape
 
-MAX_AXES = 63  # of an example: NumPy's arrays have at most 64, and one is the batch's
+MAX_AXES = 63  # of an example: NumPy arrays have at most 64, and one is the batch axis
 
 
 def batch_shape(shape: Shape) -> str:
-    """A shape as error messages print it: ``(batch, 28, 28)``."""
+    """Format a shape for error messages: ``(batch, 28, 28)``."""
     return f"(batch{''.join(f', {size}' for size in shape)})"
 
 
 def check_positive_int(name: str, value: Any) -> int:
-    """The value as an int; raises ValueError unless it is a whole number from 1 to the largest that can be a size."""
+    """Return the value as an int; raise ValueError unless it is a whole number from 1 to the largest possible size."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= sys.maxsize:
         raise ValueError(f"{name}: expected a positive int, got {value!r}")
     return int(value)
 
 
 def check_shape(name: str, value: Any) -> Shape:
-    """The shape of an example as a tuple; raises ValueError unless an array can have it."""
+    """Return an example's shape as a tuple; raise ValueError unless an array can have it."""
     if isinstance(value, str) or not isinstance(value, Iterable):
-        hint = f"; give ({value},)" if isinstance(value, (int, np.integer)) else ""
+        hint = f"; pass ({value},)" if isinstance(value, (int, np.integer)) else ""
         raise ValueError(f"{name}: expected a tuple, got {value!r}{hint}")
     sizes = tuple(value)
     if len(sizes) > MAX_AXES:
@@ -39,7 +39,7 @@ def check_shape(name: str, value: Any) -> Shape:
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> float:
-    """The value as a float within the bounds; raises ValueError otherwise."""
+    """Return the value as a float; raise ValueError unless it is within the bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name}: expected a number, got {value!r}")
     inside = low <= value < high if open_high else low <= value <= high
@@ -50,17 +50,17 @@ def check_number(name: str, value: Any, low: float, high: float, *, open_high: b
 
 
 def check_bool(name: str, value: Any, hint: str = "") -> bool:
-    """The value as a bool; raises ValueError, with the hint, for anything else."""
+    """Return the value as a bool; raise ValueError, with the hint, for anything else."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}: expected True or False, got {value!r}{hint}")
     return bool(value)
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """float32 or float64 as a dtype; raises ValueError for others."""
+    """Return float32 or float64 as a dtype; raise ValueError for others."""
     try:
         checked: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:  # no name of a dtype
+    except TypeError:  # not the name of a dtype
         checked = np.dtype(object)
     if dtype is None or checked not in (np.float32, np.float64):
         raise ValueError(f"dtype: expected 'float32' or 'float64', got {str(dtype)!r}")

@@ -1,7 +1,7 @@
-"""Every random number of the library, from one seed.
+"""All random numbers of the library, from one seed.
 
-A stream is named by what it is for and by a counter, never by what was drawn before it. So nothing has
-to be replayed when a run is resumed, and drawing more of one thing does not move another.
+A stream is named by its purpose and a counter, never by what was drawn before it. So nothing has to be
+replayed when a run is resumed, and drawing more from one stream does not change another.
 
 Source: NumPy's SeedSequence (O'Neill's seed_seq_fe), PCG64 (O'Neill 2014), Philox (Salmon et al. 2011).
 """
@@ -15,24 +15,24 @@ INITIAL_VALUES, SHUFFLE, AUGMENT, DROPOUT, GRADIENT_CHECK = range(5)
 
 
 def draw_seed() -> int:
-    """A seed for who gave none: drawn once, recorded by its owner, short enough to retype."""
+    """Return a fresh seed when the caller gives none: drawn once, recorded by its owner, short enough to retype."""
     return secrets.randbelow(2**32)
 
 
 def check_seed(seed: Any) -> int:
-    """The seed as a non-negative int; raises ValueError otherwise."""
+    """Return the seed as a non-negative int; raise ValueError if it is anything else."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed: expected a non-negative int or None, got {seed!r}")
     return int(seed)
 
 
 def generator(seed: int, purpose: int, *counters: int) -> np.random.Generator:
-    """The generator for one purpose, as in ``generator(seed, SHUFFLE, epoch)``."""
+    """Return the generator for one purpose, as in ``generator(seed, SHUFFLE, epoch)``."""
     sequence = np.random.SeedSequence(seed, spawn_key=(purpose, *counters))
     return np.random.Generator(np.random.PCG64(sequence))
 
 
 def dropout_key(seed: int, layer: int) -> tuple[int, int]:
-    """The 128-bit Philox key of a dropout layer."""
+    """Return the 128-bit Philox key of a dropout layer."""
     words = np.random.SeedSequence(seed, spawn_key=(DROPOUT, layer)).generate_state(2, np.uint64)
     return int(words[0]), int(words[1])

@@ -1,4 +1,4 @@
-"""The types that signatures share."""
+"""Types shared by signatures."""
 
 import os
 from collections.abc import Callable
@@ -10,10 +10,10 @@ Array = NDArray[Any]
 """A NumPy array of the model's dtype, unless the docstring says otherwise."""
 
 Shape = tuple[int, ...]
-"""Sizes of the axes; without the batch axis, unless the docstring says otherwise."""
+"""The sizes of the axes; without the batch axis, unless the docstring says otherwise."""
 
 Memory = Callable[[str, Shape], Array]
-"""Gives an array to work in, by name and shape, not initialised."""
+"""Returns an uninitialised work array, by name and shape."""
 
 PathLike = str | os.PathLike[str]
 """The path of a file."""

@@ -1,4 +1,4 @@
-"""Where a run's batches come from: arrays, shuffled anew each epoch, or any iterable of (x, y)."""
+"""Where a run's batches come from: arrays, reshuffled each epoch, or any iterable of (x, y)."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -11,16 +11,16 @@ from tinynet.support import random
 from tinynet.support.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]
-"""Changes a batch of inputs; draws from the generator that it is given."""
+"""Changes a batch of inputs; draws from the given generator."""
 
 
 class ArrayBatches:
-    """Batches of two arrays.
+    """Batches from two arrays.
 
     Args:
-        x, y: inputs and targets, checked already, C-contiguous.
+        x, y: inputs and targets, already checked, C-contiguous.
         batch_size: the last batch of an epoch may be smaller.
-        shuffle: whether each epoch has an order of its own, drawn from seed and epoch.
+        shuffle: whether each epoch has its own order, drawn from seed and epoch.
         augment: applied to each batch of x, with a generator drawn from seed, epoch and batch.
         steps: batches per epoch; None takes all.
     Raises: ValueError: if there are fewer batches than steps.
@@ -51,7 +51,7 @@ class ArrayBatches:
         self.steps = self.steps if steps is None else steps
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch from the first, counted from 0; each stays valid until the next is taken."""
+        """Yield the batches of one epoch from ``first`` on, counted from 0; each is valid until the next is taken."""
         order = self.order(epoch)
         rows_at_most = min(self.batch_size, len(self.x))
         x_buffer = np.empty((rows_at_most, *self.x.shape[1:]), self.x.dtype)
@@ -69,7 +69,7 @@ class ArrayBatches:
             yield x, y
 
     def order(self, epoch: int) -> Array | None:
-        """The indices of the examples as the epoch takes them, (n,); None without shuffling."""
+        """Return the order of the examples in the epoch, indices (n,); None without shuffling."""
         if not self.shuffle:
             return None
         return random.generator(self.seed, random.SHUFFLE, epoch).permutation(len(self.x))
@@ -77,19 +77,20 @@ class ArrayBatches:
 
 @operation
 def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array:
-    """out = some rows of data, those at ``start`` and on of the order, in out's dtype. Indices must be in range."""
+    """Copy the rows of data that order lists from ``start`` on to ``out``, in its dtype. Indices must be in range."""
     rows = np.arange(start, start + len(out)) if order is None else order[start : start + len(out)]
     if out.dtype != data.dtype:
         np.copyto(out, data[rows], casting="unsafe")
         return out
-    # mode="clip" spares NumPy a safety copy of the output.
+    # mode="clip" saves NumPy a safety copy of the output.
     return np.take(data, rows, axis=0, out=out, mode="clip")
 
 
 def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
-    """A changed copy of the batch.
+    """Return an augmented copy of the batch.
 
-    Raises: ValueError: if ``augment`` returns no batch of its shape; TypeError: if it takes the GPU's for NumPy's.
+    Raises: ValueError: if ``augment`` does not return a batch of the same shape; TypeError: if it treats an array on
+        the GPU as NumPy's.
     """
     with device_of(x).mixtures("augment"):
         result = augment(x.copy(), rng)

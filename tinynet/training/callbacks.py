@@ -1,4 +1,4 @@
-"""Callbacks: what happens beside training. Each has a `state` that can be saved and put back."""
+"""Callbacks: hooks that run during training. Each has a `state` that can be saved and restored."""
 
 import csv
 import io
@@ -17,36 +17,36 @@ from tinynet.training.run import COLUMNS, Run
 
 
 class Callback:
-    """The hooks; each is given the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
+    """The hooks. Each is passed the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
 
     def on_train_begin(self, run: Run) -> None:
-        """Before the first epoch, and after `set_state` if ``run.resumed``.
+        """Called before the first epoch, and after `set_state` if ``run.resumed``.
 
-        Raise ValueError here if the run can't give what the callback needs.
+        Raise ValueError here if the run can't provide what the callback needs.
         """
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before an epoch's first batch, or the first that a resumed run has of it."""
+        """Called before the first batch of an epoch, or of what a resumed run has left of it."""
 
     def on_batch_end(self, run: Run) -> None:
-        """After each update; only looked for where a class defines it."""
+        """Called after each update, but only if a class defines it."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """After an epoch, when ``run.history`` has its values."""
+        """Called after an epoch, when ``run.history`` has its values."""
 
     def on_train_end(self, run: Run) -> None:
-        """On every way out, errors and Ctrl-C included."""
+        """Called whenever training ends, even by an error or Ctrl-C."""
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to go on: None, numbers, strings, arrays, and lists and mappings of them."""
+        """Return what a resumed run needs: None, numbers, strings, arrays, and lists and mappings of them."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`; raise ValueError if it is none of yours."""
+        """Restore a `state`; raise ValueError if it is not one of this callback's."""
 
 
 def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
-    """One value of a state; raises ValueError if it is not of these kinds."""
+    """Return one value of a state; raise ValueError if it is not of these types."""
     value = state[name]
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise ValueError(f"{name}: expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
@@ -54,7 +54,7 @@ def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
 
 
 class _Monitor(Callback):
-    """What watches one value of the history, and knows which of two is better."""
+    """Base of callbacks that monitor one value of the history, and know which of two is better."""
 
     def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
         kind = type(self).__name__
@@ -70,18 +70,18 @@ class _Monitor(Callback):
     def on_train_begin(self, run: Run) -> None:
         if self.monitor not in run.metric_names:
             raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, which this run does not measure; it has "
-                f"{', '.join(run.metric_names)}{'' if run.has_validation else ': give fit validation_data'}"
+                f"{type(self).__name__} monitors {self.monitor!r}, which this run does not measure; it measures "
+                f"{', '.join(run.metric_names)}{'' if run.has_validation else '; pass validation_data to fit'}"
             )
 
     def improved(self, run: Run) -> bool:
-        """Whether the last epoch is the best so far, which it then becomes. NaN never is."""
+        """Return whether the last epoch is the best so far, and if so record it as the best. NaN never is."""
         value = run.history.history[self.monitor][-1]
         if math.isnan(value):
             return False
         if self.best is not None:
             gain = value - self.best if self.mode == "max" else self.best - value
-            if not gain > self.min_delta:  # NaN too, between two infinities
+            if not gain > self.min_delta:  # also NaN, the difference of two infinities
                 return False
         self.best = value
         return True
@@ -95,14 +95,14 @@ class _Monitor(Callback):
 
 
 class EarlyStopping(_Monitor):
-    """Stop when a value has not become better for ``patience`` epochs, and go back to the best weights.
+    """Stop when a value has not improved for ``patience`` epochs, and restore the best weights.
 
-    The best weights are put back on every way out, an error and Ctrl-C included.
+    The best weights are restored whenever training ends, even by an error or Ctrl-C.
 
     Args:
         monitor: "val_loss", "val_accuracy", "loss", "accuracy".
-        patience: epochs to wait for a better one; None never stops and only brings the best weights back.
-        min_delta: the smallest change that counts as better.
+        patience: epochs to wait for an improvement; None never stops, and only restores the best weights.
+        min_delta: the smallest change that counts as an improvement.
         mode: "min", "max", or "auto": max for accuracies.
         restore_best_weights: False keeps the last weights.
     Raises: ValueError: when training begins, if the run does not measure ``monitor``.
@@ -127,7 +127,7 @@ class EarlyStopping(_Monitor):
         self.wait = 0
 
     def on_train_begin(self, run: Run) -> None:
-        # First, so that a run that is refused does not end with the weights of the one before it.
+        # First, so that a rejected run does not end with the weights of the previous one.
         if not run.resumed:
             self.best, self.best_epoch, self.best_weights, self.wait = None, None, None, 0
         super().on_train_begin(run)
@@ -163,10 +163,10 @@ class EarlyStopping(_Monitor):
 
 
 class ModelCheckpoint(_Monitor):
-    """Save the model after each epoch, or after each that is the best so far.
+    """Save the model after each epoch, or after each epoch that is the best so far.
 
     Args:
-        path: where to; ``{epoch}`` or ``{epoch:02d}`` in it becomes the epoch's number, from 1.
+        path: the file to write; ``{epoch}`` or ``{epoch:02d}`` in it becomes the epoch's number, from 1.
         monitor, min_delta, mode: as in `EarlyStopping`, used with save_best_only.
         save_best_only: whether to save only improvements.
     Raises: ValueError: when training begins, if the run does not measure ``monitor``; OSError: if it can't write.
@@ -186,7 +186,7 @@ class ModelCheckpoint(_Monitor):
             self.path.format(epoch=1)
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(
-                f"ModelCheckpoint path: expected no braces but {{epoch}}, got {self.path!r}"
+                f"ModelCheckpoint path: expected no braces except {{epoch}}, got {self.path!r}"
             ) from error
 
     def on_train_begin(self, run: Run) -> None:
@@ -202,13 +202,13 @@ class ModelCheckpoint(_Monitor):
 
 
 class ReduceLROnPlateau(_Monitor):
-    """Multiply the learning rate by ``factor`` when a value has not become better for ``patience`` epochs.
+    """Multiply the learning rate by ``factor`` when a value has not improved for ``patience`` epochs.
 
     Args:
         monitor, min_delta, mode: as in `EarlyStopping`.
         factor: in (0, 1).
         patience: epochs to wait.
-        min_learning_rate: never go below it.
+        min_learning_rate: never go below this.
     Raises: ValueError: when training begins, if the optimizer's learning rate is a schedule, or the run does not
         measure ``monitor``.
     """
@@ -234,7 +234,9 @@ class ReduceLROnPlateau(_Monitor):
     def on_train_begin(self, run: Run) -> None:
         super().on_train_begin(run)
         if callable(run.optimizer.learning_rate):
-            raise ValueError("ReduceLROnPlateau needs a constant learning rate, the optimizer has a schedule")
+            raise ValueError(
+                "ReduceLROnPlateau needs a constant learning rate, but the optimizer has a schedule"
+            )
         if not run.resumed:
             self.best, self.wait, self.learning_rate = None, 0, None
 
@@ -259,10 +261,10 @@ class ReduceLROnPlateau(_Monitor):
 
 
 class CSVLogger(Callback):
-    """The history as a CSV file, written anew after each epoch, so that it is always whole.
+    """Write the history to a CSV file, as a whole after each epoch, so that it is always complete.
 
-    Args: path: where to; columns are epoch (from 1) and those of `History`.
-    Raises: OSError: if it can't write.
+    Args: path: the file to write; its columns are epoch (from 1) and those of `History`.
+    Raises: OSError: if the file can't be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -293,9 +295,9 @@ _TITLES = {
 
 
 class ProgressBar(Callback):
-    """A bar per epoch with the mean loss so far, by tqdm; silent where there is neither a terminal nor a notebook.
+    """Show a tqdm bar per epoch with the mean loss so far; silent without a terminal or a notebook.
 
-    Args: leave: whether the finished bar stays, with what the epoch measured.
+    Args: leave: whether the finished bar stays, with the epoch's results.
     """
 
     _SECONDS_BETWEEN = 0.1
@@ -338,12 +340,12 @@ class ProgressBar(Callback):
 
     def on_train_end(self, run: Run) -> None:
         if hasattr(self, "_bar"):
-            self._bar.leave = False  # of an epoch that was not finished
+            self._bar.leave = False  # for an epoch that was not finished
             self._bar.close()
 
 
 class EpochTable(Callback):
-    """A line per epoch on the standard output."""
+    """Print a line per epoch to standard output."""
 
     def on_train_begin(self, run: Run) -> None:
         self._names = [*run.metric_names]

@@ -1,10 +1,9 @@
-"""Checkpoints: all that a training run needs to go on as if nothing had stopped it, in one file.
+"""Checkpoints: everything that a training run needs to resume as if it had never stopped, in one file.
 
-It is a safetensors file, as a model's is (`tinynet.files.storage`). Its arrays are parameters, running statistics, the
-optimizer's slots, the history, and what callbacks keep. Its description says how far the run was; its ``settings``,
-which have to be the same when it goes on; and its ``environment``: elsewhere it goes on too, but not bit for bit. No
-random generator is in it, as every stream is named by the seed, the epoch, the batch or the step
-(`tinynet.support.random`).
+The file is a safetensors file, like a model file (`tinynet.files.storage`). Its arrays are the parameters, running
+statistics, optimizer slots, history, and callback states. Its description says how far the run got; its ``settings``,
+which must be the same on resuming; and its ``environment``: in another one the run resumes too, but not bit for bit.
+No random generators are saved, as every stream is named by seed, epoch, batch or step (`tinynet.support.random`).
 """
 
 import copy
@@ -34,13 +33,13 @@ from tinynet.training.steps import Steps
 
 
 class Checkpoint(Callback):
-    """What a run writes to go on from, and reads to go on.
+    """Writes checkpoints of a run, and resumes a run from one.
 
     Args:
         path: the file to write; None writes none.
-        every: batches from one write to the next within an epoch; None writes when an epoch ends or Ctrl-C comes.
-        resume: the file to go on from; None begins anew.
-    Raises: TypeError, ValueError: for other arguments; FileNotFoundError: if there is no folder to write to.
+        every: batches between writes within an epoch; None writes only after an epoch or on Ctrl-C.
+        resume: the file to resume from; None starts a new run.
+    Raises: TypeError, ValueError: for invalid arguments; FileNotFoundError: if the folder to write to does not exist.
     """
 
     def __init__(self, path: PathLike | None, every: int | None, resume: PathLike | None) -> None:
@@ -48,24 +47,24 @@ class Checkpoint(Callback):
             if value is not None and not isinstance(value, (str, os.PathLike)):
                 raise TypeError(f"{name}: expected the path of a file, got {value!r}")
         if every is not None and path is None:
-            raise ValueError("checkpoint_every: give checkpoint too, the file to write to")
+            raise ValueError("checkpoint_every: pass checkpoint too, the file to write to")
         if path is not None:
             check_folder(path)
         if path is not None and Path(path).is_dir():
-            raise ValueError(f"checkpoint: expected the path of a file, {os.fspath(path)!r} is a folder")
+            raise ValueError(f"checkpoint: expected the path of a file, but {os.fspath(path)!r} is a folder")
         self.path, self.resume = path, resume
         self.every = None if every is None else check_positive_int("checkpoint_every", every)
 
     def begin(
         self, run: Run, callbacks: Sequence[Callback], batches: Batches, validation: Pair | None, steps: Steps
     ) -> int:
-        """How many epochs the run has behind it: 0 for a new run. ``run.first_batch`` is set for the next.
+        """Return how many epochs of the run are done: 0 for a new run. Sets ``run.first_batch`` of the next.
 
-        For one that goes on, everything is put back as the checkpoint has it: all of it, or on an error nothing.
+        A resumed run gets back everything in the checkpoint or, on an error, nothing.
 
         Raises:
-            ValueError: with every setting that is not the checkpoint's. FileNotFoundError: if there is none.
-            ModelFileError: if it is damaged or no checkpoint. TypeError: if a callback's state can't be written.
+            ValueError: with every setting that differs from the checkpoint. FileNotFoundError: if there is none.
+            ModelFileError: if it is damaged or not a checkpoint. TypeError: if a callback's state can't be written.
         """
         if self.path is None and self.resume is None:
             return 0
@@ -74,7 +73,7 @@ class Checkpoint(Callback):
         self.environment = resume.environment(steps.workers, run.model.device.name)
         if self.resume is not None:
             return self._go_on(read(self.resume), os.fspath(self.resume))
-        self._contents(0, 0)  # so that what can't be written is found now, and not after an epoch
+        self._contents(0, 0)  # detects what can't be written now, not after an epoch
         return 0
 
     def on_batch_end(self, run: Run) -> None:
@@ -87,7 +86,7 @@ class Checkpoint(Callback):
         self.write(run.epoch + 1, 0)
 
     def write(self, epochs: int, batches: int) -> None:
-        """Write that the run has ``epochs`` epochs behind it and ``batches`` batches of the next; no path, no file."""
+        """Write that ``epochs`` epochs and ``batches`` batches of the next are done; without a path, do nothing."""
         if self.path is not None:
             storage.save(self.path, *self._contents(epochs, batches), kind="checkpoint")
 
@@ -129,17 +128,17 @@ class Checkpoint(Callback):
         wrong = self._mismatches(saved)
         if wrong:
             raise ValueError(
-                f"{name}: the run in this checkpoint can't go on like this, and nothing was changed: "
+                f"{name}: the run in this checkpoint can't be resumed like this, and nothing was changed: "
                 f"{'; '.join(wrong)}"
             )
         elsewhere = [
-            f"{key} {self.environment.get(key)} here, {value} there"
+            f"{key} {self.environment.get(key)} here, {value} in the checkpoint"
             for key, value in saved.environment.items()
             if self.environment.get(key) != value
         ]
         if elsewhere:
             warnings.warn(
-                f"{name}: the run goes on, but not bit for bit as it would have: {'; '.join(elsewhere)}",
+                f"{name}: the run resumes, but not bit for bit as it would have: {'; '.join(elsewhere)}",
                 stacklevel=4,
             )
         for callback, state in zip(self.callbacks, saved.callbacks, strict=True):
@@ -156,35 +155,40 @@ class Checkpoint(Callback):
         run._seconds = place["seconds"]
         run.batch = (place["batches"] or run.steps_per_epoch) - 1
         run.stop_training, run.resumed = place["stopped"], True
-        # What the run began with, when a callback may since have changed what this one was given.
+        # The settings at the beginning of the run; callbacks may have changed the current ones since.
         self.settings = saved.settings
         run.epoch, run.first_batch = min(place["epochs"], run.epochs - 1), place["batches"]
         return int(place["epochs"])
 
     def _mismatches(self, saved: "Saved") -> list[str]:
-        """Everything that keeps this run from going on there; nothing is changed."""
+        """Return everything that prevents this run from resuming there, without changing anything."""
         run, place, wrong = self.run, saved.place, []
         for name, theirs in (dict.fromkeys(self.settings, "nothing") | saved.settings).items():
             mine = self.settings.get(name, "nothing")
-            # Who gives the same model and optimizer again gives what a callback has made of them.
+            # Reused objects already carry the callbacks' changes.
             if mine not in (theirs, saved.changed.get(name, theirs)):
-                hint = f"; make the model with seed={theirs}" if name == "seed" else ""
+                hint = f"; create the model with seed={theirs}" if name == "seed" else ""
                 wrong.append(f"{name}: {theirs!r} in the checkpoint, {mine!r} here{hint}")
         adjustable = resume.adjustable(run)
         wrong += [
-            f"{name}: a callback has made it {value!r}, which can't be put back"
+            f"{name}: a callback has set it to {value!r}, which can't be restored"
             for name, value in saved.changed.items()
             if name not in adjustable or not adjustable[name].can_become(value)
         ]
         if (place["epochs"], place["batches"]) > (run.epochs, 0):
             begun = place["epochs"] + (place["batches"] > 0)
-            wrong.append(f"epochs: {begun} have begun in the checkpoint, {run.epochs} are wanted in all here")
+            wrong.append(
+                f"epochs: {begun} have begun in the checkpoint, but only {run.epochs} are requested here"
+            )
         if place["batches"] >= run.steps_per_epoch:
             wrong.append(
-                f"{place['batches']} batches of an epoch are done, which has {run.steps_per_epoch} here"
+                f"{place['batches']} batches of an epoch are done in the checkpoint, but an epoch has "
+                f"{run.steps_per_epoch} here"
             )
         if place["epochs"] and tuple(saved.history) != run.metric_names:
-            wrong.append(f"the history has {', '.join(saved.history)}, here {', '.join(run.metric_names)}")
+            wrong.append(
+                f"history: {', '.join(saved.history)} in the checkpoint, {', '.join(run.metric_names)} here"
+            )
         learning_rate = run.optimizer.learning_rate
         wrong += [
             f"learning rate at step {step}: {theirs} in the checkpoint, {mine} here"
@@ -204,7 +208,7 @@ class Checkpoint(Callback):
             try:
                 _trial(callback).set_state(copy.deepcopy(state))
             except Exception as error:
-                wrong.append(f"callback {index}, {type(callback).__name__}, refuses its state: {error!r}")
+                wrong.append(f"callback {index}, {type(callback).__name__}, rejects its state: {error!r}")
         try:
             trial = copy.copy(run.optimizer)
             trial.set_state(copy.deepcopy(saved.optimizer))
@@ -213,25 +217,25 @@ class Checkpoint(Callback):
                 if owner is run.optimizer and name in saved.changed:
                     setattr(trial, attribute, saved.changed[name])
         except Exception as error:
-            wrong.append(f"{type(run.optimizer).__name__} refuses its state: {error!r}")
+            wrong.append(f"{type(run.optimizer).__name__} rejects its state: {error!r}")
         return wrong
 
 
 def _trial(callback: Callback) -> Callback:
-    """A copy to try a state on, whose attributes are its own wherever they can be copied."""
+    """Return a copy to try a state on, with its own attributes wherever they can be copied."""
     try:
         return copy.deepcopy(callback)
-    except Exception:  # it holds a file or a lock, say
+    except Exception:  # it holds a file or a lock, for example
         return copy.copy(callback)
 
 
 class Saved(NamedTuple):
-    """A checkpoint, taken apart."""
+    """The parts of a checkpoint."""
 
-    place: dict[str, Any]  # how far the run was
-    settings: dict[str, Any]  # what it began with
-    changed: dict[str, Any]  # what callbacks have made of those
-    rates: list[list[float]]  # of a schedule, which by itself can't be written
+    place: dict[str, Any]  # how far the run got
+    settings: dict[str, Any]  # at the beginning of the run
+    changed: dict[str, Any]  # those settings that callbacks have changed
+    rates: list[list[float]]  # learning rates of a schedule, which itself can't be written
     environment: dict[str, Any]
     optimizer: dict[str, Any]
     callbacks: list[dict[str, Any]]
@@ -254,15 +258,15 @@ _PLACE: dict[str, type[int] | type[float]] = {
 
 
 def read(path: PathLike) -> Saved:
-    """What a file holds that `Checkpoint.write` wrote.
+    """Read a file that `Checkpoint.write` wrote.
 
-    Raises: FileNotFoundError: if there is none; ModelFileError: if it is damaged or no checkpoint.
+    Raises: FileNotFoundError: if there is none; ModelFileError: if it is damaged or not a checkpoint.
     """
     try:
         description, arrays = storage.load(path, kind="checkpoint")
     except FileNotFoundError:
-        mend = "there is no such checkpoint; leave resume out to begin anew"
-        raise FileNotFoundError(errno.ENOENT, mend, os.fspath(path)) from None
+        hint = "there is no such checkpoint; leave resume out to start a new run"
+        raise FileNotFoundError(errno.ENOENT, hint, os.fspath(path)) from None
     try:
         place = _unpack(description["place"], arrays)
         for name, kind in _PLACE.items():
@@ -311,7 +315,7 @@ def _kind(array: Array | None) -> str:
 
 
 def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
-    """A value as JSON holds it; the arrays in it are added to ``arrays``."""
+    """Return a value as JSON data; the arrays in it are added to ``arrays``."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -327,13 +331,13 @@ def _pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"items": {key: _pack(item, f"{name}, {key}", arrays) for key, item in value.items()}}
     raise TypeError(
-        f"{name}: expected None, numbers, strings, arrays of numbers, or lists and mappings (by strings) of them, "
-        f"got {value!r}"
+        f"{name}: expected None, numbers, strings, arrays of numbers, or lists and mappings (with string keys) "
+        f"of them, got {value!r}"
     )
 
 
 def _unpack(value: Any, arrays: Mapping[str, Array]) -> Any:
-    """What `_pack` was given; arrays are copies, and tuples come back as lists."""
+    """Return what `_pack` was given; arrays are copies, and tuples come back as lists."""
     if isinstance(value, list):
         return [_unpack(item, arrays) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What users hand in, checked and made ready before anything is changed."""
+"""Check the user's arrays, and prepare them, before anything is changed."""
 
 import math
 from typing import Any
@@ -11,17 +11,17 @@ from tinynet.protocols import Model
 from tinynet.support.checks import batch_shape
 from tinynet.support.types import Array, Shape
 
-_BLOCK = 1 << 20  # elements looked at together
+_BLOCK = 1 << 20  # elements checked at a time
 
 
 def check_inputs(
     x: Any, input_shape: Shape, dtype: np.dtype[Any], name: str = "x", device: Device = CPU
 ) -> Array:
-    """Examples as a C-contiguous array in the machine's byte order; the caller's array when it is that already.
+    """Return examples as a C-contiguous array in native byte order; the caller's array if it is one already.
 
-    Integers stay as they are (a batch at a time is cast when it is used); floats get the model's dtype.
+    Integers stay integers (each batch is cast when it is used); floats are converted to the model's dtype.
 
-    Args: x: (n, *input_shape), numbers, NumPy's or on the model's device; name: what to call it in errors.
+    Args: x: (n, *input_shape), numbers, in NumPy or on the model's device; name: its name in errors.
     Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values; TypeError: for an
         array on the GPU if the model is not.
     """
@@ -29,7 +29,7 @@ def check_inputs(
     if x.dtype.kind not in "biuf":
         raise ValueError(
             f"{name}: expected real numbers, got dtype {x.dtype}; make one array of them, "
-            "as np.stack(images) does for a list of images of one size"
+            "for example np.stack(images) for a list of images of the same size"
         )
     if x.shape[1:] != input_shape or x.ndim == 0:
         raise ValueError(
@@ -39,7 +39,7 @@ def check_inputs(
         raise ValueError(f"{name}: expected at least one example, got an empty array of shape {x.shape}")
     if x.dtype.kind != "f":
         dtype = x.dtype.newbyteorder("=")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is found below
+    with np.errstate(over="ignore"):  # overflow becomes infinite, which is detected below
         ready: Array = contiguous(x, dtype)
     if ready.dtype.kind == "f":
         _check_finite(ready, name)
@@ -48,7 +48,7 @@ def check_inputs(
 
 def _shape_hint(shape: Shape, input_shape: Shape) -> str:
     if shape == input_shape:
-        return "; for a single example give x[None]"
+        return "; for a single example pass x[None]"
     if shape and math.prod(shape[1:]) == math.prod(input_shape):
         return f"; x.reshape({', '.join(map(str, (-1, *input_shape)))}) would fit"
     return ""
@@ -63,18 +63,18 @@ def _check_finite(x: Array, name: str) -> None:
             index = (start + int(first[0]), *map(int, first[1:]))
             raise ValueError(
                 f"{name}: expected finite {x.dtype} numbers, got {to_host(x[index])} at index {index}; "
-                "leave such examples out or repair them"
+                "remove or repair such examples"
             )
 
 
 def check_pair(x: Array, y: Array, x_name: str = "x", y_name: str = "y") -> None:
-    """Raises ValueError unless there is one target per example."""
+    """Raise ValueError unless there is one target per example."""
     if len(x) != len(y):
         raise ValueError(f"expected one target per example; {x_name} has {len(x)}, {y_name} has {len(y)}")
 
 
 def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tuple[Array, Array]:
-    """Inputs and targets ready to use; raises ValueError. ``suffix`` goes behind their names in errors."""
+    """Return inputs and targets, ready to use; raise ValueError. ``suffix`` follows their names in errors."""
     x = check_inputs(x, model.input_shape, model.dtype, f"x{suffix}", model.device)
     y = as_array(y, f"y{suffix}")
     check_pair(x, y if y.ndim else y[None], f"x{suffix}", f"y{suffix}")
@@ -86,10 +86,10 @@ def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tu
 
 
 def looks_like_bytes(x: Array) -> bool:
-    """Whether the values are pixels from 0 to 255, say, and not from 0 to 1."""
+    """Return whether the values may be pixels from 0 to 255, rather than from 0 to 1."""
     return x.dtype.kind in "iu" and int(x.max()) > 1
 
 
 def looks_like_unit_range(x: Array) -> bool:
-    """Whether the values are floats from 0 to 1, and not all 0."""
+    """Return whether the values are floats from 0 to 1, and not all 0."""
     return x.dtype.kind == "f" and float(x.min()) >= 0 and 0 < float(x.max()) <= 1

@@ -1,4 +1,4 @@
-"""Ctrl-C, held until a batch is finished."""
+"""Hold Ctrl-C until a batch is finished."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ from typing import Any
 class HeldInterrupt:
     """While a block runs in the main thread, the first Ctrl-C sets ``pending`` and the second raises at once.
 
-    The former handler is put back at the end. In other threads, where Ctrl-C is ignored (as in a shell
-    script's background job), or where another program part handles SIGINT by means that Python can't
-    restore, nothing is changed.
+    The previous handler is restored at the end. Nothing is changed in other threads, where Ctrl-C is ignored
+    (as in a shell script's background job), or where another part of the program handles SIGINT in a way that
+    Python can't restore.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class HeldInterrupt:
             signal.signal(signal.SIGINT, self._former)
             around = getattr(self._former, "__self__", None)
             if self.pending and isinstance(around, HeldInterrupt):
-                around.pending = True  # a run within a run's callback: both end
+                around.pending = True  # a run inside another run's callback: both end
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.pending:

@@ -15,15 +15,15 @@ from tinynet.training.inputs import check_inputs, check_pair
 
 
 class IterableBatches:
-    """Batches from any iterable of (x, y), checked one by one as they come.
+    """Batches from any iterable of (x, y), checked one by one.
 
     Args:
         source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
         steps: how many batches an epoch takes; None takes ``len(source)``.
         epochs: how many times it will be iterated.
-        to_the_end: take what comes, however many; for evaluation, which needs no number of steps.
+        to_the_end: take all batches, however many; for evaluation, which needs no number of steps.
     Raises: ValueError: if the number of steps is unknown or the source can't be iterated again;
-        TypeError: if it is no iterable.
+        TypeError: if it is not an iterable.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class IterableBatches:
                 f"x: expected an array, or an iterable of (x, y) batches, got {type(source).__name__}"
             )
         if isinstance(source, np.ndarray):
-            raise ValueError("y: expected targets beside the array x, got none")
+            raise ValueError("y: expected targets for the array x, got none")
         if steps is None and not to_the_end:
             try:
                 steps = len(source)  # type: ignore[arg-type]
             except TypeError:
-                raise ValueError("the iterable of batches has no length; give steps_per_epoch") from None
+                raise ValueError("the iterable of batches has no length; pass steps_per_epoch") from None
         if epochs > 1 and iter(source) is source:
             raise ValueError(
-                f"{epochs} epochs need batches that can be iterated again, and a generator is used up after one; "
-                "give a list of batches or an object with __iter__"
+                f"{epochs} epochs need batches that can be iterated again, but a generator is used up after one; "
+                "pass a list of batches or an object with __iter__"
             )
         if steps == 0:
             raise ValueError("expected at least one batch, got an empty iterable")
@@ -59,9 +59,9 @@ class IterableBatches:
         self.steps = 0 if steps is None else steps  # 0: to the end
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
-        """The batches of one epoch from the first, counted from 0; those before it are taken and dropped.
+        """Yield the batches of one epoch from ``first`` on, counted from 0; earlier ones are taken and dropped.
 
-        Raises: ValueError: naming the batch, from 1, that is wrong or missing.
+        Raises: ValueError: names the batch, counted from 1, that is wrong or missing.
         """
         batches = iter(self.source)
         for batch in itertools.count():
@@ -73,8 +73,8 @@ class IterableBatches:
                 if batch and not self.steps:
                     return
                 raise ValueError(
-                    f"batch {batch + 1}: expected {self.steps or 'some'} batches, the iterable gave {batch}; "
-                    "make steps_per_epoch smaller, or give more"
+                    f"batch {batch + 1}: expected {self.steps or 'some'} batches, but the iterable gave {batch}; "
+                    "reduce steps_per_epoch, or provide more"
                 ) from None
             if batch >= first:
                 yield self._checked(pair, epoch, batch)

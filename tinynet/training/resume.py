@@ -1,4 +1,4 @@
-"""What the result of a training run depends on, as plain data: a run that goes on is compared with one that began."""
+"""What the result of a training run depends on, as plain data: to compare a resumed run with the original one."""
 
 import hashlib
 import inspect
@@ -23,37 +23,37 @@ from tinynet.version import __version__
 _LIBRARY = ("tinynet.training.callbacks", "tinynet.pruning")
 _PLAIN = (bool, int, float, str, type(None))
 
-# The digest of the data looks at so many examples and bytes at most: it tells data sets apart, and costs nothing.
+# The digest of the data reads at most so many examples and bytes: enough to tell data sets apart, at little cost.
 _EXAMPLES, _BYTES = 1_000, 1 << 24
 
 
 class Setting(NamedTuple):
-    """A setting that a callback may change while training, and whose it is."""
+    """A setting that a callback may change during training, with its owner."""
 
     owner: Any
     attribute: str
     value: Any
 
     def can_become(self, other: Any) -> bool:
-        """Whether the attribute can be set to what a checkpoint says of it."""
+        """Return whether the attribute can be set to the checkpoint's value."""
         if plain(self.value) == other:
             return True
         sorts = {_sort(self.value), _sort(other)}
         if len(sorts - {"nothing"}) > 1 or None in sorts or not hasattr(self.owner, self.attribute):
             return False
         if isinstance(self.owner, Layer) and "whole number" in sorts:
-            return False  # units, filters: no run changes a shape
+            return False  # units, filters: shapes never change during a run
         return _accepts(self.owner, self.attribute, other)
 
 
 def _sort(value: Any) -> str | None:
-    """What can take the place of what, beside nothing; None for what can't be replaced at all."""
+    """Return the value's kind, as only "nothing" and the same kind can replace it; None if nothing can."""
     sorts = {NoneType: "nothing", bool: "truth", int: "whole number", float: "number", str: "word"}
     return sorts.get(type(value))
 
 
 def _accepts(owner: Any, attribute: str, value: Any) -> bool:
-    """Whether the constructor of the owner's class takes the value, beside the arguments that it has."""
+    """Return whether the constructor of the owner's class accepts the value with the owner's other arguments."""
     names = [name for name in inspect.signature(type(owner).__init__).parameters if name != "self"]
     if attribute not in names:
         return True
@@ -66,12 +66,12 @@ def _accepts(owner: Any, attribute: str, value: Any) -> bool:
 
 
 def adjustable(run: Run) -> dict[str, Setting]:
-    """The arguments of the layers and of the optimizer, by name, as they are now."""
+    """Return the current arguments of the layers and of the optimizer, by name."""
     found = {}
     for path, layer in run.model.walk():
         try:
             arguments = {} if layer.children else layer.config()
-        except ValueError:  # a layer that no model file can hold; here its type has to do
+        except ValueError:  # a layer that can't be saved: only its type is compared
             arguments = {}
         for name, value in {"trainable": layer.trainable, **arguments}.items():
             found[f"layer {path} {name}"] = Setting(layer, name, value)
@@ -85,7 +85,7 @@ def adjustable(run: Run) -> dict[str, Setting]:
 def settings(
     run: Run, callbacks: Sequence[Callback], batches: Batches, validation: tuple[Any, Any] | None
 ) -> dict[str, Any]:
-    """What has to be the same in the run that goes on, by name, as JSON holds it."""
+    """Return what must be the same in a resumed run, by name, as JSON data."""
     model = run.model
     found = {
         "input_shape": model.input_shape,
@@ -112,7 +112,7 @@ def settings(
 
 
 def _arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
-    """What the library's callbacks were made with, but for the files they write."""
+    """Return the arguments of the library's callbacks, except the files they write."""
     own = [
         (index, callback)
         for index, callback in enumerate(callbacks)
@@ -127,7 +127,7 @@ def _arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON holds it and as another process says it too: without addresses in memory."""
+    """Return a value as JSON data that is the same in every process: without memory addresses."""
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, _PLAIN) and not (isinstance(value, float) and not math.isfinite(value)):
@@ -136,7 +136,7 @@ def plain(value: Any) -> Any:
 
 
 def _describe_data(x: Array, y: Array) -> str:
-    """How many examples of what, and a digest of some of them, spread over all."""
+    """Describe the data: how many examples of what shape, and a digest of some of them, spread over all."""
     count = max(1, min(_EXAMPLES, _BYTES * len(x) // x.nbytes))
     sha256 = hashlib.sha256()
     for array in (x, y):
@@ -147,7 +147,7 @@ def _describe_data(x: Array, y: Array) -> str:
 
 
 def rates(learning_rate: Any, steps: int) -> list[list[float]]:
-    """[step, learning rate] of a schedule at some of a run's steps: 0, 1, 3, 7, ... and the last."""
+    """Return [step, learning rate] of a schedule at some of a run's steps: 0, 1, 3, 7, ... and the last."""
     if not callable(learning_rate) or steps == 0:
         return []
     asked = sorted({*(2**power - 1 for power in range(steps.bit_length())), steps - 1})
@@ -155,13 +155,13 @@ def rates(learning_rate: Any, steps: int) -> list[list[float]]:
     for step in asked:
         try:
             found.append([step, float(learning_rate(step))])
-        except Exception:  # a table that is shorter than the run, which may be meant to stop before
+        except Exception:  # a table shorter than the run, which may be meant to stop earlier
             break
     return found
 
 
 def rate_at(learning_rate: Any, step: int) -> float | str:
-    """What it is at a step, or why there is none."""
+    """Return the learning rate at a step, or why there is none."""
     try:
         return float(learning_rate(step) if callable(learning_rate) else learning_rate)
     except Exception as error:
@@ -169,7 +169,7 @@ def rate_at(learning_rate: Any, step: int) -> float | str:
 
 
 def environment(workers: int, device: str) -> dict[str, Any]:
-    """What rounding depends on."""
+    """Return what rounding depends on."""
     libraries = cpu.blas_info()
     own = [library for library in libraries if "numpy" in library["filepath"]] or libraries
     return {

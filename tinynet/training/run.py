@@ -20,7 +20,7 @@ class History:
     """The lists that `fit` returns.
 
     Attributes:
-        history: ``{"loss": [...], ...}``, an entry per finished epoch: loss, accuracy (mean over the epoch's training
+        history: ``{"loss": [...], ...}``, one entry per finished epoch: loss, accuracy (mean over the epoch's training
             batches, each before its update), val_loss, val_accuracy (after the epoch; only with validation
             data), learning_rate (of the epoch's last step), seconds (of its training steps). No accuracies
             for regression.
@@ -33,7 +33,7 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """How many epochs are finished."""
+        """The number of finished epochs."""
         return len(self.history.get("loss", ()))
 
     def append(self, values: Mapping[str, float]) -> None:
@@ -43,7 +43,7 @@ class History:
                 self.history.setdefault(name, []).append(values[name])
 
     def row(self, epoch: int) -> dict[str, float]:
-        """The values of one epoch."""
+        """Return the values of one epoch."""
         return {name: values[epoch] for name, values in self.history.items()}
 
     def __repr__(self) -> str:

@@ -136,7 +136,7 @@ class TestAugmentation:
         model = tn.Sequential([tn.Dense(3)], (4,), device="gpu")
         x, y = runs.vectors(20)
         with pytest.raises(
-            TypeError, match="augment: the model is on the GPU, and so is the batch .*cupy.asarray"
+            TypeError, match="augment: the model and therefore the batch are on the GPU; .*cupy.asarray"
         ):
             model.fit(x, y, optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), augment=changed, verbose=0)
 
