@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/run_gpu.py                                          # everything
     python benchmarks/gpu/run_gpu.py --synthetic                              # without the Fashion-MNIST files
-    python benchmarks/gpu/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: continues the same day's results
+    python benchmarks/gpu/run_gpu.py --cases mlp_sgd cnn --seconds-limit 540  # in pieces: adds to the day's results
     python benchmarks/gpu/run_gpu.py --device cpu --synthetic --steps 3       # a rehearsal, without a GPU
 
 Needs CuPy, and measures PyTorch and JAX if installed. The parts are: "limits", how fast this GPU copies and multiplies;
