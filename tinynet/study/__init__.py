@@ -1,4 +1,4 @@
-"""Backprop made visible."""
+"""Tools that make backpropagation visible."""
 
 from tinynet.study.comparison import Comparison, compare
 from tinynet.study.events import Event
