@@ -115,7 +115,7 @@ def update_card(step: Step) -> str:
         words = (
             f"The loss went from {step.loss_before:.6g} to {step.loss_after:.6g}, a change of {step.change:+.4g}. "
             f"Gradient · update, the slope times the step, predicted {step.predicted_change:+.4g}. "
-            "The difference comes from the curvature."
+            "If the gradient is right, the difference comes from the curvature."
         ).replace("-", "−")
     return (
         '<article class="card" id="card-update" data-path="update" tabindex="-1" aria-labelledby="title-update">'

@@ -103,8 +103,8 @@ def _products(
     if record.dy is not None and record.parameters["W"].gradient is not None:
         why = (
             f"dW has the shape of W: {W.rows.name} by {W.columns.name}. {x.name} and dy share the axis "
-            f"{x.rows.name}, so the sum runs over it: over {x.rows.size:,} {summed}. Transposing {x.name} "
-            f"puts its axis {x.columns.name} along the rows."
+            f"{x.rows.name}, so the sum runs over it: over {x.rows.size:,} {summed}. {x.name} is transposed because "
+            "the sum in a product runs over the columns of the left matrix."
         )
         backward.append(Equation(dW, x.T, dy, "", why))
     if record.dx is not None:

@@ -170,7 +170,7 @@ class Inspector {
     this.explain();
   }
 
-  // A click holds the element, so that its sum can be read in peace; a second click releases it.
+  // A click holds the element, so that its sum can be read; a second click releases it.
   pin(event) {
     this.pinned = false;
     const before = String(this.cell);
