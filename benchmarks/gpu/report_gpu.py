@@ -41,7 +41,8 @@ accuracy.
   stays in the GPU's cache is not read from memory, and a convolution may need fewer multiply-adds (Winograd, Fourier),
   so more than 100% is possible.
 - **TF32** off or on, by each library's own switch: `tinynet.engines.gpu.allow_tf32`;
-  `torch.backends.cuda.matmul.allow_tf32` and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision` ("highest", "tensorfloat32").
+  `torch.backends.cuda.matmul.allow_tf32` and `torch.backends.cudnn.allow_tf32`; `jax_default_matmul_precision`
+  ("highest", "tensorfloat32").
 """
 
 

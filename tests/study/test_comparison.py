@@ -1,4 +1,4 @@
-"""Comparison plots: what is drawn is read back from the figure."""
+"""The picture that compares methods, checked by reading the figure."""
 
 import numpy as np
 import pytest
@@ -76,4 +76,4 @@ def test_all_words_are_on_the_page(panels):
         assert page.x0 <= box.x0 <= box.x1 <= page.x1
         assert page.y0 <= box.y0 <= box.y1 <= page.y1
     legend, label = figure.legends[0].get_window_extent(), figure.axes[0].xaxis.label.get_window_extent()
-    assert legend.y1 < label.y0  # the legend is below all else
+    assert legend.y1 < label.y0  # the legend is below everything else

@@ -13,7 +13,7 @@ from tinynet.__main__ import main
 
 @pytest.fixture
 def data(fashion_mnist, monkeypatch):
-    """The real images, read once for all tests."""
+    """The real images, loaded once for all tests."""
     monkeypatch.setattr(datasets.fashion_mnist, "load", lambda *_, **__: fashion_mnist)
     return fashion_mnist
 
@@ -23,7 +23,7 @@ def check(*arguments):
 
 
 def rows(text):
-    """The table's: name, compared, crossed and verdict of each tensor."""
+    """The table's rows: {name: (compared, crossed, verdict)}."""
     found = re.findall(
         r"^(\S+) +\([\d, ]+\) +([\d,]+) +([\d,]+) +\S+ +\S+ +(?:fine|suspicious|wrong|not compared) +(\w+)",
         text,
@@ -76,7 +76,7 @@ def test_a_wrong_backward_is_told(data, capsys, monkeypatch):
         "x": "ok",
     }
     assert "Wrong: 2.W, 4.W." in text
-    assert "begin with 4.W" in text
+    assert "Start with 4.W" in text
 
 
 def save(path, *layers, input_shape=(28, 28), loss=None, steps=0, x=None):
@@ -159,7 +159,7 @@ def test_sweep_has_a_file_of_its_own_choice(data, tmp_path, monkeypatch):
 
 @pytest.mark.data
 class TestErrors:
-    """Explained on the standard error in a line, with status 1."""
+    """Each error is explained in one line on standard error; the status is 1."""
 
     def fails(self, capsys, *arguments):
         assert check(*arguments) == 1

@@ -1,4 +1,4 @@
-"""The checker itself is tested: it must pass what is right and reject each kind of wrong."""
+"""Tests of the checker itself: it must pass right gradients and reject every kind of wrong one."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ X = RNG.standard_normal((5, 4))
 
 
 class RightDense(tn.Dense):
-    """Dense, as a user would write it; the planted bugs below change one thing each."""
+    """Dense as a user would write it; each planted bug below changes one thing."""
 
     def backward(self, dy):
         self.dW[...] = self._x.T @ dy
@@ -53,7 +53,7 @@ class OffByBatchSize(RightDense):
         return dx
 
 
-class TransposedProduct(RightDense):  # square, so that no shape gives it away
+class TransposedProduct(RightDense):  # the weights are square, so no shape gives it away
     def backward(self, dy):
         super().backward(dy)
         return dy @ self.W
@@ -137,7 +137,7 @@ def test_a_backward_of_zeros_is_rejected_where_a_cotangent_of_ones_is_blind(kind
 
 class SoftmaxWithoutSum(tn.Softmax):
     def backward(self, dy):
-        return dy * self._y * (1 - self._y)  # the diagonal of the Jacobian alone, as often published
+        return dy * self._y * (1 - self._y)  # only the Jacobian's diagonal, as often published
 
 
 class BatchNormWithoutGamma(tn.BatchNorm):  # right as long as gamma is still 1
@@ -254,7 +254,7 @@ def test_a_built_layer_is_checked_at_its_own_weights():
 
 
 def test_the_cotangent_is_not_what_the_caller_draws_x_from():
-    """With x and the cotangent the same numbers, x^T dy would be symmetric and a transposed gradient would pass."""
+    """If x and the cotangent were equal, x^T dy would be symmetric, and a transposed gradient would pass."""
     x = np.random.default_rng(7).standard_normal((5, 4))
     assert not gradcheck(TransposedWeightGradient(4), x, seed=7).ok
 
@@ -301,8 +301,8 @@ def test_targets_without_a_loss_are_refused():
         gradcheck(tn.Dense(2), X, y=[0] * 5)
 
 
-# Kinks: an element whose central difference reaches across one, however small the step, can't be compared. It must not
-# fail the check, and it must not hide anything that is wrong.
+# Kinks: an element whose central difference crosses one at every step size can't be compared. It must not fail the
+# check, and it must not hide a mistake.
 
 CLEAR = np.array([[-1.0, -0.5, 0.5, 1.0]])
 
@@ -363,7 +363,7 @@ class NegatedReLU(tn.ReLU):
 
 class LeakingReLU(tn.ReLU):
     def backward(self, dy):
-        return dy * (self._y >= 0)  # which lets everything through
+        return dy * (self._y >= 0)  # lets everything through
 
 
 class TwiceLeakyReLU(tn.LeakyReLU):
@@ -403,7 +403,7 @@ class WrongConv(tn.Conv2D):
 @pytest.mark.parametrize("method", [0, 1], ids=["columns", "fourier"])
 @pytest.mark.parametrize("kind", [tn.Conv2D, WrongConv])
 def test_ties_that_are_a_matter_of_rounding_hide_nothing(kind, method):
-    """Over a plain background the pixels of a convolution differ by rounding, and so do a pool's winners."""
+    """On a plain background, a convolution's pixels differ only by rounding, and rounding picks a pool's winners."""
 
     class Conv(kind):
         def method(self, n):
@@ -469,7 +469,7 @@ def test_a_sample_is_in_the_report_and_of_very_many_elements_the_worst(monkeypat
         (1.0, 2.0, "wrong"),
         (1.0, 0.0, "wrong"),
         (0.0, 0.0, "fine"),
-        (5e-9, -4e-17, "fine"),  # a bias before batch-norm: no gradient, but rounding
+        (5e-9, -4e-17, "fine"),  # a bias before batch-norm: no gradient, only rounding
         (5e-8, 0.0, "suspicious"),
         (2e-7, 0.0, "wrong"),
         (np.nan, 1.0, "wrong"),
@@ -501,7 +501,7 @@ def test_a_bias_before_batch_norm_has_a_gradient_of_zero_which_is_fine():
 
 
 def test_pixels_of_0_to_255_are_checked_as_closely_as_other_inputs():
-    """With steps of 1e-6 and a floor of 1e-8 whatever the scale, a gradient of this size would be but rounding."""
+    """If the step were 1e-6 and the floor 1e-8 at every scale, gradients of this size would be only rounding."""
 
     class SlightlyOffRescale(tn.Rescale):
         def backward(self, dy):
@@ -526,7 +526,7 @@ def test_the_report_says_in_words_where_to_begin():
     layers = [tn.Dense(4), tn.Tanh(), IgnoredUpstream(4), tn.Dense(2)]
     text = gradcheck(tn.Sequential(layers, input_shape=(4,), seed=0), X).in_words()
     assert text.startswith("Wrong: 0.W, 0.b, 2.W, 2.b, x. ")
-    assert "begin with 2.b" in text
+    assert "Start with 2.b" in text
     assert gradcheck(SlightlyOff(3), X).in_words().startswith("Suspicious: 0.W.")
     assert gradcheck(RightDense(3), X).in_words().startswith("Fine: for 35 elements of 3 tensors")
     assert GradientReport([], 1e-6, 1e-6, 1e-8).in_words() == "Nothing was compared."

@@ -1,4 +1,4 @@
-"""On which side of its corners a network was: read from what the layers keep, held against plain loops."""
+"""The side of its corners on which a network was, as read from its layers and compared with plain loops."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -92,7 +92,9 @@ def test_winners_are_those_of_plain_loops(kind, data):
             if 0 <= (row := i * down.stride - down.before + u) < down.pixels
             and 0 <= (column := j * across.stride - across.before + v) < across.pixels
         ]
-        assert found[c, i, j, n] == max(pixels, key=lambda pixel: pixel[0])[1]  # max takes the first
+        assert (
+            found[c, i, j, n] == max(pixels, key=lambda pixel: pixel[0])[1]
+        )  # max takes the first of equal ones
 
 
 @pytest.mark.parametrize("layer", [tn.MaxPool2D, tn.GlobalMaxPool2D])

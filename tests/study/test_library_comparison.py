@@ -1,7 +1,7 @@
-"""compare: tinynet's gradients beside those of PyTorch and of Keras, where they are installed.
+"""compare: tinynet's gradients against those of PyTorch and Keras, where they are installed.
 
-Each of the libraries runs in a process of its own, on each of Keras's backends: their import warns, and Keras's backend
-is chosen once.
+Each library, and each Keras backend, runs in its own process: importing them causes warnings, and Keras's backend can't
+be changed afterwards.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ def recipe_case(name):
 
 
 def plateaus_case():
-    """Pictures with areas of one grey, in which maxima are decided by rounding."""
+    """Pictures with areas of one grey, where rounding decides the maxima."""
     recipe = tn.recipes.make("cnn_best", seed=0)
     rng = np.random.default_rng(5)
     x = np.zeros((48, 28, 28), np.uint8)
@@ -44,7 +44,7 @@ def plateaus_case():
 
 
 def images_case():
-    """Each layer on images, with strides, paddings, a frozen one, and dropout inside a residual block."""
+    """Every layer for images, with strides, paddings, a frozen layer, and dropout inside a residual block."""
     frozen = tn.BatchNorm()
     layers = [
         *(tn.DepthwiseConv2D(3, 2, "same", depth_multiplier=2), tn.LeakyReLU(0.1)),
@@ -104,7 +104,7 @@ CASES = {
 
 
 def in_this_process(against, dtypes=DTYPES):
-    """Compare everything, and print what came out as JSON; what `other_process` runs."""
+    """Compare every case and print the results as JSON; the fixture `results` runs this in another process."""
     results = {}
     for name, make in CASES.items():
         for dtype in dtypes:
@@ -139,7 +139,7 @@ def results(request):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
     settings = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} if backend else {}
-    # On JAX both dtypes are float32, and every case is compiled.
+    # On JAX both dtypes are float32 and every case is compiled, so one dtype is enough.
     dtypes = DTYPES[:1] if backend == "jax" else DTYPES
     code = f"from tests import test_library_comparison as t; t.in_this_process({against!r}, {dtypes!r})"
     command = [sys.executable, "-c", code]
@@ -171,13 +171,13 @@ def test_gradients_are_those_of_the_other_library(name, dtype, results):
     assert [row["name"] for row in found["rows"]] == trained
     notes = ["dropout: the same mask in both"] if name in ("mlp_bn", "cnn_small", "images") else []
     if peer in ("keras-torch", "keras-jax") and dtype == "float64":
-        notes.append(f"{found['against']} computes in float32, so tinynet does, too")
+        notes.append(f"{found['against']} computes in float32, so tinynet does too")
         dtype = "float32"
     assert (found["notes"], found["dtype"]) == (notes, dtype)
     largest = max(
         row["relative_difference"] for row in found["rows"] if row["verdict"].startswith("the same")
     )
-    assert largest < {"float64": 1e-8, "float32": 5e-5}[dtype]  # closer than `compare` asks for
+    assert largest < {"float64": 1e-8, "float32": 5e-5}[dtype]  # closer than `compare` requires
 
 
 def test_rounding_that_decides_maxima_is_told_from_a_mistake(results):
@@ -186,11 +186,11 @@ def test_rounding_that_decides_maxima_is_told_from_a_mistake(results):
     apart = [
         row
         for row in found["rows"]
-        if row["relative_difference"] > 1e-4 and not row["verdict"].startswith("0 but")
+        if row["relative_difference"] > 1e-4 and not row["verdict"].startswith("0 up to")
     ]
     if peer in ("torch", "keras-tensorflow"):  # they have float64
         assert found["ok"], found["text"]
-        assert all("by float32's rounding: the same in float64" in row["verdict"] for row in apart)
+        assert all("by float32's rounding, the same in float64" in row["verdict"] for row in apart)
     else:
         assert found["ok"] == (not apart)
         assert any("KERAS_BACKEND=tensorflow" in note for note in found["notes"]) == bool(apart)
@@ -200,7 +200,7 @@ def test_a_wrong_gradient_is_seen(results):
     found = results[1]["wrong"]
     verdicts = {row["name"]: row["verdict"] for row in found["rows"]}
     assert not found["ok"]
-    assert verdicts["1.W"] == verdicts["3.W"] == "the same but for rounding"
+    assert verdicts["1.W"] == verdicts["3.W"] == "the same up to rounding"
     assert verdicts["1.b"] == verdicts["3.b"] == "DIFFERENT by 50% of the largest gradient"
 
 
@@ -230,14 +230,14 @@ def test_rounding_is_that_of_the_dtype(dtype, error, ok):
 
 
 def test_a_gradient_that_is_rounding_alone_counts_as_0():
-    """A bias before batch-norm: each library has other digits, and neither means anything."""
+    """As for a bias before batch-norm: each library has different digits, and neither's mean anything."""
     ours, theirs = gradients(), gradients()
     ours["0.b"] *= 1e-16
     theirs["0.b"] *= -3e-16
     row = differences(ours, theirs, "float64")[1]
     assert row.ok
     assert row.relative_difference > 1
-    assert row.verdict == "0 but for rounding, in both"
+    assert row.verdict == "0 up to rounding in both"
 
 
 def test_what_differs_in_float32_alone_is_rounding():
@@ -249,7 +249,7 @@ def test_what_differs_in_float32_alone_is_rounding():
         differences(ours, ours | {"0.b": theirs["0.b"]}, "float64"),
     )
     weights, bias = settled(rows, exact)
-    assert (weights.ok, weights.verdict) == (True, "20% apart, by float32's rounding: the same in float64")
+    assert (weights.ok, weights.verdict) == (True, "20% apart by float32's rounding, the same in float64")
     assert weights.relative_difference == rows[0].relative_difference
     assert bias == rows[1]
     assert not bias.ok
@@ -272,12 +272,12 @@ def table(loss=2.25, other_loss=2.25, **changes):
 def test_the_table():
     lines = str(table()).splitlines()
     assert lines[:3] == [
-        "tinynet beside PyTorch 0.0: the same weights, 32 examples, float64",
-        "loss: tinynet 2.25, PyTorch 2.25, the same but for rounding",
+        "tinynet compared with PyTorch 0.0: the same weights, 32 examples, float64",
+        "loss: tinynet 2.25, PyTorch 2.25, the same up to rounding",
         "dropout: the same mask in both",
     ]
     assert lines[3].split() == ["gradient", "shape", "largest", "difference", "relative", "verdict"]
-    assert lines[4] == f"{'0.W':<10}{'(4, 3)':<18}{'0.00e+00':>18}{'0.0e+00':>11}  the same but for rounding"
+    assert lines[4] == f"{'0.W':<10}{'(4, 3)':<18}{'0.00e+00':>18}{'0.0e+00':>11}  the same up to rounding"
     assert len(lines) == 6
 
 
@@ -311,7 +311,7 @@ def test_a_model_in_which_nothing_trains_is_refused():
     model, x, y, loss = CASES["logits"]()
     for layer in model.layers:
         layer.trainable = False
-    with pytest.raises(ValueError, match="expected a layer with parameters that train"):
+    with pytest.raises(ValueError, match="expected a trainable layer with parameters, found none"):
         compare(model, x, y, loss)
 
 
@@ -332,9 +332,9 @@ class MyLoss(tn.SoftmaxCrossEntropy):
 def test_what_has_no_counterpart_is_named(against):
     model = tn.Sequential([tn.Residual(tn.Dense(5), Softplus()), tn.Dense(4)], input_shape=(5,), seed=0)
     _, x, y, loss = CASES["logits"]()
-    with pytest.raises(ValueError, match=r"layer 0\.1 \(Softplus\): compare knows no counterpart"):
+    with pytest.raises(ValueError, match=r"layer 0\.1 \(Softplus\): compare has no \w+ counterpart"):
         compare(model, x, y, loss, against)
-    with pytest.raises(ValueError, match="loss: compare knows no counterpart of MyLoss"):
+    with pytest.raises(ValueError, match=r"loss: compare has no \w+ counterpart for MyLoss"):
         compare(CASES["logits"]()[0], x, y, MyLoss(), against)
 
 

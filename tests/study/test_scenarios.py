@@ -1,4 +1,4 @@
-"""Each scenario has the fault that it says, and its page shows it where it says."""
+"""Each scenario has the fault that it claims, and its page shows the fault where it says."""
 
 import math
 import os
@@ -28,7 +28,7 @@ def test_all_are_there():
 
 @pytest.fixture(scope="module")
 def outcomes(fashion_mnist):
-    """name -> the outcome on real images, trained when first asked for."""
+    """name -> the outcome on real images, trained on first use."""
     (x, y), _ = fashion_mnist
     known = {}
 
@@ -176,7 +176,7 @@ def test_the_command_takes_a_saved_model(fashion_mnist, tmp_path, capsys):
 
 @pytest.mark.data
 def test_a_saved_model_gets_images_as_it_was_fitted_on_them(fashion_mnist, tmp_path):
-    """Scaled outside of the model, and with an axis for the channel: the trace's x is like that too."""
+    """The model was fitted on scaled images with a channel axis, so the trace's x has both too."""
     (x, y), _ = fashion_mnist
     model = tn.Sequential([tn.Flatten(), tn.Dense(10)], (28, 28, 1), seed=0)
     model.fit(x[:64, ..., None] / 255, y[:64], optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), verbose=0)
@@ -197,7 +197,9 @@ def test_a_saved_model_of_regression_is_refused(fashion_mnist, tmp_path, capsys)
     assert (
         main(["trace", "--model", str(tmp_path / "m.safetensors"), "--output", str(tmp_path / "t.html")]) == 1
     )
-    assert "Fashion-MNIST has classes; check it in Python, tn.study.trace" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "expected a model of classes, as Fashion-MNIST has" in error
+    assert "Use Python instead: tn.study.trace" in error
 
 
 @pytest.mark.data
@@ -205,7 +207,7 @@ def test_the_command_writes_a_scenario(fashion_mnist, tmp_path):
     path = tmp_path / "zero.html"
     assert main(["trace", "--scenario", "zero-init", "--output", str(path)]) == 0
     text = path.read_text(encoding="utf-8")
-    assert "Weights that begin at zero" in text
+    assert "Weights that start at zero" in text
     assert re.search(r"<h2>What to look at</h2>", text)
 
 

@@ -31,7 +31,7 @@ def test_the_error_is_a_v():
         assert error[1e-6] < 1e-3 * error[1e-1]
         assert error[1e-6] < 1e-3 * error[1e-12]
         assert not tensor.crossed.any()
-        # Right of the V the error falls as the square of the step, left of it, it rises as its inverse.
+        # Right of the V's tip the error falls with the step squared; left of it, it rises with the step's inverse.
         assert error[1e-1] / error[1e-3] == pytest.approx(1e4, rel=0.5)
         expected = tensor.rounding / 1e-11
         assert expected / 30 < error[1e-11] < expected * 30
@@ -66,7 +66,7 @@ def test_what_crosses_a_kink_is_marked():
 
 
 def test_elements_that_are_a_kink_themselves_are_not_taken_where_there_are_others():
-    class Both(tn.ReLU):  # which gives a kink a gradient, or it would not be sizeable
+    class Both(tn.ReLU):  # gives a kink a gradient, so that it is large enough to be drawn
         def backward(self, dy):
             return dy * (self._y >= 0)
 
@@ -104,7 +104,7 @@ def test_the_table_has_a_row_for_each_tensor_and_says_where_the_error_is_least()
     lines = str(sweep).splitlines()
     assert lines[1].split() == ["tensor", *(f"{epsilon:.0e}" for epsilon in EPSILONS)]
     assert [line.split()[0] for line in lines[2:8]] == ["0.W", "0.b", "2.W", "2.b", "x", "all"]
-    assert lines[8].startswith(f"Least at {sweep.best:.0e}")
+    assert lines[8].startswith(f"Smallest at {sweep.best:.0e}")
 
 
 @pytest.mark.parametrize("epsilons", [(), (1e-3, 0.0), (-1e-3,)])

@@ -1,4 +1,4 @@
-"""study.trace: one training step, every array of it."""
+"""study.trace: one training step, with every array."""
 
 import copy
 import itertools
@@ -27,7 +27,7 @@ def batch(model, n=8, classes=None, seed=1):
 
 
 def everything(model, optimizer):
-    """All that a step changes, as bytes."""
+    """Everything that a step changes, as bytes."""
     slots = {name: slot.tobytes() for name, slot in optimizer.slots.items()}
     state = {name: array.tobytes() for name, array in model.named_state().items()}
     return (
@@ -100,7 +100,7 @@ def test_a_residual_layer_shows_what_is_inside():
     np.testing.assert_array_equal(relu.dy, block.dy)
     np.testing.assert_array_equal(projection.dy, block.dy)
     np.testing.assert_array_equal(convolution.dy, relu.dx)
-    assert block.dx is None  # nothing below trains
+    assert block.dx is None  # no earlier layer trains
     assert set(step.arrays()) >= {"0.0.W", "0.0.dW", "0.2.W update", "2.db"}
 
 
@@ -108,7 +108,7 @@ def test_a_residual_layer_shows_what_is_inside():
 @pytest.mark.parametrize("name", layer_cases())
 @given(data=st.data())
 def test_every_layer_can_be_traced(name, data):
-    """Behind another layer that trains, so that each is asked for its dx."""
+    """Each layer follows another that trains, so that its dx is needed."""
     case = data.draw(layer_cases()[name])
     trainable = case.layer.trainable
     model = tn.Sequential(
@@ -132,11 +132,11 @@ def test_every_layer_can_be_traced(name, data):
 
 
 class Block(tn.Residual):
-    """Does what Residual does."""
+    """Computes as Residual does."""
 
 
 class Twice(tn.Layer):
-    """A layer of the user's own, made of a layer."""
+    """A user's own layer that contains a layer."""
 
     def __init__(self, inner):
         super().__init__()
@@ -185,7 +185,7 @@ def test_two_steps_have_two_dropout_masks_and_a_step_one():
     loss, optimizer = tn.SoftmaxCrossEntropy(), tn.SGD(1e-12)
     first, second = (tn.study.trace(model, x, y, loss, optimizer) for _ in range(2))
     assert (first.layers[1].cache["mask"] != second.layers[1].cache["mask"]).any()
-    # Nothing moved, so the loss after is the loss before: with other masks it would not be.
+    # Nothing moved, so the loss stays the same; with other masks it would change.
     assert first.loss_after == pytest.approx(first.loss_before, rel=1e-6)
 
 
@@ -360,8 +360,8 @@ def test_frames_go_forward_and_come_back():
     text = str(events[8])
     assert "dW = x^T dy" in text
     assert "dW (20 x 7) = x^T (20 x 8) . dy (8 x 7)" in text
-    assert "no dx: nothing below needs a gradient" in text
-    assert "gradient . update had predicted" in str(events[-1])
+    assert "no dx: no earlier layer needs a gradient" in text
+    assert "gradient . update predicted" in str(events[-1])
 
 
 def test_a_frame_shows_the_arrays_of_its_layer():

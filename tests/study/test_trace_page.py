@@ -1,4 +1,4 @@
-"""The page of a training step: in a browser its numbers are the library's, and everything can be reached."""
+"""The page of a training step: in a browser its numbers are the library's, and everything is within reach."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def traced(recipe, n):
 
 
 def zoo():
-    """The layers that no recipe has."""
+    """The layers that no recipe uses."""
     layers = [
         *(tn.Rescale(1 / 255, -0.5), tn.Reshape((28, 28, 1))),
         *(tn.Conv2D(2, 3, strides=2, padding="same"), tn.DepthwiseConv2D(3, depth_multiplier=2), tn.Tanh()),
@@ -87,7 +87,7 @@ STEPS = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """name -> (trace, path of its page), made when first asked for."""
+    """name -> (trace, path of its page), written on first use."""
     known = {}
 
     def write(name):
@@ -144,7 +144,7 @@ def test_large_arrays_are_kept_to_three_digits():
 @pytest.mark.parametrize(("recipe", "limit"), [("mlp_adam", 2e6), ("mlp_bn", 6e6)])
 @pytest.mark.data
 def test_the_size_of_the_page_on_a_real_batch(recipe, limit, epochs, fashion_mnist, tmp_path):
-    """Also of a network that was trained, whose updates pack less."""
+    """Also for a trained network, whose updates compress less."""
     (x, y), _ = fashion_mnist
     made = recipes.make(recipe, seed=0)
     if epochs:
@@ -197,7 +197,7 @@ def test_without_a_finite_loss_the_page_says_why_nothing_came_back():
     made.model.layers[2].W[0, 0] = np.nan
     text = page.render(tn.study.trace(made.model, *images(4), made.loss, made.optimizer))
     assert "Not run: the loss is not finite." in text
-    assert "nothing here or below trains" not in text
+    assert "neither this layer nor an earlier one trains" not in text
 
 
 def test_a_page_made_after_more_training_is_of_its_own_step():
@@ -291,7 +291,7 @@ def test_the_operations_of_a_method_stand_below_it(owner, method, functions):
 
 
 class ReLU(tn.Layer):
-    """Named as the library's, and another function.
+    """Has the name of a library layer, but computes another function.
 
     Forward:   y = x^2
     Backward:  dx = 2 x dy
@@ -361,7 +361,7 @@ def test_the_check_leaves_the_model_alone():
 @pytest.mark.browser
 @pytest.mark.parametrize("name", STEPS)
 def test_every_sum_gives_the_librarys_number(name, written, chromium):
-    """For elements of each array of each card: what the page sums is what the library computed."""
+    """For some elements of every array on every card, the page's sum is the library's number."""
     step, path = written(name)
     arrays = step.arrays()
     rng = np.random.default_rng(0)
@@ -390,7 +390,7 @@ def test_every_sum_gives_the_librarys_number(name, written, chromium):
                 index,
             )
         if answer["total"] is not None:
-            # Terms may cancel, as those of a bias before batch-norm do; what is left then is rounding.
+            # Terms may cancel, as for a bias before batch-norm; then only rounding is left.
             rounding = 1e-6 * answer["mass"] + 2e-5 * size
             assert answer["total"] == pytest.approx(expected, rel=1e-3, abs=rounding), (layer, name_, index)
             summed.add((layer, name_))
@@ -406,7 +406,7 @@ def test_every_sum_gives_the_librarys_number(name, written, chromium):
 
 
 class Doubled(tn.Dense):
-    """Dense, and another backward."""
+    """Dense with another backward."""
 
     def backward(self, dy):
         return super().backward(2 * dy)
@@ -438,7 +438,7 @@ def test_layers_of_the_users_own_are_not_explained_by_others_sums(chromium, tmp_
         gradient = answer("1", "dW", [400, 5])
         assert "total" not in gradient
         assert gradient["stored"] == step.arrays()["1.dW"][400, 5]
-        assert "the number is what the run gave" in answer("2", "y", [0, 0])["lines"][0]
+        assert "the number comes from the run" in answer("2", "y", [0, 0])["lines"][0]
 
 
 @pytest.mark.browser
@@ -520,7 +520,7 @@ def test_hovering_over_dW_shows_the_sum(written, chromium):
     with opened(chromium, path) as opened_page:
         section = opened_page.locator("#card-2 .inspector")
         section.locator("button[data-array=dW]").click()
-        section.locator("input[type=checkbox]").uncheck()  # as a matrix: rows are inputs, columns are units
+        section.locator("input[type=checkbox]").uncheck()  # show a matrix: rows are inputs, columns are units
         canvas = section.locator("canvas.cells")
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box()
@@ -534,8 +534,8 @@ def test_hovering_over_dW_shows_the_sum(written, chromium):
         assert f"Σₙ x[n, {i}] · dy[n, {j}]" in text
         summed = float(re.search(r"summed here: ([−\d.e]+)", text)[1].replace("−", "-"))
         assert summed == pytest.approx(float(gradient[i, j]), rel=2e-3, abs=1e-8)
-        assert section.locator(".readout li canvas").count() == 8  # the images that put most into it
-        # A click holds the element while the mouse goes elsewhere.
+        assert section.locator(".readout li canvas").count() == 8  # the images that add most to it
+        # A click holds the element while the mouse moves away.
         opened_page.mouse.click(box["x"] + 30, box["y"] + 30)
         held = section.locator(".readout h4").inner_text()
         opened_page.mouse.move(box["x"] + 60, box["y"] + 60)
@@ -560,7 +560,7 @@ def test_the_keyboard_reaches_every_element(written, chromium):
         opened_page.keyboard.press("ArrowRight" if column < 127 else "ArrowLeft")
         opened_page.keyboard.press("ArrowDown" if row < 31 else "ArrowUp")
         assert index() == [row + (1 if row < 31 else -1), column + (1 if column < 127 else -1)]
-        assert opened_page.evaluate("tinynet.stepper.current") == frame  # the arrows were the array's
+        assert opened_page.evaluate("tinynet.stepper.current") == frame  # the arrow keys moved in the array
         opened_page.keyboard.press("Escape")
         opened_page.keyboard.press("ArrowRight")
         assert opened_page.evaluate("tinynet.stepper.current") == frame + 1
@@ -601,7 +601,7 @@ def test_nothing_is_cut_or_overlaps(name, width, scheme, written, chromium):
             width,
         )
         assert beyond == []
-        # What stands one below the other does not overlap.
+        # Stacked elements do not overlap.
         overlaps = opened_page.evaluate(
             """() => { const out = []; for (const list of document.querySelectorAll('.card, .thumbs, .terms, .pass')) {
                 const boxes = [...list.children].map(node => [node, node.getBoundingClientRect()]);
@@ -656,7 +656,7 @@ def test_a_screen_reader_finds_names(written, chromium):
 
 @pytest.mark.browser
 def test_it_is_a_page_without_a_script_too(written, chromium):
-    """Formulas, source, shapes, statistics and the check are there; what moves is not."""
+    """Formulas, source, shapes, statistics and the check are there without the interactive parts."""
     step, path = written("mlp_adam")
     with opened(chromium, path, wait_for="#card-2", java_script_enabled=False) as opened_page:
         text = opened_page.locator("#card-2").inner_text()

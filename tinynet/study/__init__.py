@@ -1,4 +1,4 @@
-"""Backprop made visible."""
+"""Tools that make backpropagation visible."""
 
 from tinynet.study.comparison.compare import Comparison, compare
 from tinynet.study.gradients.check import gradcheck

@@ -1,4 +1,4 @@
-"""python -m tinynet gradcheck: every gradient of a recipe's network, or of a saved one, on a real batch."""
+"""python -m tinynet gradcheck: check every gradient of a recipe's network or a saved one on a real batch."""
 
 import argparse
 import math
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _IN_PYTHON = "tn.study.gradcheck(model, x, y, loss)"
 
-# Up to these numbers every element is compared, a second or two of work.
+# Up to these sizes every element is compared, which takes a second or two.
 _FEW_PARAMETERS, _FEW_INPUTS = 2_000, 10_000
 
-_SAMPLE = 20  # elements of each tensor otherwise
-_SWEEP_SAMPLE, _SMALL_SWEEP_SAMPLE = 5, 3  # likewise for the sweep, the second for large networks
-_LARGE = 5_000_000  # multiply-adds an example
+_SAMPLE = 20  # elements of each tensor in larger networks
+_SWEEP_SAMPLE, _SMALL_SWEEP_SAMPLE = 5, 3  # elements in the sweep; the second for large networks
+_LARGE = 5_000_000  # multiply-adds per example
 
 
 def add_command(commands: "Commands") -> None:
@@ -34,12 +34,12 @@ def add_command(commands: "Commands") -> None:
     parser = commands.add_parser(
         "gradcheck",
         help="compare every gradient of a network with the slope of its loss",
-        description="Compare the gradients that backward gives with central differences of the loss, tensor by tensor, "
-        "on a batch of Fashion-MNIST. The exit status is 0 if all are fine, 1 if one is not or there was an error.",
+        description="Compare the gradients from backward with central differences of the loss, tensor by tensor, on a "
+        "batch of Fashion-MNIST. The exit status is 0 if all are fine, and 1 if one is not or after an error.",
     )
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--recipe", choices=recipes.RECIPES, default="mlp_adam", help="default: %(default)s")
-    network.add_argument("--model", type=Path, metavar="FILE", help="a model that was saved, instead")
+    network.add_argument("--model", type=Path, metavar="FILE", help="a saved model instead")
     parser.add_argument(
         "--batch-size", type=_positive_int, default=8, metavar="N", help="images; default: %(default)s"
     )
@@ -47,7 +47,7 @@ def add_command(commands: "Commands") -> None:
         "--elements",
         type=_positive_int,
         metavar="N",
-        help=f"how many elements of each tensor to compare, drawn by --seed; default: all of a network with fewer than "
+        help="how many elements of each tensor to compare, drawn by --seed; default: all in a network with fewer than "
         f"{_FEW_PARAMETERS:,} parameters, {_SAMPLE} otherwise",
     )
     parser.add_argument(
@@ -60,17 +60,17 @@ def add_command(commands: "Commands") -> None:
         nargs="?",
         const=Path("gradcheck_sweep.png"),
         metavar="FILE",
-        help="also measure the error with steps from 1e-1 to 1e-12, and draw it: png, svg or pdf; "
+        help="also measure the error with steps from 1e-1 to 1e-12, and draw it as png, svg or pdf; "
         "default: %(const)s",
     )
     parser.add_argument(
-        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+        "--data-dir", type=Path, help="folder with Fashion-MNIST; default: the user's cache folder"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the check; 0 if every gradient is fine, else 1, as after an error, which is explained on standard error."""
+    """Print the check; returns 0 if every gradient is fine, else 1. Errors are explained on standard error."""
     try:
         return _run(options)
     except OSError as error:
@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"{network.heading}; {model.params.size:,} parameters")
     print(
         f"{len(x)} images; {'every element' if elements is None else f'up to {elements} elements'} of each tensor",
-        flush=True,  # what follows may take a while
+        flush=True,  # the check may take a while
     )
     with cpu.blas_threads(1):  # the products are small: two threads would wait for each other
         report = gradcheck(
@@ -122,10 +122,10 @@ def _network(options: argparse.Namespace) -> Network:
 def _leave_initial_values(model: Sequential) -> None:
     """Move biases, gammas and betas a little, each by its own random number.
 
-    At 0 and 1 they hide mistakes, as a backward may leave them out. And behind a bias of 0 a black background is
-    exactly on ReLU's kink.
+    At 0 and 1 they hide mistakes: a backward that leaves them out would pass. And with a bias of 0, a black background
+    is exactly on ReLU's kink.
     """
-    vectors = model.params[model.decay_size :]  # what weight decay does not apply to
+    vectors = model.params[model.decay_size :]  # the parameters without weight decay
     vectors += random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
 
 
@@ -134,13 +134,13 @@ def _batch(network: Network, size: int, data_dir: Path | None) -> tuple[Array, A
     (images, labels), _ = fashion_mnist.load(data_dir, archive=True)
     if size > len(images):
         raise ValueError(
-            f"--batch-size: expected at most {len(images):,}, the images there are; got {size:,}"
+            f"--batch-size: expected at most {len(images):,}, the number of training images; got {size:,}"
         )
     return inputs_of(network, images[:size], _IN_PYTHON), labels[:size]
 
 
 def _elements(model: Sequential, x: Array) -> int | None:
-    """How many elements of each tensor to compare: all, or as many as take a few seconds."""
+    """How many elements of each tensor to compare: None for all, or as many as take a few seconds."""
     return None if model.params.size < _FEW_PARAMETERS and x.size <= _FEW_INPUTS else _SAMPLE
 
 

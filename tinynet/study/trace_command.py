@@ -1,4 +1,4 @@
-"""python -m tinynet trace: one training step on real images, or a network with a fault, as a page."""
+"""python -m tinynet trace: one training step on real images, or of a faulty network, as a page."""
 
 import argparse
 import sys
@@ -23,47 +23,52 @@ from tinynet.support.types import Array
 
 DEFAULT_RECIPE = "mlp_adam"
 _IN_PYTHON = "tn.study.trace(model, x, y, loss, optimizer).to_html(path)"
-IMAGES_OF_CONVOLUTIONS = 16  # an array of theirs is as large as a dense layer's of 300 images
+IMAGES_OF_CONVOLUTIONS = 16  # a convolution's arrays are then as large as a dense layer's for 300 images
 
 
 def add_command(commands: Any) -> None:
     """Add ``trace`` to the command line's subparsers."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "trace", help="one training step on real images, every number of it, as a page"
+        "trace", help="write a page with every number of one training step on real images"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--recipe", choices=list(recipes.RECIPES), help="a new network (default: mlp_adam)")
     which.add_argument(
-        "--scenario", choices=list(catalogue.SCENARIOS), help="a network with a fault, and where it shows"
+        "--scenario", choices=list(catalogue.SCENARIOS), help="a faulty network, and where the fault shows"
     )
     which.add_argument("--model", type=Path, metavar="FILE", help="a saved model, with a new Adam")
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help=f"images (32; {IMAGES_OF_CONVOLUTIONS} for convolutions)"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help=f"number of images (default: 32; {IMAGES_OF_CONVOLUTIONS} for convolutions)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("trace.html"), metavar="FILE", help="(trace.html)"
+        "--output",
+        type=Path,
+        default=Path("trace.html"),
+        metavar="FILE",
+        help="the page (default: trace.html)",
     )
-    parser.add_argument("--text", action="store_true", help="print the step on the terminal as well")
+    parser.add_argument("--text", action="store_true", help="also print the step in the terminal")
     parser.add_argument(
         "--compare",
         choices=("torch", "keras"),
-        help="also put its gradients beside those of PyTorch or Keras",
+        help="also compare its gradients with those of PyTorch or Keras",
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the weights and the images (0)")
+    parser.add_argument("--seed", type=int, default=0, help="draws the weights and the images (default: 0)")
     parser.add_argument(
-        "--data-dir", type=Path, help="where Fashion-MNIST is; default: the user's cache folder"
+        "--data-dir", type=Path, help="folder with Fashion-MNIST (default: the user's cache folder)"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page; 0, or 1 after an error that is explained on the standard error."""
+    """Write the page; returns 0, or 1 or 2 after an error, which is explained on standard error."""
     from tinynet.datasets import fashion_mnist
 
     if options.scenario and (options.batch_size or options.compare):
-        print(
-            "--scenario: expected without --batch-size and --compare, which it sets itself", file=sys.stderr
-        )
+        print("--scenario: expected without --batch-size and --compare; leave them out", file=sys.stderr)
         return 2
     started = time.perf_counter()
     try:
@@ -110,18 +115,18 @@ def _about(options: argparse.Namespace, step: Trace) -> list[str]:
     layers = " → ".join(type(layer).__name__ for layer in step.model.layers)
     return [
         f"{name}: {layers}, {step.model.params.size:,} parameters. One step on {len(step.x)} images of Fashion-MNIST: "
-        "every array that was computed, the line of code that computed it, and for each number the sum that made it."
+        "every array that was computed, the code that computed it, and the sum behind each number."
     ]
 
 
 def _print(text: str) -> None:
-    """Print what may hold signs that a terminal does not know."""
+    """Print text, replacing characters that the terminal can't show."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
 
 
 def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Network, Optimizer]:
-    """A new network with its recipe's optimizer, or a saved one with Adam."""
+    """A new network with its recipe's optimizer, or a saved one with a new Adam."""
     if path is None:
         made = recipes.make(recipe or DEFAULT_RECIPE, seed=seed)
         return Network(made.name, made.title, made.model, made.loss, takes_bytes=True), made.optimizer
@@ -129,5 +134,5 @@ def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Network, 
 
 
 def default_batch_size(model: Sequential) -> int:
-    """Fewer images where layers hold images."""
+    """The default batch size, smaller if layers put out images."""
     return IMAGES_OF_CONVOLUTIONS if any(len(layer.output_shape or ()) == 3 for layer in model.layers) else 32

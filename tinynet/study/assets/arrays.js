@@ -1,5 +1,5 @@
 "use strict";
-// The arrays of the step: base64 of zlib of the elements' bytes, first bytes first, as Python wrote them.
+// The step's arrays as Python wrote them: base64 of zlib of the bytes, with the first bytes of all elements first.
 
 class Tensor {
   constructor(data, shape) {
@@ -17,7 +17,7 @@ class Tensor {
     return index.reduce((sum, i, axis) => sum + i * this.strides[axis], 0);
   }
 
-  // The largest size of a finite element, for the colours.
+  // The largest magnitude of a finite element, for the colours.
   get largest() {
     if (this._largest === undefined) {
       let top = 0;
@@ -67,7 +67,7 @@ function fromHalves(halves, scale) {
   return values;
 }
 
-// A layer of the step with its arrays as tensors; large weight gradients are summed when first asked for.
+// A layer or the loss, with its arrays as tensors. Large weight gradients are computed when first needed.
 class Card {
   constructor(data, tensors) {
     Object.assign(this, data);
@@ -88,12 +88,12 @@ class Card {
     return name in this.tensors || name in this.products;
   }
 
-  // Whether the page has it to three digits only.
+  // Whether the page keeps the array to three digits only.
   isRounded(name) {
     return this.arrays[name].kind === "f2";
   }
 
-  // The array of that name; a product is summed here, in the precision of JavaScript's numbers.
+  // The array of that name. A product is summed here, in JavaScript's double precision.
   array(name) {
     if (!(name in this.tensors) && name in this.products) this.tensors[name] = weightGradient(this);
     return this.tensors[name];

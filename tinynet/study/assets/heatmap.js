@@ -1,5 +1,5 @@
 "use strict";
-// An array drawn as cells: a matrix, or pictures side by side. A layout says which element each cell is.
+// An array drawn as cells: a matrix, or pictures side by side. A layout says which element each cell shows.
 
 // {rows, columns, index(row, column) -> the element's index, or null for a gap}
 function layoutOf(card, name, view) {
@@ -49,12 +49,12 @@ function grid(down, across, height, width, index) {
 
 const rgb = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim().match(/\w\w/g).map((hex) => parseInt(hex, 16));
 
-// The colours of the style sheet, in this light: a cell's colour is between the ends, by its value over the largest.
+// The style sheet's current colours, light or dark. A cell's colour depends on its value over the largest.
 function palette() {
   const [low, zero, high, gap, nonfinite] = ["--low", "--zero", "--high", "--gap", "--nonfinite"].map(rgb);
   return { gap, of(value, largest) {
     if (!Number.isFinite(value)) return nonfinite;
-    // The root of the size: small values are many, and can be told apart.
+    // The square root spreads the many small values, so that they can be told apart.
     const share = largest ? Math.sqrt(Math.min(Math.abs(value) / largest, 1)) : 0, end = value < 0 ? low : high;
     return zero.map((from, i) => Math.round(from + (end[i] - from) * share));
   } };
@@ -74,7 +74,7 @@ function drawCells(canvas, layout, tensor) {
   context.putImageData(image, 0, 0);
 }
 
-// A picture of the batch, dark on light or light on dark as the page is; `mark` is a pixel to point at.
+// A picture of the batch in grey; `mark` is a pixel to highlight.
 function drawPicture(canvas, step, n, mark = null) {
   const [, height, width] = step.pixels.shape, { low, high } = step.images;
   canvas.width = width;

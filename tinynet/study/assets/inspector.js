@@ -1,5 +1,5 @@
 "use strict";
-// A card's arrays to look at: buttons, the cells, and for the element that is pointed at, the sum that made it.
+// A card's arrays: buttons, cells, and the sum behind the element that is pointed at.
 
 const SHOWN_TERMS = 8;
 
@@ -51,12 +51,12 @@ class Inspector {
     this.cursor.classList.remove("pinned");
     for (const button of this.tabs.children) button.setAttribute("aria-pressed", String(button.dataset.array === name));
     this.draw();
-    // The same element of an array of the same shape: y, then dy.
+    // Keep the element if the shape is the same, as for y and dy.
     if (this.tensor.shape.join() !== before || !this.cell) this.cell = this.start();
     this.explain();
   }
 
-  // The element that says most: the largest.
+  // The element to show first: the largest.
   start() {
     let best = [0, 0], top = -1;
     for (let row = 0; row < this.layout.rows; row++) {
@@ -80,7 +80,7 @@ class Inspector {
     const top = show(this.tensor.largest);
     this.scale.replaceChildren(make("span", { textContent: `−${top}` }), make("i"), make("span", { textContent: top }));
     const title = `${this.card.path} ${this.card.kind}`;
-    this.canvas.setAttribute("aria-label", `${title}: ${this.name}, ${this.tensor.shape.join(" by ")}: arrows move from element to element`);
+    this.canvas.setAttribute("aria-label", `${title}: ${this.name}, ${this.tensor.shape.join(" by ")}; arrow keys move from element to element`);
     this.place();
   }
 
@@ -111,7 +111,7 @@ class Inspector {
     this.options.append(make("span", { className: "shape", textContent: `${this.name}: ${shape.join(" × ")}` }));
   }
 
-  // Where each max-pool winner sat, over the pixels of x.
+  // Marks the largest pixel of each max-pool window, over the pixels of x.
   drawWinners() {
     this.winners.hidden = !["MaxPool2D", "GlobalMaxPool2D"].includes(this.card.kind) || this.name !== "x";
     if (this.winners.hidden) return;
@@ -132,7 +132,7 @@ class Inspector {
     }
   }
 
-  // The size of a cell: whole pixels where the array fits, and the cursor's place.
+  // Sizes the cells to fit the room, and places the cursor.
   place() {
     if (!this.layout) return;
     const room = Math.max(this.plot.clientWidth, 100), { rows, columns } = this.layout;
@@ -170,7 +170,7 @@ class Inspector {
     this.explain();
   }
 
-  // A click holds the element, so that one can go and read; a second one lets go.
+  // A click holds the element, so that its sum can be read; a second click releases it.
   pin(event) {
     this.pinned = false;
     const before = String(this.cell);
@@ -204,7 +204,7 @@ class Inspector {
   }
 }
 
-// The sum in words and numbers; the largest contributors with their pictures.
+// The sum in words and numbers, with pictures of the largest contributors.
 function readout(step, card, found) {
   const result = found.stored ?? found.total;
   const parts = [make("h4", {}, make("code", { textContent: found.name }), ` = ${show(result)}`)];
@@ -238,7 +238,7 @@ function termList(step, card, found) {
   const lines = [];
   if (terms.length > SHOWN_TERMS) lines.push(`the other ${terms.length - SHOWN_TERMS} of ${terms.length} ${found.what}, ${zeros} of them 0: ${show(rest)}`);
   if (found.constant) lines.push(`${found.constant[0]}: ${show(found.constant[1])}`);
-  const kept = found.isRounded ? ", of which the page keeps three digits," : "";
+  const kept = found.isRounded ? " (kept to three digits)" : "";
   const check = found.stored === undefined ? "" : `; the library's own number${kept} is ${show(found.stored)}`;
   lines.push(`summed here: ${show(found.total)}${check}`);
   return [list, ...lines.map((text) => make("p", { className: "line", textContent: text }))];
@@ -251,7 +251,7 @@ function thumbnail(step, card, item) {
   return drawPicture(canvas, step, item.image, card.imageShape && item.pixel !== undefined ? item.pixel : null);
 }
 
-// The image itself, and, where the inputs are its pixels, what each pixel put into the sum.
+// The image itself and, where the inputs are its pixels, what each pixel adds to the sum.
 function pictures(step, card, found) {
   const label = step.loss.targets ? `, ${step.classNames?.[step.loss.targets[found.image]] ?? step.loss.targets[found.image]}` : "";
   const image = drawPicture(make("canvas", { className: "picture" }), step, found.image);

@@ -42,14 +42,14 @@ const DENSE = {
   },
 };
 
-// The places (i, u) with i · stride + u − before = pixel: which windows see a pixel, and where in them it is.
+// All (i, u) with i · stride + u − before = pixel: the windows that contain a pixel, and its place in each.
 function seenBy(axis, pixel, outputs) {
   return range(axis.size)
     .map((u) => [(pixel + axis.before - u) / axis.stride, u])
     .filter(([i]) => Number.isInteger(i) && i >= 0 && i < outputs);
 }
 
-// The pixels of the window at (i, j) that are no padding: [u, v, row, column].
+// The pixels of the window at (i, j), without padding: [u, v, row, column].
 function pixelsOf(card, i, j) {
   const { down, across } = card.windows, [, height, width] = card.array("x").shape;
   const found = [];
@@ -62,7 +62,7 @@ function pixelsOf(card, i, j) {
   return found;
 }
 
-// The windows whose pixel (u, v) is a real one: [i, j, row, column].
+// The windows whose pixel (u, v) is not padding: [i, j, row, column].
 function windowsAt(card, u, v) {
   const { down, across } = card.windows, [, height, width] = card.array("x").shape;
   const [, tall, wide] = card.array("dy").shape, found = [];
@@ -87,7 +87,7 @@ const CONVOLUTION = {
         term(`pixel ${row}, ${column}${channel(channels, c)}`, [part(card, "x", n, row, column, c), part(card, "W", u, v, c, o)]))),
       constant: card.has("b") ? part(card, "b", o) : null,
       image: n,
-      what: "numbers of the window",
+      what: "numbers in the window",
     };
   },
   dW(card, [u, v, c, o]) {
@@ -96,7 +96,7 @@ const CONVOLUTION = {
       formula: `Σ over n, i, j of x[n, i s + ${u}, j s + ${v}, ${c}] · dy[n, i, j, ${o}]`,
       terms: range(n).flatMap((k) => places.map(([i, j, row, column]) =>
         term(`${examples} ${k} at ${row}, ${column}`, [part(card, "x", k, row, column, c), part(card, "dy", k, i, j, o)], { image: k }))),
-      what: "places of all images",
+      what: "positions in all images",
     };
   },
   db(card, [o]) {
@@ -105,14 +105,14 @@ const CONVOLUTION = {
       formula: `Σ over n, i, j of dy[n, i, j, ${o}]`,
       terms: range(n).flatMap((k) => range(down).flatMap((i) => range(across).map((j) =>
         term(`${examples} ${k} at ${i}, ${j}`, [part(card, "dy", k, i, j, o)], { image: k })))),
-      what: "places of all images",
+      what: "positions in all images",
     };
   },
   dx(card, [n, p, q, c]) {
     const { down, across } = card.windows, [, tall, wide, filters] = card.array("dy").shape;
     const columns = seenBy(across, q, wide);
     return {
-      formula: `Σ over the windows i, j that hold pixel ${p}, ${q}, and o, of dy[${n}, i, j, o] · W[u, v, ${c}, o]`,
+      formula: `Σ over o and the windows i, j that contain pixel ${p}, ${q}, of dy[${n}, i, j, o] · W[u, v, ${c}, o]`,
       terms: seenBy(down, p, tall).flatMap(([i, u]) => columns.flatMap(([j, v]) => range(filters).map((o) =>
         term(`window ${i}, ${j}, filter ${o}`, [part(card, "dy", n, i, j, o), part(card, "W", u, v, c, o)])))),
       image: n,
@@ -130,7 +130,7 @@ const DEPTHWISE = {
         term(`pixel ${row}, ${column}`, [part(card, "x", n, row, column, c), part(card, "W", u, v, c, m)])),
       constant: card.has("b") ? part(card, "b", k) : null,
       image: n,
-      what: "pixels of the window",
+      what: "pixels in the window",
     };
   },
   dW(card, [u, v, c, m]) {
@@ -139,14 +139,14 @@ const DEPTHWISE = {
       formula: `Σ over n, i, j of x[n, i s + ${u}, j s + ${v}, ${c}] · dy[n, i, j, ${k}]`,
       terms: range(n).flatMap((e) => windowsAt(card, u, v).map(([i, j, row, column]) =>
         term(`${examples} ${e} at ${row}, ${column}`, [part(card, "x", e, row, column, c), part(card, "dy", e, i, j, k)], { image: e }))),
-      what: "places of all images",
+      what: "positions in all images",
     };
   },
   db: CONVOLUTION.db,
   dx(card, [n, p, q, c]) {
     const { down, across } = card.windows, [, tall, wide] = card.array("dy").shape, multiplier = card.array("W").shape[3];
     return {
-      formula: `Σ over the windows that hold pixel ${p}, ${q}, and m, of dy · W[u, v, ${c}, m]`,
+      formula: `Σ over m and the windows that contain pixel ${p}, ${q}, of dy · W[u, v, ${c}, m]`,
       terms: seenBy(down, p, tall).flatMap(([i, u]) => seenBy(across, q, wide).flatMap(([j, v]) => range(multiplier).map((m) =>
         term(`window ${i}, ${j}`, [part(card, "dy", n, i, j, c * multiplier + m), part(card, "W", u, v, c, m)])))),
       image: n,
@@ -155,11 +155,11 @@ const DEPTHWISE = {
   },
 };
 
-// Pools take images (n, h, w, c); a global pool is one window, and gives (n, c).
+// Pools take images (n, h, w, c); a global pool has one window and gives (n, c).
 const poolIndex = (index) => (index.length === 2 ? [index[0], 0, 0, index[1]] : index);
 const pooled = (card, name, n, i, j, c) => (card.array(name).shape.length === 2 ? part(card, name, n, c) : part(card, name, n, i, j, c));
 
-// The pixel that won the window; null in a window of NaN.
+// The pixel that wins a window, its largest; null in a window of NaN.
 function winner(card, n, i, j, c) {
   const { down, across } = card.windows, place = card.winners.at(n, i, j, c);
   if (place < 0) return null;
@@ -176,16 +176,16 @@ const MAX_POOL = {
   y(card, index) {
     const [n, i, j, c] = poolIndex(index), [row, column] = winner(card, n, i, j, c) ?? ["?", "?"];
     const rivals = pixelsOf(card, i, j).map(([, , r, k]) => `x[${n}, ${r}, ${k}, ${c}] = ${show(card.array("x").at(n, r, k, c))}`);
-    return { ...line(`The largest of ${rivals.length} pixels is the one at ${row}, ${column}:`, rivals.slice(0, 9), rivals.length > 9 ? "…" : []), image: n };
+    return { ...line(`The largest of ${rivals.length} pixels is at ${row}, ${column}:`, rivals.slice(0, 9), rivals.length > 9 ? "…" : []), image: n };
   },
   dx(card, [n, p, q, c]) {
     const windows = windowsOver(card, p, q);
     const won = windows.filter(([i, j]) => String(winner(card, n, i, j, c)) === String([p, q]));
     if (!won.length) {
-      return { ...line(windows.length ? "This pixel won no window, so nothing comes back to it: 0." : "No window holds this pixel: 0."), image: n };
+      return { ...line(windows.length ? "This pixel wins no window, so no gradient reaches it: 0." : "No window contains this pixel: 0."), image: n };
     }
     return {
-      formula: `Σ of dy over the windows that pixel ${p}, ${q} won`,
+      formula: `Σ of dy over the windows that pixel ${p}, ${q} wins`,
       terms: won.map(([i, j]) => term(`window ${i}, ${j}`, [pooled(card, "dy", n, i, j, c)])),
       image: n,
       what: "windows",
@@ -206,7 +206,7 @@ const AVERAGE_POOL = {
   dx(card, [n, p, q, c]) {
     const windows = card.windows ? windowsOver(card, p, q) : [[0, 0]];
     return {
-      formula: "Σ of dy / k over the windows that hold the pixel",
+      formula: "Σ of dy / k over the windows that contain the pixel",
       terms: windows.map(([i, j]) => term(`window ${i}, ${j}`, [
         pooled(card, "dy", n, i, j, c),
         ["1/k", 1 / (card.windows ? pixelsOf(card, i, j) : allPixels(card)).length],
@@ -222,7 +222,7 @@ function allPixels(card) {
   return range(height).flatMap((row) => range(width).map((column) => [row, column, row, column]));
 }
 
-// Mean and 1 / standard deviation of a feature over the rows, as forward has them; a frozen layer's are the running ones.
+// Mean, variance and 1 / standard deviation of a feature over the rows, as in forward; a frozen layer uses the running ones.
 function batchMoments(card, feature) {
   const x = card.array("x"), features = x.shape.at(-1), rows = x.size / features;
   if (card.has("running_mean")) {
@@ -245,8 +245,8 @@ const BATCH_NORM = {
     const hat = (x - mean) * scale;
     return line(
       card.has("running_mean")
-        ? `frozen, so by the running statistics: mean = ${show(mean)}, var = ${show(variance)}`
-        : `over the ${rows} numbers of feature ${f}: mean = ${show(mean)}, var = ${show(variance)}`,
+        ? `frozen, so with the running statistics: mean = ${show(mean)}, var = ${show(variance)}`
+        : `over the ${rows} values of feature ${f}: mean = ${show(mean)}, var = ${show(variance)}`,
       `x̂ = (${show(x)} − ${show(mean)}) / √(var + ε) = ${show(hat)}`,
       `y = γ x̂ + β = ${show(card.array("gamma").at(f))} · ${show(hat)} + ${show(card.array("beta").at(f))}`,
     );
@@ -257,16 +257,16 @@ const BATCH_NORM = {
     const f = index.at(-1), { mean, scale, rows } = batchMoments(card, f);
     const hat = (card.array("x").at(...index) - mean) * scale, factor = card.array("gamma").at(f) * scale;
     if (card.has("running_mean")) {
-      return { formula: "dy · γ / √(running var + ε): mean and variance are constants", terms: [term("through x", [["γ/√(var + ε)", factor], part(card, "dy", ...index)])], what: "ways" };
+      return { formula: "dy · γ / √(running var + ε): mean and variance are constants", terms: [term("through x", [["γ/√(var + ε)", factor], part(card, "dy", ...index)])], what: "paths" };
     }
     return {
-      formula: "γ / √(var + ε) · (dy − dβ / m − x̂ dγ / m): what is left after x's pull on mean and variance is taken off",
+      formula: "γ / √(var + ε) · (dy − dβ / m − x̂ dγ / m): x acts on y directly, and through the mean and the variance",
       terms: [
         term("through x itself", [["γ/√(var + ε)", factor], part(card, "dy", ...index)]),
         term("through the mean", [["γ/√(var + ε)", factor], ["−dβ/m", -card.array("dbeta").at(f) / rows]]),
         term("through the variance", [["γ/√(var + ε)", factor], ["−x̂ dγ/m", (-hat * card.array("dgamma").at(f)) / rows]]),
       ],
-      what: "ways",
+      what: "paths",
     };
   },
 };
@@ -275,7 +275,7 @@ function overRows(card, feature, what, withHat) {
   const dy = card.array("dy"), x = card.array("x"), features = dy.shape.at(-1), { mean, scale, rows } = batchMoments(card, feature);
   const perImage = rows / dy.shape[0];
   return {
-    formula: `Σ over the rows of ${what}, feature ${feature}`,
+    formula: `Σ of ${what} over the rows, feature ${feature}`,
     terms: range(rows).map((r) => {
       const at = r * features + feature, image = Math.floor(r / perImage);
       const parts = [["dy", dy.data[at]]];
@@ -288,7 +288,7 @@ function overRows(card, feature, what, withHat) {
 
 const at = (card, name, index) => `${indexText(name, index)} = ${show(card.array(name).at(...index))}`;
 
-// A function of each element: y from x, dx from dy, said in a line or two.
+// An elementwise function: a line or two on y from x, and on dx from dy.
 function elementwise(forward, backward) {
   return {
     y: (card, index) => line(at(card, "x", index), forward(card, index)),
@@ -298,7 +298,7 @@ function elementwise(forward, backward) {
 
 const value = (card, name, index) => card.array(name).at(...index);
 
-// The element with the same number in another shape.
+// The index of the same element in another shape.
 function sameElement(card, from, index, to) {
   let offset = card.array(from).offset(index);
   return card.array(to).strides.map((stride) => {
@@ -309,8 +309,8 @@ function sameElement(card, from, index, to) {
 }
 
 const reshaped = {
-  y: (card, index) => line(`the same number as ${at(card, "x", sameElement(card, "y", index, "x"))}, at another place`),
-  dx: (card, index) => line(`the same number as ${at(card, "dy", sameElement(card, "dx", index, "dy"))}, put back`),
+  y: (card, index) => line(`the same number as ${at(card, "x", sameElement(card, "y", index, "x"))}, at another position`),
+  dx: (card, index) => line(`the same number as ${at(card, "dy", sameElement(card, "dx", index, "dy"))}, moved back`),
 };
 
 // Terms over the classes of one row.
@@ -387,11 +387,11 @@ const LAYER_SUMS = {
     (card) => `times ${show(card.settings.scale)}`,
   ),
   Dropout: elementwise(
-    (card, i) => (value(card, "mask", i) ? `kept, and times 1 / (1 − rate) = ${show(value(card, "mask", i))}` : "dropped in this step: y is 0"),
-    (card, i) => (value(card, "mask", i) ? `kept: times ${show(value(card, "mask", i))}` : "dropped: nothing comes back"),
+    (card, i) => (value(card, "mask", i) ? `kept, times 1 / (1 − rate) = ${show(value(card, "mask", i))}` : "dropped in this step: y is 0"),
+    (card, i) => (value(card, "mask", i) ? `kept: times ${show(value(card, "mask", i))}` : "dropped: dx is 0"),
   ),
   Residual: elementwise(
-    (card, i) => `the short cut's number plus what the layers inside made: ${show(value(card, "y", i))}`,
-    () => "goes both ways, along the short cut and through the layers inside; their two gradients are added",
+    (card, i) => `the shortcut's number plus the output of the layers inside: ${show(value(card, "y", i))}`,
+    () => "dy goes along the shortcut and through the layers inside; the two gradients are added",
   ),
 };

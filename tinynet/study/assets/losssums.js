@@ -1,10 +1,10 @@
 "use strict";
-// Where the loss's numbers come from.
+// Explains the loss's numbers.
 
 function explainLoss(step, card, name, index) {
-  if (name === card.outputs) return { lines: ["What the model gave for this example."], image: index[0] };
+  if (name === card.outputs) return { lines: ["The model's output for this example."], image: index[0] };
   const found = LOSS_SUMS[card.kind];
-  if (!found) return { lines: ["This page has no sum for this loss; the number is the library's."] };
+  if (!found) return { lines: ["This page has no sum for this loss; the number comes from the run."] };
   if (name === "loss of each") return { image: index[0], ...found.each(step, card, index[0]) };
   if (name === "probabilities") return { image: index[0], ...probabilityLines(card, index) };
   return { image: index[0], ...found.gradient(step, card, index) };
@@ -12,7 +12,7 @@ function explainLoss(step, card, name, index) {
 
 const className = (step, k) => (step.classNames?.[k] === undefined ? String(k) : `${k}, ${step.classNames[k]}`);
 
-// The share of class k in the target: 1 for the label, and what label smoothing spreads over all.
+// The share of class k in the target: 1 for the label, after label smoothing has spread a part over all classes.
 function target(card, n, k) {
   const smoothing = card.settings.label_smoothing ?? 0, classes = card.array(card.outputs).shape[1];
   return (k === card.targets[n] ? 1 - smoothing : 0) + smoothing / classes;
@@ -28,7 +28,7 @@ function probabilityLines(card, [n, k]) {
     const outputs = card.array(card.outputs), log = logSumExp(outputs, n);
     return line(`exp(z) / Σⱼ exp(z[j]), with log Σⱼ exp(z[j]) = ${show(log)}`, `exp(${show(outputs.at(n, k))} − ${show(log)})`);
   }
-  return line(card.kind === "NegativeLogLikelihood" ? "exp of the log-probability that the model gave" : "what the model gave");
+  return line(card.kind === "NegativeLogLikelihood" ? "exp of the model's log-probability" : "the model's output");
 }
 
 function perClass(step, card, n, score) {
@@ -63,7 +63,7 @@ const LOSS_SUMS = {
   },
   NegativeLogLikelihood: {
     each: (step, card, n) => ({ formula: `−log p[${n}, label], label ${className(step, card.targets[n])}`, ...perClass(step, card, n, (k) => [`log p[${n}, ${k}]`, card.array(card.outputs).at(n, k)]) }),
-    gradient: (step, card, [n, k]) => line(k === card.targets[n] ? `this is the label: −1 / ${perExample(card)}` : "not the label: 0. The softmax below spreads it over the classes."),
+    gradient: (step, card, [n, k]) => line(k === card.targets[n] ? `this is the label: −1 / ${perExample(card)}` : "this is not the label: 0. The softmax in the model spreads the gradient over the classes."),
   },
   MeanSquaredError: {
     each(step, card, n) {

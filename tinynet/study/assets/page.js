@@ -1,5 +1,5 @@
 "use strict";
-// The page comes alive: thumbnails, inspectors, and the step frame by frame.
+// Starts the page: thumbnails, inspectors, and the step frame by frame.
 
 class Stepper {
   constructor(step, inspectors) {
@@ -34,7 +34,7 @@ class Stepper {
   }
 
   enable() {
-    // Not `disabled`: the button would lose the focus when the end is reached.
+    // Not `disabled`: the button would lose the focus at the first or last frame.
     const off = { first: this.current <= 0, back: this.current <= 0, next: this.current === this.frames.length - 1 };
     for (const [id, button] of Object.entries(this.buttons)) button.setAttribute("aria-disabled", String(off[id]));
   }
@@ -58,7 +58,7 @@ class Stepper {
     );
     this.boxes[i].scrollIntoView({ block: "nearest", inline: "center" });
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    // On a narrow page the passes stand one below the other: to the one in play.
+    // On a narrow page the passes are stacked: scroll to the current one.
     const pass = card.querySelector(".pass.in-play"), below = pass && pass.offsetTop - card.offsetTop > 300;
     const top = (below ? pass : card).getBoundingClientRect().top + scrollY - document.querySelector(".stage").offsetHeight - 8;
     scrollTo({ top, behavior: calm ? "auto" : "smooth" });
@@ -101,7 +101,7 @@ async function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const inspector of inspectors.values()) if (inspector.name) inspector.draw();
   });
-  // For the curious, and for tests: every array, and where an element comes from.
+  // For the console and for tests: every array, and where an element comes from.
   window.tinynet = {
     step,
     stepper,
@@ -114,7 +114,7 @@ async function start() {
 
 if (document.getElementById("step")) {
   start().catch((error) => {
-    document.getElementById("frame").textContent = `The arrays of this page can't be read by this browser: ${error.message}`;
+    document.getElementById("frame").textContent = `This browser can't read the arrays of this page: ${error.message}`;
     throw error;
   });
 }

@@ -1,8 +1,8 @@
 "use strict";
-// Where an element comes from. explain(card, name, index) gives {formula, terms, count, constant, total, lines, stored}:
-// the terms of a sum, each {label, parts: [[name, value], ...], value, image, pixel}, or lines of plain arithmetic.
+// Where an element comes from. explain(step, card, name, index) gives {formula, terms, count, constant, total, lines,
+// stored}: the terms of a sum, each {label, parts: [[name, value], ...], value, image, pixel}, or lines of arithmetic.
 
-// What an example is called: an image, if it is one.
+// What an example is called; "image" if the batch holds images.
 let examples = "example";
 
 const indexText = (name, index) => `${name}[${index.join(", ")}]`;
@@ -54,7 +54,7 @@ function convolutionGradient(card) {
   return new Tensor(sums, shape);
 }
 
-// One number of a sum: the product of its parts.
+// One term of a sum: the product of its parts.
 function term(label, parts, more = {}) {
   return { label, parts, value: parts.reduce((product, [, value]) => product * value, 1), ...more };
 }
@@ -83,12 +83,12 @@ function explainLayer(card, name, index) {
   if (name.endsWith(" update") || (name in card.arrays && card.has(`${name} update`))) {
     return parameterLines(card, name.replace(" update", ""), index);
   }
-  if (name === "x") return { lines: [card.path === "0" ? "The layer is given x: the batch." : "The layer is given x, the output of the layer below."] };
-  if (name === "dy") return { lines: ["The layer is given dy: how the loss changes with y. It is the dx of the layer above."] };
-  if (name.startsWith("running_")) return { lines: ["A running statistic. The layer is frozen, so it is used and does not move."] };
-  if (name === "mask") return { lines: ["1 / (1 − rate) where the unit is kept, 0 where it is dropped; drawn anew in each step."] };
+  if (name === "x") return { lines: [card.path === "0" ? "x is the batch, the input of the first layer." : "x is this layer's input, the output of the layer before it."] };
+  if (name === "dy") return { lines: ["dy says how the loss changes with y. It is the dx of the next layer, or the gradient of the loss."] };
+  if (name.startsWith("running_")) return { lines: ["A running statistic. The layer is frozen, so it uses this value and does not change it."] };
+  if (name === "mask") return { lines: ["1 / (1 − rate) where the unit is kept, 0 where it is dropped. Each step draws a new mask."] };
   const owner = name === "y" ? card.sums.forward : card.sums.backward;
-  return LAYER_SUMS[owner]?.[name]?.(card, index) ?? { lines: ["This page has no sum for a layer of this kind; the number is what the run gave."] };
+  return LAYER_SUMS[owner]?.[name]?.(card, index) ?? { lines: ["This page has no sum for this kind of layer; the number comes from the run."] };
 }
 
 function parameterLines(card, name, index) {
@@ -98,14 +98,14 @@ function parameterLines(card, name, index) {
   return {
     lines: [
       `${at(name)} = ${show(value)} before the step`,
-      gradient === null ? "frozen: no gradient" : `${at(`d${name}`)} = ${show(gradient)}: the slope of the loss along it`,
+      gradient === null ? "frozen: no gradient" : `${at(`d${name}`)} = ${show(gradient)}: the slope of the loss with respect to it`,
       `update ${show(update)}: it becomes ${show(value + update)}`,
-      ...(gradient ? [`which alone should change the loss by d${name} · update = ${show(gradient * update)}`] : []),
+      ...(gradient ? [`this alone should change the loss by d${name} · update = ${show(gradient * update)}`] : []),
     ],
   };
 }
 
-// Numbers as the page shows them: four digits, with a minus that is as wide as a plus.
+// Numbers as the page shows them: four digits, with a minus sign as wide as a plus.
 function show(value) {
   if (value === null || value === undefined) return "?";
   if (Number.isNaN(value)) return "NaN";

@@ -1,4 +1,4 @@
-"""The same weights and the same batch in tinynet and in PyTorch or Keras: are the gradients the same?"""
+"""Compare tinynet's gradients with those of PyTorch or Keras, for the same weights and the same batch."""
 
 import copy
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from tinynet.support.types import Array, Shape
 from tinynet.training.inputs import check_inputs
 
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
-"""Of a tensor's largest gradient. Rounding is far below it, but some libraries round single numbers to float32, such as
-the slope of a LeakyReLU."""
+"""Relative to a tensor's largest gradient. Rounding is far smaller, but some libraries round single numbers to float32,
+such as the slope of a LeakyReLU."""
 
 
 class GradientDifference(NamedTuple):
@@ -25,13 +25,13 @@ class GradientDifference(NamedTuple):
     name: str  # "2.W"
     shape: Shape
     max_difference: float  # largest |ours - theirs|
-    relative_difference: float  # that, divided by the largest |gradient| of the tensor
+    relative_difference: float  # max_difference / the largest |gradient| of the tensor
     verdict: str  # in plain words
     ok: bool
 
 
 class Comparison(NamedTuple):
-    """What `compare` found; ``print`` it as a table."""
+    """The result of `compare`; ``print`` it as a table."""
 
     against: str  # "PyTorch 2.13.0"
     dtype: str
@@ -39,25 +39,25 @@ class Comparison(NamedTuple):
     loss: float  # tinynet's
     other_loss: float
     rows: list[GradientDifference]
-    notes: list[str]  # what was done so that both compute the same
+    notes: list[str]  # what was done to make both compute the same
 
     @property
     def ok(self) -> bool:
-        """Whether the losses and every gradient agree, and there was something to compare."""
+        """Whether the losses and all gradients agree, and there was something to compare."""
         return bool(self.rows) and self.losses_agree and all(row.ok for row in self.rows)
 
     @property
     def losses_agree(self) -> bool:
-        """Whether the two losses are the same but for rounding."""
+        """Whether the two losses are the same up to rounding."""
         return bool(abs(self.loss - self.other_loss) <= _TOLERANCE[self.dtype] * max(1.0, abs(self.loss)))
 
     def __str__(self) -> str:
         other, _, _ = self.against.partition(" ")
         digits = 6 if self.dtype == "float32" else 12
-        same = "the same but for rounding" if self.losses_agree else "NOT the same"
+        same = "the same up to rounding" if self.losses_agree else "NOT the same"
         width = max(10, *(len(row.name) + 2 for row in self.rows), 0)
         lines = [
-            f"tinynet beside {self.against}: the same weights, {self.examples} examples, {self.dtype}",
+            f"tinynet compared with {self.against}: the same weights, {self.examples} examples, {self.dtype}",
             f"loss: tinynet {self.loss:.{digits}g}, {other} {self.other_loss:.{digits}g}, {same}",
             *self.notes,
             f"{'gradient':<{width}}{'shape':<18}{'largest difference':>18}{'relative':>11}  verdict",
@@ -71,7 +71,7 @@ class Comparison(NamedTuple):
 
 
 _ONLY_FLOAT32 = (
-    "float32 alone does not tell a mistake from rounding that decides between two pixels; Keras has float64 with "
+    "float32 alone can't tell a mistake from rounding that decides between two pixels; to compare in float64, set "
     "KERAS_BACKEND=tensorflow"
 )
 _TWINS = {"torch": torch_twin, "keras": keras_twin}
@@ -80,25 +80,25 @@ _TWINS = {"torch": torch_twin, "keras": keras_twin}
 def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: str = "torch") -> Comparison:
     """Compare the gradients of a training step with those of another library.
 
-    The model itself stays as it is. Layers are in training mode. Dropout has the same mask in both, the one that the
+    The model stays unchanged. Layers are in training mode. Both libraries use the same dropout mask, the one that the
     model's next training step draws.
 
-    In float32, where two pixels are equal but for rounding, max-pooling decides by that rounding, and each library
-    decides for itself: gradients of convolutional networks may be several percent apart. So gradients that differ in
-    float32 are compared once more in float64.
+    If two pixels are equal up to rounding, max-pooling decides by that rounding, and each library rounds differently.
+    So in float32, gradients of convolutional networks may be several percent apart. Gradients that differ in float32
+    are therefore compared again in float64.
 
     Args:
         x, y: a batch, as for `Sequential.fit`.
-        loss: one of the library's own losses.
-        against: "torch" or "keras"; Keras takes the backend that it is set to, as by ``KERAS_BACKEND``.
+        loss: one of tinynet's own losses.
+        against: "torch" or "keras"; Keras runs on its configured backend, set for example by ``KERAS_BACKEND``.
     Raises:
-        ValueError: naming a layer or a loss that the other library is not known to have; or if nothing trains.
+        ValueError: if a layer or the loss has no counterpart in the other library, naming it; or if nothing trains.
         ModuleNotFoundError: if the other library is not installed, with the command that installs it.
     """
     if against not in _TWINS:
         raise ValueError(f'against: expected "torch" or "keras", got {against!r}')
     if not model.trainable_ranges():
-        raise ValueError("model: expected a layer with parameters that train, found none to compare")
+        raise ValueError("model: expected a trainable layer with parameters, found none")
     twin = _TWINS[against]
     twin.check(model, loss)
     x = check_inputs(x, model.input_shape, model.dtype)
@@ -129,7 +129,7 @@ def _compared(twin: ModuleType, model: Sequential, x: Array, y: Array, loss: Los
     }
     notes = ["dropout: the same mask in both"] if masks else []
     if dtype == "float32" and model.dtype == "float64":
-        notes.append(f"{library} computes in float32, so tinynet does, too")
+        notes.append(f"{library} computes in float32, so tinynet does too")
     rows = differences(trained, gradients, dtype)
     return Comparison(library, dtype, len(x), value, other_value, rows, notes)
 
@@ -137,10 +137,10 @@ def _compared(twin: ModuleType, model: Sequential, x: Array, y: Array, loss: Los
 def differences(
     ours: Mapping[str, Array], theirs: Mapping[str, Array], dtype: str
 ) -> list[GradientDifference]:
-    """A row for each gradient, by name; both have the same names.
+    """One row for each gradient; both mappings have the same names.
 
-    A gradient may be 0 in theory, as that of a bias before batch-norm, and rounding in practice: no two libraries agree
-    on that. So one that is smaller than the rounding of the largest gradient of all counts as 0.
+    A gradient may be 0 in theory and only rounding in practice, as for a bias before batch-norm, and no two libraries
+    round alike. So a gradient smaller than the rounding of the largest gradient of all counts as 0.
     """
     largest = max((float(np.abs(array).max()) for array in theirs.values()), default=0.0)
     nothing = 1000 * float(np.finfo(dtype).eps) * largest
@@ -148,10 +148,10 @@ def differences(
 
 
 def settled(rows: list[GradientDifference], exact: list[GradientDifference]) -> list[GradientDifference]:
-    """float32's rows; those that differ there, and are the same in float64, are float32's rounding."""
+    """The float32 rows. Where they differ but are the same in float64, the difference is float32's rounding."""
     return [
         row._replace(
-            verdict=f"{100 * row.relative_difference:.2g}% apart, by float32's rounding: the same in float64",
+            verdict=f"{100 * row.relative_difference:.2g}% apart by float32's rounding, the same in float64",
             ok=True,
         )
         if not row.ok and in_float64.ok
@@ -162,15 +162,15 @@ def settled(rows: list[GradientDifference], exact: list[GradientDifference]) -> 
 
 def _difference(name: str, ours: Array, theirs: Array, dtype: str, nothing: float) -> GradientDifference:
     if ours.shape != theirs.shape:
-        verdict = f"DIFFERENT: the other's shape is {theirs.shape}"
+        verdict = f"DIFFERENT: the other library's shape is {theirs.shape}"
         return GradientDifference(name, ours.shape, np.inf, np.inf, verdict, False)
     difference = float(np.abs(ours.astype(np.float64) - theirs).max())
     size = max(float(np.abs(ours).max()), float(np.abs(theirs).max()))
     relative = difference / size if size else difference
     if relative <= _TOLERANCE[dtype]:
-        verdict, ok = "the same but for rounding", True
+        verdict, ok = "the same up to rounding", True
     elif size <= nothing:
-        verdict, ok = "0 but for rounding, in both", True
-    else:  # also where one is NaN
+        verdict, ok = "0 up to rounding in both", True
+    else:  # also if one is NaN
         verdict, ok = f"DIFFERENT by {100 * relative:.3g}% of the largest gradient", False
     return GradientDifference(name, ours.shape, difference, relative, verdict, ok)

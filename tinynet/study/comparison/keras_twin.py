@@ -1,6 +1,6 @@
-"""A model's loss and gradients by a Keras model of the same layers, on the backend that Keras is set to.
+"""A model's loss and gradients, computed by a Keras model of the same layers on Keras's configured backend.
 
-On all backends but TensorFlow, Keras rounds to float32 what is computed in float64.
+On every backend except TensorFlow, Keras rounds float64 results to float32.
 """
 
 import importlib
@@ -17,21 +17,23 @@ from tinynet.model.sequential import Sequential
 from tinynet.support.types import Array
 
 _KERAS_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_var": "moving_variance"}
-"""Where Keras has another name for a variable; the shapes are the same."""
+"""Keras's names for variables, where they differ; the shapes are the same."""
 
 
 def check(model: Sequential, loss: Loss) -> None:
-    """Raises ValueError, naming a layer or a loss with no counterpart."""
+    """Raise ValueError for a layer or loss without a counterpart, naming it."""
     _, objective = model.fuse(loss)
     for path, layer in model.walk():
         if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
-            raise ValueError(f"layer {path} ({type(layer).__name__}): compare knows no counterpart in Keras")
+            raise ValueError(
+                f"layer {path} ({type(layer).__name__}): compare has no Keras counterpart for it"
+            )
     if type(objective) not in _LOSSES:
-        raise ValueError(f"loss: compare knows no counterpart of {type(objective).__name__} in Keras")
+        raise ValueError(f"loss: compare has no Keras counterpart for {type(objective).__name__}")
 
 
 def dtype(wanted: str) -> str:
-    """What the dtype is in which Keras computes; raises ModuleNotFoundError without Keras or its backend."""
+    """The dtype in which Keras computes; ModuleNotFoundError if Keras or its backend is missing."""
     return wanted if load().backend.backend() == "tensorflow" else "float32"
 
 
@@ -40,18 +42,18 @@ def gradients(
 ) -> tuple[str, float, dict[str, Array]]:
     """Keras's name, version and backend, the loss, and the gradient of each trained parameter.
 
-    Args: x, y: a batch in the model's dtype; masks: of each dropout layer, by path.
-    Raises: ValueError: for a backend, or a layer on it, that does not compute the same.
+    Args: x, y: a batch in the model's dtype; masks: the mask of each dropout layer, by path.
+    Raises: ValueError: if the backend, or a layer on it, does not compute the same.
     """
     keras = load()
     backend = keras.backend.backend()
     if backend not in _GRADIENTS:
-        raise ValueError(f"Keras is set to the backend {backend}; compare works with {', '.join(_GRADIENTS)}")
+        raise ValueError(f"KERAS_BACKEND: expected one of {', '.join(_GRADIENTS)}; Keras is set to {backend}")
     for path, layer in model.walk():
         if backend == "torch" and isinstance(layer, layers.AveragePool2D) and layer.padding == "same":
             raise ValueError(
-                f'layer {path} (AveragePool2D): with padding="same", Keras on torch averages over the padding, too; '
-                "compare with KERAS_BACKEND=tensorflow, or with PyTorch"
+                f'layer {path} (AveragePool2D): with padding="same", Keras on torch averages over the padding too; '
+                "set KERAS_BACKEND=tensorflow or compare with PyTorch"
             )
     chain, objective = model.fuse(loss)
     build = _Build(keras, str(model.dtype), masks)
@@ -80,22 +82,22 @@ def gradients(
 
 
 def load() -> Any:
-    """The module keras."""
+    """The module keras; ModuleNotFoundError if it or its backend is missing."""
     try:
         return importlib.import_module("keras")
     except ModuleNotFoundError as error:
         missing = "Keras" if error.name == "keras" else f"Keras's backend {error.name}"
         raise ModuleNotFoundError(
-            f"to compare with Keras, {missing} has to be installed: python -m pip install keras tensorflow-cpu; or "
-            "with another backend, keras torch, and KERAS_BACKEND=torch in the environment",
+            f"comparing with Keras needs {missing}: python -m pip install keras tensorflow-cpu, or for another backend "
+            "python -m pip install keras torch, with KERAS_BACKEND=torch in the environment",
             name=error.name,
         ) from error
 
 
 class _Build:
-    """Keras layers for a model's, by path.
+    """Keras layers for a model's layers, by path.
 
-    Args: dtype: of the layers; masks: of the dropout layers.
+    Args: dtype: of the layers; masks: of the dropout layers, by path.
     """
 
     def __init__(self, keras: Any, dtype: str, masks: Mapping[str, Array]) -> None:
@@ -103,7 +105,7 @@ class _Build:
         self.twins: dict[str, Any] = {}
 
     def through(self, chain: Iterable[tuple[str, Layer]], x: Any) -> Any:
-        """The symbolic output of the layers, which come with their paths."""
+        """The symbolic output of a chain of layers, given with their paths."""
         for path, layer in chain:
             x = self.layer(path, layer, x)
         return x
@@ -123,7 +125,7 @@ class _Build:
         return twin(x)
 
     def variable(self, path: str, name: str) -> Any:
-        """Keras's variable for a parameter or a state of tinynet's."""
+        """Keras's variable for a tinynet parameter or state."""
         return getattr(self.twins[path], _KERAS_NAMES.get(name, name))
 
 
@@ -143,7 +145,7 @@ _LAYERS: dict[type[Layer], Callable[[Any, Any, str], Any]] = {
     layers.Rescale: lambda k, layer, dtype: k.Rescaling(
         np.float64(layer.scale),
         np.float64(layer.offset),
-        dtype=dtype,  # Keras takes Python's numbers as float32
+        dtype=dtype,  # Keras treats Python numbers as float32
     ),
     layers.Flatten: lambda k, layer, dtype: k.Flatten(dtype=dtype),
     layers.Reshape: lambda k, layer, dtype: k.Reshape(layer.target_shape, dtype=dtype),
@@ -175,7 +177,7 @@ _LAYERS: dict[type[Layer], Callable[[Any, Any, str], Any]] = {
 
 
 def _q(keras: Any, loss: Any, outputs: Any, labels: Any) -> Any:
-    """What the outputs should be: the labels one-hot, smoothed."""
+    """The target probabilities: one-hot labels, smoothed."""
     classes, s = outputs.shape[1], loss.label_smoothing
     return keras.ops.one_hot(labels, classes, dtype=outputs.dtype) * (1 - s) + s / classes
 
@@ -189,7 +191,7 @@ def _of_log_probabilities(keras: Any, loss: Any, log_p: Any, labels: Any) -> Any
     return -keras.ops.sum(_q(keras, loss, log_p, labels) * log_p) / len(log_p)
 
 
-# Sums and quotients, as Keras's mean divides by a float32 on some backends.
+# Sums and divisions, because Keras's mean divides by a float32 on some backends.
 _LOSSES: dict[type[Loss], Callable[[Any, Any, Any, Any], Any]] = {
     SoftmaxCrossEntropy: _of_logits,
     CrossEntropy: lambda keras, loss, p, labels: _of_log_probabilities(keras, loss, keras.ops.log(p), labels),

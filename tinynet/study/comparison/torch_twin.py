@@ -1,7 +1,7 @@
-"""A model's loss and gradients by PyTorch's functions and its autograd.
+"""A model's loss and gradients, computed by PyTorch's functions and autograd.
 
-Images stay (n, h, w, c) between layers, and parameters have tinynet's shapes; what a function of PyTorch needs
-otherwise is permuted for it, and autograd brings the gradients back in tinynet's layout.
+Images stay (n, h, w, c) between layers, and parameters have tinynet's shapes. Where a PyTorch function needs another
+layout, its arguments are permuted, and autograd returns the gradients in tinynet's layout.
 """
 
 import importlib
@@ -19,19 +19,19 @@ from tinynet.support.types import Array
 
 
 def check(model: Sequential, loss: Loss) -> None:
-    """Raises ValueError, naming a layer or a loss with no counterpart."""
+    """Raise ValueError for a layer or loss without a counterpart, naming it."""
     _, objective = model.fuse(loss)
     for path, layer in model.walk():
         if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
             raise ValueError(
-                f"layer {path} ({type(layer).__name__}): compare knows no counterpart in PyTorch"
+                f"layer {path} ({type(layer).__name__}): compare has no PyTorch counterpart for it"
             )
     if type(objective) not in _LOSSES:
-        raise ValueError(f"loss: compare knows no counterpart of {type(objective).__name__} in PyTorch")
+        raise ValueError(f"loss: compare has no PyTorch counterpart for {type(objective).__name__}")
 
 
 def dtype(wanted: str) -> str:
-    """What the dtype is in which PyTorch computes; raises ModuleNotFoundError without PyTorch."""
+    """The dtype in which PyTorch computes; ModuleNotFoundError if PyTorch is missing."""
     load()
     return wanted
 
@@ -41,7 +41,7 @@ def gradients(
 ) -> tuple[str, float, dict[str, Array]]:
     """PyTorch's name and version, the loss, and the gradient of each trained parameter.
 
-    Args: x, y: a batch in the model's dtype; masks: of each dropout layer, by path.
+    Args: x, y: a batch in the model's dtype; masks: the mask of each dropout layer, by path.
     """
     torch = load()
     chain, objective = model.fuse(loss)
@@ -59,32 +59,32 @@ def gradients(
 
 
 def load() -> Any:
-    """The module torch."""
+    """The module torch; ModuleNotFoundError if it is missing."""
     try:
         return importlib.import_module("torch")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "to compare with PyTorch, it has to be installed: python -m pip install torch", name="torch"
+            "comparing with PyTorch needs PyTorch: python -m pip install torch", name="torch"
         ) from error
 
 
 class _Run:
     """One forward pass.
 
-    Args: params: by the model's names, in its shapes; masks: of the dropout layers.
+    Args: params: by tinynet's names, in its shapes; masks: of the dropout layers, by path.
     """
 
     def __init__(self, torch: Any, params: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
         self.torch, self.F, self.params, self.masks = torch, torch.nn.functional, params, masks
 
     def through(self, chain: Mapping[str, Layer], x: Any) -> Any:
-        """What the layers, by path, make of x."""
+        """The output of a chain of layers, given by path, for x."""
         for path, layer in chain.items():
             x = self.layer(path, layer, x)
         return x
 
     def layer(self, path: str, layer: Layer, x: Any) -> Any:
-        """What one layer makes of x."""
+        """The output of one layer for x."""
         if isinstance(layer, layers.Dropout):
             return x * self.masks[path]
         if isinstance(layer, layers.Residual):
@@ -99,7 +99,7 @@ class _Run:
         )
 
     def padded(self, x: Any, places: Windows, value: float = 0.0) -> Any:
-        """Images (n, h, w, c) as (n, c, h, w), with as much padding as the windows need."""
+        """Images (n, h, w, c) as (n, c, h, w), with the padding that the windows need."""
         down, across = places
         return self.F.pad(
             x.permute(0, 3, 1, 2), (across.before, across.after, down.before, down.after), value=value
@@ -141,7 +141,7 @@ def _average_pool(run: _Run, layer: Any, x: Any, p: dict[str, Any]) -> Any:
     places = _places(layer)
     size, strides = [axis.size for axis in places], [axis.stride for axis in places]
     ones = run.padded(run.torch.ones_like(x), places)
-    share = run.F.avg_pool2d(ones, size, strides)  # of each window, how much is no padding
+    share = run.F.avg_pool2d(ones, size, strides)  # the part of each window that is not padding
     return _images(run.F.avg_pool2d(run.padded(x, places), size, strides) / share)
 
 

@@ -1,9 +1,9 @@
-"""The gradient check: every backward against the slope that forward shows.
+"""The gradient check: compare every backward with the measured slope of forward.
 
 In float64, for each element p of each parameter and of the input, the central difference
-(f(p + epsilon) - f(p - epsilon)) / (2 epsilon) is compared with the gradient that backward gives. f is a loss, or the
-sum of the outputs times a fixed random cotangent. A cotangent of ones, as it is often used, would be blind: softmax
-and batch-norm have outputs whose sum does not depend on the input at all, so a backward of zeros would pass.
+(f(p + epsilon) - f(p - epsilon)) / (2 epsilon) is compared with the gradient from backward. f is a loss, or the sum of
+the outputs times a fixed random cotangent. The usual cotangent of ones would be blind: the outputs of softmax and
+batch-norm have a sum that does not depend on the input at all, so a backward of zeros would pass.
 """
 
 import heapq
@@ -29,10 +29,10 @@ from tinynet.study.gradients.report import (
 from tinynet.support import random
 from tinynet.support.types import Array
 
-# An element that disagrees, and whose central difference reached across a kink, is tried with these shares of the step.
+# If an element disagrees and its central difference crossed a kink, it is tried again with these shares of the step.
 SHARES_OF_STEP = (1.0, 0.1, 0.01)
 
-MOST_ELEMENTS = 1_000  # that a report keeps of a tensor
+MOST_ELEMENTS = 1_000  # kept in a report for each tensor
 
 
 def gradcheck(
@@ -47,30 +47,30 @@ def gradcheck(
     max_elements: int | None = None,
     seed: int = 0,
 ) -> GradientReport:
-    """Compare analytic with numeric gradients, for every parameter and for dx.
+    """Compare analytic with numeric gradients, for every parameter and for x.
 
-    The check runs on a float64 copy, in training mode; what is handed in stays as it is. An element agrees when
-    |numeric - analytic| <= atol + rtol max(|numeric|, |analytic|), where atol grows with the size of f, as
-    the rounding of f does; see `band` for what is only suspicious. In a tensor of large numbers, such as pixels from 0
-    to 255, epsilon and atol count in units of its root mean square.
+    The check runs on a float64 copy in training mode; the arguments stay unchanged. An element agrees if
+    |numeric - analytic| <= atol + rtol max(|numeric|, |analytic|), where atol grows with the size of f, as the rounding
+    of f does. See `band` for gradients that are only suspicious. In a tensor of large numbers, such as pixels from 0 to
+    255, epsilon and atol are in units of its root mean square.
 
-    An element that disagrees is tried again with smaller steps if its central difference reached across a kink of a
-    ReLU, LeakyReLU or max-pool. If the smallest does so too, it is reported as crossed and counts neither way. A tensor
-    passes if one element at least was compared, and all that were agree.
+    An element that disagrees is tried again with smaller steps if its central difference crossed a kink of a ReLU,
+    LeakyReLU or max-pool. If even the smallest step crosses one, the element is reported as crossed and counts neither
+    way. A tensor passes if at least one element was compared and all compared elements agree.
 
     Args:
         model_or_layer: a `Sequential`, or a `Layer`, built or not.
-        x: inputs (n, ...). Keep those of layers of your own that have kinks away from them by more than epsilon.
+        x: inputs (n, ...). If your own layers have kinks, keep their inputs more than epsilon away from them.
         y, loss: targets and a `Loss` to differentiate; without them, outputs times a random cotangent.
         max_elements: how many elements per tensor to compare, drawn by ``seed``; None compares all.
         seed: also draws the cotangent.
-    Returns: a check per tensor, and one more for each gradient that changes when the first layer's dx is not asked for.
+    Returns: a check per tensor, and one more for each gradient that changes when the first layer's dx is not needed.
     Raises: ValueError: if only one of y and loss is given, or x does not fit.
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon: expected a number above 0, got {epsilon!r}")
-    # A stream of its own: were the cotangent the very numbers that the caller drew x from, x^T dy would be symmetric
-    # and a transposed gradient would pass.
+    # A separate stream: if the cotangent were the same numbers as the caller's x, x^T dy would be symmetric, and a
+    # transposed gradient would pass.
     rng = random.generator(seed, random.GRADIENT_CHECK)
     objective = Objective(model_or_layer, x, y, loss, seed, rng)
     failed = _without_input_gradient(objective)
@@ -107,7 +107,7 @@ def _check_tensor(
             errors[:, place], crossed[place] = (element.error, element.relative_error), element.crossed
             yield element
 
-    kept = heapq.nlargest(MOST_ELEMENTS, elements(), key=badness)  # which never holds more than it returns
+    kept = heapq.nlargest(MOST_ELEMENTS, elements(), key=badness)  # never holds more elements than it returns
     in_order = tuple(sorted(kept, key=lambda element: element.index))
     worst = worst_of(kept)
     if worst is None:
@@ -154,19 +154,19 @@ def _check_element(
 
 
 def sample(size: int, count: int | None, rng: np.random.Generator) -> Array:
-    """Some of the numbers from 0 to size - 1, in order; all of them if count is None or larger."""
+    """A sorted random sample of the numbers from 0 to size - 1; all of them if count is None or at least size."""
     if count is None or size <= count:
         return np.arange(size)
     return np.sort(rng.choice(size, count, replace=False))
 
 
 def index_of(flat: int, tensor: Array) -> tuple[int, ...]:
-    """The index of the element that has this number, counted in NumPy's order."""
+    """The index of the element with this flat number, in NumPy's order."""
     return tuple(map(int, np.unravel_index(flat, tensor.shape)))
 
 
 def _without_input_gradient(objective: Objective) -> list[TensorCheck]:
-    """A failed check for each gradient that differs where the first layer's dx is not asked for, as in training."""
+    """A failed check for each gradient that differs when the first layer's dx is not needed, as in training."""
     failed = []
     for name, found in objective.analytic_without_dx().items():
         expected = objective.analytic[name]

@@ -1,11 +1,11 @@
-"""Kinks: the corners in a network's function, and on which side of each of them a forward pass was.
+"""Kinks: the corners in a network's function, and the side of each corner on which a forward pass was.
 
-ReLU has a corner at 0, and max-pooling one wherever another pixel of a window becomes the largest. Between them
-backward gives the slope. A central difference that reaches across one mixes the slopes of both sides, and says nothing
+ReLU has a corner at 0. Max-pooling has one wherever another pixel of a window becomes the largest. Between corners,
+backward gives the slope. A central difference that crosses a corner mixes the slopes of both sides and says nothing
 about backward.
 
-All of it is read from what the layers keep for their backward. A layer of your own that has corners is not known here,
-unless it derives from one of these and keeps what that one keeps.
+The sides are read from what the layers keep for their backward. The corners of your own layers are unknown here,
+unless a layer derives from one of these and keeps the same arrays.
 """
 
 import functools
@@ -19,25 +19,25 @@ from tinynet.layers import Layer, LeakyReLU, MaxPool2D, ReLU
 from tinynet.model.sequential import Sequential
 from tinynet.support.types import Array
 
-# Numbers closer than this share of the layer's largest count as equal: which of them is larger is a matter of rounding,
-# as it is for the pixels of a plain background, and going from one to the other changes no slope.
+# Numbers that differ by less than this share of the layer's largest count as equal. Only rounding decides which of them
+# is larger, as in a plain background, and switching from one to the other changes no slope.
 ROUNDING = 1e-13
 
 
 class Kinks:
-    """The kinks of one layer, as of one forward pass."""
+    """The kinks of one layer, as seen in one forward pass."""
 
     def crossed(self, other: Self) -> bool:
-        """Whether one of them lies between this pass and another of the same layer."""
+        """Whether a kink lies between this pass and another one of the same layer."""
         raise NotImplementedError
 
 
 class UnitKinks(Kinks):
-    """On which side of its corner each unit of a ReLU or LeakyReLU was.
+    """The side of its corner on which each unit of a ReLU or LeakyReLU was.
 
     Args:
-        side (n, ...): any number that tells, such as whether x was above 0.
-        y (n, ...): the outputs, where they are known; a change of sides within rounding then counts as none.
+        side (n, ...): any value that identifies the side, such as whether x was above 0.
+        y (n, ...): the outputs, if known; then a change of side within rounding does not count.
     """
 
     def __init__(self, side: Array, y: Array | None = None) -> None:
@@ -51,9 +51,9 @@ class UnitKinks(Kinks):
 
 
 class PoolKinks(Kinks):
-    """Which pixel was the largest of each window of a max-pool.
+    """Which pixel was the largest in each window of a max-pool.
 
-    Args: layer: which knows its windows; x (c, h, w, n), y (c, down, across, n): as the layer keeps them.
+    Args: layer: the layer, which knows its windows; x (c, h, w, n), y (c, down, across, n): as the layer keeps them.
     """
 
     def __init__(self, layer: MaxPool2D, x: Array, y: Array) -> None:
@@ -61,11 +61,11 @@ class PoolKinks(Kinks):
 
     @functools.cached_property
     def winners(self) -> Array:
-        """The place in its window of each largest pixel, as `winners` gives it."""
+        """The position of each window's largest pixel, as in the function `winners`."""
         return winners(self.layer, self.x, self.y)
 
     def crossed(self, other: Self) -> bool:
-        # That is, whether a pixel that was the largest of its window is there smaller than another.
+        # A kink was crossed if a pixel that was the largest in its window is smaller than another in `other`.
         tolerance = _rounding(self.y, other.y)
         for place, (_, (down, across), (rows, columns)) in enumerate(self.layer.windows.taps()):
             behind = other.y[:, down, across] - other.x[:, rows, columns]
@@ -75,9 +75,9 @@ class PoolKinks(Kinks):
 
 
 def winners(layer: MaxPool2D, x: Array, y: Array) -> Array:
-    """Where in its window each largest pixel sits, counted row by row from 0; of equal ones the first.
+    """The position of the largest pixel in each window, counted row by row from 0; the first of equal ones.
 
-    Shapes: x (c, h, w, n)  y, and what is returned, (c, down, across, n); -1 where nothing equals the largest, a NaN
+    Shapes: x (c, h, w, n)  y and the result (c, down, across, n); -1 where y is NaN, which no pixel equals
     """
     place = np.full(y.shape, -1)
     for number, (_, (down, across), (rows, columns)) in enumerate(layer.windows.taps()):
@@ -87,18 +87,18 @@ def winners(layer: MaxPool2D, x: Array, y: Array) -> Array:
 
 
 def kink_pattern(model: Sequential) -> list[Kinks]:
-    """The kinks of every layer, layers in layers too, as of the model's last forward pass in training."""
+    """The kinks of every layer, inner layers included, as of the model's last forward pass in training mode."""
     found = (_kinks(layer) for _, layer in model.walk())
     return [kinks for kinks in found if kinks is not None]
 
 
 def crossed(one: Sequence[Kinks], other: Sequence[Kinks]) -> bool:
-    """Whether a kink lies between two passes of one model."""
+    """Whether a kink lies between two passes of the same model."""
     return any(a.crossed(b) for a, b in zip(one, other, strict=True))
 
 
 def _kinks(layer: Layer) -> Kinks | None:
-    # Copies, as what layers keep are buffers that the next forward pass fills anew.
+    # Copies, because the next forward pass overwrites the layers' buffers.
     if isinstance(layer, ReLU) and layer._y is not None:
         y = np.array(to_host(layer._y))
         return UnitKinks(y > 0, y)

@@ -1,4 +1,4 @@
-"""What a gradient check differentiates: a network as one number, a function of each parameter and of x."""
+"""The function that a gradient check differentiates: a network as one number, depending on each parameter and on x."""
 
 import copy
 from collections.abc import Callable
@@ -21,27 +21,27 @@ class Slope(NamedTuple):
     """A central difference."""
 
     value: float
-    crossed: bool  # whether it reached across a kink; False also if nobody looked
+    crossed: bool  # whether it crossed a kink; also False if kinks were not watched
 
 
 class Objective:
-    """f, the loss of a model on a batch, or its outputs times a fixed random cotangent; and its gradient by backward.
+    """f, a model's loss on a batch or its outputs times a fixed random cotangent, and f's gradient by backward.
 
-    On a float64 copy, in training mode, at one step of dropout; what is handed in stays as it is. A model on the GPU is
-    computed there.
+    It is computed on a float64 copy in training mode, with one fixed dropout step; the arguments stay unchanged. If the
+    model is on the GPU, so is the computation.
 
     Args: as `gradcheck`; rng: draws the cotangent.
-    Raises: ValueError, TypeError: for what does not fit together.
+    Raises: ValueError, TypeError: for arguments that don't fit together.
     """
 
     tensors: dict[str, Array]
-    """Every parameter that trains, and x, by name: "2.W", "x". Change them in place, and f is another."""
+    """Every trainable parameter and x by name: "2.W", "x". Change them in place to change f."""
 
     analytic: dict[str, Array]
-    """What backward gave for each of them."""
+    """The gradient from backward for each of them."""
 
     base: float
-    """f as it stands."""
+    """f at the unchanged tensors."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Objective:
         rng: np.random.Generator,
     ) -> None:
         if (y is None) != (loss is None):
-            raise ValueError("give both y and loss, or neither")
+            raise ValueError("expected both y and loss, or neither")
         if not isinstance(model_or_layer, (Sequential, Layer)):
             raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
         self._x = np.array(to_host(x), np.float64)
         self.model = _float64_copy(model_or_layer, self._x, seed)
-        self._host: Sequential = self.model.device.on_host(self.model)  # the tensors that are changed
+        self._host: Sequential = self.model.device.on_host(self.model)  # holds the tensors that change
         if self._x.shape[1:] != self.model.input_shape:
             raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
         self._of_outputs, self._gradient_of_outputs = _scalar(self._outputs(), y, copy.copy(loss), rng)
@@ -78,14 +78,14 @@ class Objective:
         self.analytic["x"], self.tensors["x"] = np.array(to_host(dx)), self._x
 
     def f(self) -> float:
-        """The number, with the tensors as they are now."""
+        """f at the tensors' current values."""
         result = self._of_outputs(self._outputs())
-        for array, before in self._state:  # running statistics move in every forward
+        for array, before in self._state:  # every forward moves the running statistics
             array[...] = before
         return result
 
     def slope(self, tensor: Array, index: tuple[int, ...], step: float, watch_kinks: bool = False) -> Slope:
-        """(f(p + step) - f(p - step)) / (2 step) for one element p of a tensor, which is put back afterwards."""
+        """(f(p + step) - f(p - step)) / (2 step) for one element p of a tensor, which is restored afterwards."""
         value = tensor[index]
         ends, is_across = [], False
         for end in (value + step, value - step):
@@ -97,19 +97,19 @@ class Objective:
         return Slope((ends[0] - ends[1]) / (2 * step), is_across)
 
     def scale(self, name: str) -> float:
-        """The size of a tensor's numbers, which steps are taken in proportion to: their root mean square, at least 1.
+        """The size of a tensor's numbers, their root mean square but at least 1; steps are in proportion to it.
 
-        A step of 1e-6 is right for weights, and for pixels from 0 to 255 so small that little but rounding is left.
+        A step of 1e-6 suits weights, but for pixels from 0 to 255 it is so small that little but rounding is left.
         """
         tensor = self.tensors[name]
         return max(1.0, float(np.sqrt(np.mean(np.square(tensor))))) if tensor.size else 1.0
 
     def rounding(self, epsilon: float) -> float:
-        """By how much rounding can move a slope: f is known to about 1e-16 |f|, a difference to that over epsilon."""
+        """How much rounding can move a slope: f is known to about 1e-16 |f|, so the slope to that over epsilon."""
         return float(4 * np.finfo(np.float64).eps * abs(self.base) / epsilon)
 
     def analytic_without_dx(self) -> dict[str, Array]:
-        """The parameters' gradients where the first layer's dx is not asked for, as in training."""
+        """The parameters' gradients when the first layer's dx is not needed, as in training."""
         dy = self._gradient_of_outputs(self._outputs())
         self.model.grads.fill(np.nan)
         self.model.backward(dy)
@@ -117,7 +117,7 @@ class Objective:
         return {name: to_host(array) for name, array in gradients if name in self.analytic}
 
     def _outputs(self) -> Array:
-        """Every layer in training mode, at one step of dropout; not the fused head, which has a test of its own."""
+        """The outputs in training mode, with one fixed dropout step. Without the fused head, which has its own test."""
         x, device = self._x, self.model.device
         if self._host is not self.model:
             x, self.model.params[...] = device.asarray(x), device.asarray(self._host.params)
@@ -141,7 +141,7 @@ def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Se
     for name, value in values.items():
         model.named_weights()[name][...] = value
     if not values:
-        # At their initial values parameters hide mistakes: a gamma of 1 may be left out, a bias of 0 too.
+        # Initial values hide mistakes: a backward may leave out a gamma of 1 or a bias of 0.
         rng = random.generator(seed, random.GRADIENT_CHECK, 1)
         for array in model.named_weights().values():
             array += rng.uniform(0.1, 0.6, array.shape)
@@ -156,11 +156,11 @@ def _backward(model: Sequential, dy: Array) -> Array:
     for _, layer in model.walk():
         layer.needs_input_grad = True
     for index, layer in reversed(list(enumerate(model.layers))):
-        device_of(dy).protect(dy)  # a backward that writes into dy is found out
+        device_of(dy).protect(dy)  # makes a backward that writes into dy fail
         dx = layer.backward(dy)
         if dx is None:
             raise ValueError(
-                f"layer {index} ({type(layer).__name__}): its backward returned None where dx is needed"
+                f"layer {index} ({type(layer).__name__}): its backward returned None; expected dx, the gradient of x"
             )
         dy = dx.view()
     return dy
@@ -169,7 +169,7 @@ def _backward(model: Sequential, dy: Array) -> Array:
 def _scalar(
     outputs: Array, y: Any, loss: Loss | None, rng: np.random.Generator
 ) -> tuple[Callable[[Array], float], Callable[[Array], Array]]:
-    """The number to differentiate as a function of the outputs, and its gradient with respect to them."""
+    """f as a function of the outputs, and its gradient with respect to them."""
     if loss is None:
         cotangent = rng.standard_normal(outputs.shape)
         return (

@@ -1,4 +1,4 @@
-"""What a gradient check found: of each element, of each tensor, and in plain words."""
+"""The results of a gradient check: by element, by tensor, and in plain words."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import numpy as np
 from tinynet.support.types import Shape
 
 FINE, CROSSED, SUSPICIOUS, WRONG = "fine", "crossed a kink", "suspicious", "wrong"
-NOT_COMPARED = "not compared"  # a tensor of which every element crossed a kink
+NOT_COMPARED = "not compared"  # for a tensor whose elements all crossed a kink
 BANDS = (CROSSED, FINE, SUSPICIOUS, WRONG)
-"""What crossed a kink could not be compared; the others from good to bad."""
+"""First the elements that crossed a kink and could not be compared; then from good to bad."""
 
 SUSPICIOUS_UP_TO = 1e-3
 
@@ -20,14 +20,13 @@ SUSPICIOUS_UP_TO = 1e-3
 def band(numeric: float, analytic: float, rtol: float, floor: float) -> str:
     """How well two gradients of one element agree: "fine", "suspicious" or "wrong".
 
-    fine        |numeric - analytic| <= floor + rtol size, where size is the larger of the two: what rounding and
-                the central difference's own error explain.
-    suspicious  <= 10 floor + 1e-3 size: three digits agree, and more do not. A term may be missing that is small
-                here; or the function bends so strongly that another epsilon is needed.
+    fine        |numeric - analytic| <= floor + rtol size, where size is the larger of |numeric| and |analytic|:
+                rounding and the central difference's own error explain the difference.
+    suspicious  <= 10 floor + 1e-3 size: three digits agree, but no more. A term may be missing that is small
+                here, or the function curves so strongly that another epsilon is needed.
     wrong       above that, or not finite. A sign, a factor or a sum is missing.
 
-    Near 0 the share of size says nothing, as a gradient of 1e-17 has no digits that could agree: there the floor
-    decides.
+    Near 0 the floor decides: relative error means nothing there, as a gradient of 1e-17 has no digits that could agree.
 
     Args: rtol: relative tolerance; floor: absolute tolerance, about the rounding of the numeric gradient.
     """
@@ -44,19 +43,19 @@ class ElementCheck:
 
     index: tuple[int, ...]
     numeric: float  # the central difference
-    analytic: float  # what backward gave
+    analytic: float  # the gradient from backward
     error: float  # |numeric - analytic|
     relative_error: (
         float  # |numeric - analytic| / (|numeric| + |analytic|), 0 where rounding explains the error
     )
-    crossed: bool  # whether the central difference reached across a kink, however small the step; then it says nothing
+    crossed: bool  # whether the central difference crossed a kink at every step size; then it says nothing
     band: str  # one of BANDS
 
 
 def check_element(
     index: tuple[int, ...], numeric: float, analytic: float, rtol: float, floor: float, crossed: bool = False
 ) -> ElementCheck:
-    """Two gradients of an element, compared; ``crossed`` counts only where they differ."""
+    """Compare two gradients of an element; ``crossed`` counts only if they differ."""
     error = abs(numeric - analytic)
     relative = 0.0 if error <= floor else error / max(abs(numeric) + abs(analytic), 1e-300)
     found = band(numeric, analytic, rtol, floor)
@@ -69,19 +68,19 @@ class TensorCheck(NamedTuple):
 
     name: str  # "2.W", or "x"
     shape: Shape
-    compared: int  # elements, those that crossed a kink not counted
+    compared: int  # elements, without those that crossed a kink
     max_error: float  # largest |numeric - analytic|
-    max_relative_error: float  # largest |numeric - analytic| / (|numeric| + |analytic|), above atol only
+    max_relative_error: float  # largest |numeric - analytic| / (|numeric| + |analytic|), of errors above atol
     worst_index: tuple[int, ...]
     worst_numeric: float
     worst_analytic: float
     ok: bool
-    elements: tuple[ElementCheck, ...] = ()  # in order of index; of very many, the worst
+    elements: tuple[ElementCheck, ...] = ()  # in order of index; of a large tensor only the worst
     crossed: int = 0  # elements that crossed a kink
 
     @property
     def band(self) -> str:
-        """That of the worst element; "not compared" if all crossed a kink."""
+        """The worst element's band; "not compared" if all elements crossed a kink."""
         if self.ok:
             return FINE
         if not self.compared and self.crossed:
@@ -91,7 +90,7 @@ class TensorCheck(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What is amiss, with the worst element; or "ok"."""
+        """What is wrong, with the worst element; or "ok"."""
         if self.ok:
             return "ok"
         if not self.compared:
@@ -103,7 +102,7 @@ class TensorCheck(NamedTuple):
 
 
 class GradientReport(NamedTuple):
-    """What `gradcheck` found; ``print`` it as a table."""
+    """The result of `gradcheck`; ``print`` it as a table."""
 
     tensors: list[TensorCheck]
     epsilon: float
@@ -112,17 +111,17 @@ class GradientReport(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether every tensor agrees, and something was compared in each."""
+        """Whether there are tensors, every one agrees, and something was compared in each."""
         return bool(self.tensors) and all(tensor.ok for tensor in self.tensors)
 
     def check(self) -> "GradientReport":
-        """The report itself; raises AssertionError, with the table, if a gradient is not fine."""
+        """Return the report itself; raises AssertionError with the table if a gradient is not fine."""
         if not self.ok:
             raise AssertionError(f"gradients are WRONG or suspicious:\n{self}")
         return self
 
     def in_words(self) -> str:
-        """What was found, a sentence or two for each kind."""
+        """The findings in a sentence or two for each kind."""
         compared, crossed = (
             sum(getattr(tensor, kind) for tensor in self.tensors) for kind in ("compared", "crossed")
         )
@@ -133,28 +132,28 @@ class GradientReport(NamedTuple):
         lines = []
         if self.ok:
             lines.append(
-                f"Fine: for {_count(compared, 'element')} of {_count(len(self.tensors), 'tensor')}, backward gives "
-                "the slope that forward shows."
+                f"Fine: for {_count(compared, 'element')} of {_count(len(self.tensors), 'tensor')}, backward agrees "
+                "with the measured slope."
             )
         if named[WRONG]:
             nearest = next((name for name in reversed(named[WRONG]) if name != "x"), "x")
             lines.append(
-                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it: begin "
-                f"with {nearest}, which is nearest to the output, and the layers behind it."
+                f"Wrong: {', '.join(named[WRONG])}. A wrong dx spoils every gradient of the layers before it. Start "
+                f"with {nearest}, which is nearest to the output, and the layers after it."
             )
         if named[SUSPICIOUS]:
             lines.append(
-                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, fewer than should: a small term may "
-                "be missing, or another epsilon is needed."
+                f"Suspicious: {', '.join(named[SUSPICIOUS])}. Some digits agree, but fewer than should. A small term "
+                "may be missing, or another epsilon is needed."
             )
         if named[NOT_COMPARED]:
             lines.append(
-                f"Not compared: {', '.join(named[NOT_COMPARED])}. Take more elements, or other inputs."
+                f"Not compared: {', '.join(named[NOT_COMPARED])}. Check more elements or use other inputs."
             )
         if crossed:
             lines.append(
-                f"Crossed a kink, the corner of a ReLU or max-pool, whatever the step: {_count(crossed, 'element')}. "
-                "There is no slope to compare there, so they count neither way."
+                f"Crossed a kink at every step size tried: {_count(crossed, 'element')}. A kink is a corner of a ReLU "
+                "or max-pool. It has no slope to compare with, so these count neither way."
             )
         return "\n".join(textwrap.fill(line, 110) for line in lines) if lines else "Nothing was compared."
 
@@ -182,10 +181,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def worst_of(elements: Sequence[ElementCheck]) -> ElementCheck | None:
-    """Of those that were compared the one that agrees least; None if none was."""
+    """The compared element that agrees least; None if no element was compared."""
     return max((element for element in elements if not element.crossed), key=badness, default=None)
 
 
 def badness(element: ElementCheck) -> tuple[int, float]:
-    """Elements sorted by this are sorted from the best to the worst, those that crossed a kink before all."""
+    """A sort key from the best element to the worst; those that crossed a kink come first."""
     return BANDS.index(element.band), element.error if np.isfinite(element.error) else np.inf

@@ -1,10 +1,10 @@
-"""Error of the numeric gradient against its step size: the V.
+"""The numeric gradient's error against its step size: the V.
 
-A central difference with step h is off by f''' h^2 / 6, what it leaves out of f's series, and by about 1e-16 |f| / h,
-as f is known to 16 digits and a difference of two near numbers has lost most of them. So the error falls with h, and
-rises again where h is too small. In between, at h = 1e-6 to 1e-5, up to ten digits can be compared.
+A central difference with step h has two errors. Cutting off f's series costs f''' h^2 / 6. Rounding costs about
+1e-16 |f| / h, because f is known to 16 digits and the difference of two close numbers loses most of them. So the error
+falls with h, and rises again when h is too small. In between, at h = 1e-6 to 1e-5, up to ten digits can be compared.
 
-A backward that is wrong shows no V: its error stays where it is, whatever the step.
+A wrong backward shows no V: its error stays the same, whatever the step.
 """
 
 import itertools
@@ -24,15 +24,15 @@ from tinynet.support.types import Array, Shape
 
 EPSILONS = tuple(10.0**-digits for digits in range(1, 13))
 
-# Elements are drawn from those whose gradient is at least this share of their tensor's largest: the relative error of
-# a gradient near 0 is about rounding only.
+# Elements are drawn from those whose gradient is at least this share of their tensor's largest. Near 0, the relative
+# error is only rounding.
 _SIZEABLE = 0.1
 
-# So many are looked at for each that is wanted, as some are a kink themselves: a pixel of a plain background, say,
-# which is as large as its neighbours to max-pooling. These have no slope, and so no error of it.
+# Candidates per wanted element. Some sit on a kink and have no slope, such as a pixel of a plain background, which is
+# as large as its neighbours in a max-pool window.
 _TRIES = 5
 
-# A tensor whose gradients are all smaller has none but for rounding, as a bias before batch-norm.
+# If all gradients of a tensor are smaller, they are only rounding, as for a bias before batch-norm.
 _ZERO = 1e-12
 
 
@@ -42,26 +42,26 @@ class TensorErrors(NamedTuple):
     name: str
     shape: Shape
     errors: Array  # (steps, elements)
-    crossed: Array  # (steps, elements), whether the difference reached across a kink
-    rounding: float  # the error that rounding f is expected to make, times epsilon
+    crossed: Array  # (steps, elements), whether the difference crossed a kink
+    rounding: float  # the expected error from rounding f, times epsilon
 
     @property
     def medians(self) -> Array:
-        """The median error with each step, (steps,)."""
+        """The median error for each step, (steps,)."""
         medians: Array = np.median(self.errors, axis=1)
         return medians
 
 
 class StepSizes(NamedTuple):
-    """What `step_sizes` measured; ``print`` it as a table."""
+    """The result of `step_sizes`; ``print`` it as a table."""
 
     epsilons: tuple[float, ...]
     tensors: list[TensorErrors]
-    left_out: list[str]  # tensors whose gradient is 0 but for rounding, which have no relative error
+    left_out: list[str]  # tensors whose gradient is 0 up to rounding, which has no relative error
 
     @property
     def best(self) -> float:
-        """The epsilon with the smallest error: the median over all tensors of their medians."""
+        """The epsilon with the smallest error, the median over all tensors of their medians."""
         return self.epsilons[int(np.argmin(self._all_medians()))]
 
     def _all_medians(self) -> Array:
@@ -70,7 +70,7 @@ class StepSizes(NamedTuple):
 
     def __str__(self) -> str:
         if not self.tensors:
-            return "every gradient is 0 but for rounding: there is no relative error to measure"
+            return "every gradient is 0 up to rounding, so there is no relative error to measure"
         elements = max(tensor.errors.shape[1] for tensor in self.tensors)
         lines = [
             f"relative error of the numeric gradient by step size epsilon; median of up to {elements} elements",
@@ -80,12 +80,12 @@ class StepSizes(NamedTuple):
         rows.append(("all", self._all_medians()))
         lines += [f"{name:<14}" + "".join(f"{error:>8.0e}" for error in errors) for name, errors in rows]
         words = (
-            f"Least at {self.best:.0e}. With larger steps the difference leaves out more of the function's bends, and "
-            "reaches across more kinks; with smaller ones rounding takes over."
+            f"Smallest at {self.best:.0e}. Larger steps miss more of the function's curvature and cross more kinks. "
+            "With smaller steps, rounding takes over."
         )
         lines += textwrap.wrap(words, 110)
         if self.left_out:
-            lines.append(f"Without {', '.join(self.left_out)}: their gradients are 0 but for rounding.")
+            lines.append(f"Without {', '.join(self.left_out)}: gradients that are 0 up to rounding.")
         return "\n".join(lines)
 
 
@@ -99,16 +99,16 @@ def step_sizes(
     max_elements: int = 8,
     seed: int = 0,
 ) -> StepSizes:
-    """Measure by how much numeric and analytic gradients differ, for each of many step sizes.
+    """Measure how much numeric and analytic gradients differ, for each of many step sizes.
 
-    In a tensor of large numbers, such as pixels from 0 to 255, steps count in units of its root mean square.
+    In a tensor of large numbers, such as pixels from 0 to 255, steps are in units of its root mean square.
 
     Args:
-        model_or_layer, x, y, loss: as `gradcheck` takes them.
+        model_or_layer, x, y, loss: as in `gradcheck`.
         epsilons: the steps.
-        max_elements: how many elements per tensor, drawn by ``seed`` from those whose gradient is not small, and
-            that are no kink themselves, if there are others.
-    Raises: ValueError: as `gradcheck` does.
+        max_elements: how many elements per tensor, drawn by ``seed`` from those whose gradient is not small. Elements
+            on a kink are taken only if there are no others.
+    Raises: ValueError: as `gradcheck`.
     """
     if not len(epsilons) or not all(epsilon > 0 for epsilon in epsilons):
         raise ValueError(f"epsilons: expected numbers above 0, got {epsilons!r}")

@@ -1,4 +1,4 @@
-"""Networks with a fault put in on purpose: each trains briefly, and its page says where the fault shows."""
+"""Networks with a deliberate fault: each trains briefly, and its page says where the fault shows."""
 
 import html
 import math
@@ -15,7 +15,7 @@ from tinynet.support.types import Array, Shape
 
 
 def _scaled_normal(factor: float) -> Initializer:
-    """He's normal values times a factor."""
+    """He's normal initial values times a factor."""
 
     def initializer(shape: Shape, rng: np.random.Generator) -> Array:
         return rng.standard_normal(shape) * (factor * math.sqrt(2 / shape[0]))
@@ -41,7 +41,7 @@ def _deep(
 
 
 class ReLUWithWrongMask(ReLU):
-    """A ReLU whose backward has a mistake: one character.
+    """A ReLU whose backward has a one-character mistake.
 
     Forward:   y = max(x, 0)
     Backward:  dx = dy where y >= 0, else 0      (wrong: y is never below 0)
@@ -52,22 +52,20 @@ class ReLUWithWrongMask(ReLU):
 
 
 def _kill_units(model: Sequential) -> None:
-    model.layers[2].b[:96] = -20  # of 128: too far below for any image
+    model.layers[2].b[:96] = -20  # of 128; too low for any image to make up for
 
 
 def _look_at_dead(outcome: Outcome) -> list[str]:
     relu, dense = outcome.step.layers[3], outcome.step.layers[2]
     still = _share_of_still_columns(dense)
     return [
-        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image of this batch. In y they are empty "
-        "columns.",
-        f"{_link(relu)}, dx: the same columns are exactly 0. A unit that never fires passes no gradient.",
-        f"{_link(dense)}, dW: {still:.0%} of the columns are 0, so these weights never move again. Look at dW "
-        "as pictures: "
-        "the dead ones are empty.",
-        "The loss still falls, with what is left. That is why dead units go unnoticed. They come from a bias or "
-        "a learning "
-        "rate that pushed a unit below 0 for every input.",
+        f"{_link(relu)}: {relu.dead_units} of its 128 units are 0 for every image in this batch. They are the empty "
+        "columns of y.",
+        f"{_link(relu)}, dx: the same columns are exactly 0. A unit that never fires passes no gradient back.",
+        f"{_link(dense)}, dW: {still:.0%} of the columns are 0, so these weights never move again. Look at dW as "
+        "pictures: those of the dead units are empty.",
+        "The loss still falls, because the other units learn. That is why dead units go unnoticed. A unit dies when "
+        "its bias, or a learning rate that is too high, pushes it below 0 for every input.",
     ]
 
 
@@ -76,13 +74,12 @@ def _look_at_vanishing(outcome: Outcome) -> list[str]:
     first, last = _gradient_norm(dense[0]), _gradient_norm(dense[-1])
     sigmoid = next(layer for layer in outcome.step.layers if isinstance(layer.layer, Sigmoid))
     return [
-        f"From {_link(dense[-1])} down to {_link(dense[0])} the norm of dW falls from {last:.1e} to {first:.1e}: "
+        f"From {_link(dense[-1])} back to {_link(dense[0])}, the norm of dW falls from {last:.1e} to {first:.1e}, "
         f"by a factor of {_factor(last, first)}.",
-        f"{_link(sigmoid)}: backward multiplies by y (1 − y), which is at most 1/4, at each of seven layers.",
-        '<a href="#card-update">The update</a>: the bars of update over value shrink from the last layer to the '
-        "first. The "
-        "layers near the image do not learn.",
-        "The healthy twin has ReLU, whose slope is 1 where it is not 0, and He's initial values.",
+        f"{_link(sigmoid)}: backward multiplies by y (1 − y), which is at most 1/4, in each of the seven layers.",
+        '<a href="#card-update">The update</a>: the bars of update / value shrink from the last layer to the first. '
+        "The layers near the image hardly learn.",
+        "The healthy twin uses ReLU, whose slope is 1 wherever it is not 0, and He's initial weights.",
     ]
 
 
@@ -91,15 +88,14 @@ def _look_at_exploding(outcome: Outcome) -> list[str]:
     outputs = [layer for layer in outcome.step.layers if isinstance(layer.layer, ReLU)]
     first_loss = outcome.losses[0]
     return [
-        f"The very first loss is {first_loss:.3g}, and guessing gives ln 10 = {math.log(10):.3g}.",
-        f"The standard deviation of y grows from layer to layer: {float(np.std(outputs[0].y)):.2g} behind "
-        f"{_link(outputs[0])}, {float(np.std(outputs[-1].y)):.2g} behind {_link(outputs[-1])}.",
-        f"On the way down the gradient grows as well: the standard deviation of dy is {_spread(dense[-1].dy):.2g} in "
+        f"The very first loss is {first_loss:.3g}. Guessing would give ln 10 = {math.log(10):.3g}.",
+        f"The standard deviation of y grows from layer to layer: {float(np.std(outputs[0].y)):.2g} after "
+        f"{_link(outputs[0])}, {float(np.std(outputs[-1].y)):.2g} after {_link(outputs[-1])}.",
+        f"On the way back the gradient grows as well: the standard deviation of dy is {_spread(dense[-1].dy):.2g} in "
         f"{_link(dense[-1])} and {_spread(dense[0].dy):.2g} in {_link(dense[0])}.",
-        "The initial weights are three times as large as He's. Seven layers multiply that: 3⁷ is 2,187. The rate is "
-        f"{outcome.scenario.learning_rate:g}, where the healthy twin has "
-        f"{outcome.scenario.healthy_learning_rate:g}: with "
-        "that, the loss would be NaN after two steps.",
+        "The initial weights are three times as large as He's. Over seven layers that makes a factor of 3⁷ = 2,187. "
+        f"The learning rate is only {outcome.scenario.learning_rate:g}. With the healthy twin's "
+        f"{outcome.scenario.healthy_learning_rate:g}, the loss would be NaN after two steps.",
     ]
 
 
@@ -107,18 +103,15 @@ def _look_at_high_rate(outcome: Outcome) -> list[str]:
     step = outcome.step
     dense = _dense(step)[0]
     return [
-        "This is the second step. The gradient promised that the loss would change by "
-        f"{step.predicted_change:+.3g}; what "
-        f"happened is {step.change:+.3g}. The step is so long that the slope at its start says nothing about its end.",
-        f'<a href="#card-update">The update</a>: 2.W moves by {dense.parameters["W"].ratio or 0:.1e} of its '
-        "size in one "
-        "step; 1e-3 is usual.",
-        f"{_link(step.layers[3])}: {step.layers[3].dead_units} of 128 units are dead after one step, which "
-        "threw their "
-        "biases far below 0. They stay dead.",
-        f"The loss curve: up first, and then flat. After {len(outcome.losses)} steps it is "
-        f"{outcome.losses[-1]:.3g}, and "
-        f"with a tenth of the rate {outcome.healthy_losses[-1]:.3g}.",
+        "This is the second step. The gradient predicted that the loss would change by "
+        f"{step.predicted_change:+.3g}; it changed by {step.change:+.3g}. The step is so long that the slope at its "
+        "start says nothing about its end.",
+        f'<a href="#card-update">The update</a>: 2.W moves by {dense.parameters["W"].ratio or 0:.1e} of its size in '
+        "one step; 1e-3 is usual.",
+        f"{_link(step.layers[3])}: {step.layers[3].dead_units} of 128 units are dead after a single step, which threw "
+        "their biases far below 0. They stay dead.",
+        f"The loss first rises and then stays flat. After {len(outcome.losses)} steps it is "
+        f"{outcome.losses[-1]:.3g}; with a tenth of the learning rate it is {outcome.healthy_losses[-1]:.3g}.",
     ]
 
 
@@ -126,18 +119,15 @@ def _look_at_unscaled(outcome: Outcome) -> list[str]:
     step = outcome.step
     dense = _dense(step)[0]
     return [
-        f"This is the first step, and its loss is {step.loss_before:.3g}; a network that knows nothing should "
-        "have ln 10 = "
-        f"{math.log(10):.3g}. This one is sure, and wrong.",
-        f"{_link(step.layers[1])}: y goes from 0 to 255, where weights were drawn for numbers near 1.",
-        f"{_link(dense)}: dW is x^T dy, so bytes make it 255 times as large, and dy is large as well: the norm "
-        "of dW is "
-        f"{_number(_gradient_norm(dense))}.",
-        f"So even the small rate of {step.learning_rate:g} is too high: promised was a change of "
-        f"{step.predicted_change:+.3g}, and what happened is {step.change:+.3g}.",
-        f"After {len(outcome.losses)} steps the loss is {outcome.losses[-1]:.3g}, and "
-        f"{outcome.healthy_losses[-1]:.3g} with "
-        "one layer more: Rescale(1/255).",
+        f"This is the first step, and the loss is {step.loss_before:.3g}. A network that knows nothing should have "
+        f"ln 10 = {math.log(10):.3g}. This one is confident and wrong.",
+        f"{_link(step.layers[1])}: y ranges from 0 to 255, but the weights were drawn for inputs near 1.",
+        f"{_link(dense)}: dW is x^T dy. The bytes make it 255 times as large, and dy is large as well. The norm of dW "
+        f"is {_number(_gradient_norm(dense))}.",
+        f"So even the small learning rate of {step.learning_rate:g} is too high. The predicted change of the loss is "
+        f"{step.predicted_change:+.3g}; the actual change is {step.change:+.3g}.",
+        f"After {len(outcome.losses)} steps the loss is {outcome.losses[-1]:.3g}. With Rescale(1/255) and a learning "
+        f"rate of {outcome.scenario.healthy_learning_rate:g}, it is {outcome.healthy_losses[-1]:.3g}.",
     ]
 
 
@@ -149,47 +139,40 @@ def _look_at_unshuffled(outcome: Outcome) -> list[str]:
     guesses = np.bincount(probabilities.argmax(1), minlength=10)
     sure = int(guesses.argmax())
     return [
-        f"The batch: its images have the {'label' if len(labels) == 1 else 'labels'} "
-        f"{', '.join(map(str, labels))} and no "
-        "other. The data are sorted by class, and nobody shuffled.",
-        f"{guesses[sure]} of {len(step.x)} are taken for class {sure}, the class that came before: the network "
-        "learned "
-        "whatever came last.",
-        '<a href="#card-loss">The loss</a>, dlogits: every row pushes the same class up. A batch like this is '
-        "no sample of "
-        "the data, so its gradient is no estimate of the whole gradient.",
-        "The loss curve: near 0 while a class lasts, then a jump when the next one begins. A low training loss means "
-        "nothing here.",
+        f"The batch has only the {'label' if len(labels) == 1 else 'labels'} {', '.join(map(str, labels))}. The data "
+        "are sorted by class and were not shuffled.",
+        f"{guesses[sure]} of {len(step.x)} images are taken for class {sure}, the class that came before. The network "
+        "has learned whatever came last.",
+        '<a href="#card-loss">The loss</a>, dlogits: every row pushes the same class up. Such a batch is not a random '
+        "sample of the data, so its gradient is a poor estimate of the full gradient.",
+        "The loss is near 0 while a class lasts, and jumps when the next one begins. A low training loss means nothing "
+        "here.",
     ]
 
 
 def _look_at_zero(outcome: Outcome) -> list[str]:
     first, last = _dense(outcome.step)
     return [
-        f"{_link(outcome.step.layers[3])}: every unit computes the same, here 0.",
-        f"{_link(last)}: x is 0, so dW = x^T dy is 0; and as W is 0, dx = dy W^T is 0 too.",
-        f"{_link(first)}: the norm of dW is {_gradient_norm(first):.3g}. Nothing below the last layer can ever move.",
-        f"Only the last bias learns: how frequent each class is. The loss stays at ln 10 = {math.log(10):.4g}: "
-        f"here {outcome.step.loss_before:.4g}.",
-        "Random initial values exist to make units differ. Any constant has the same fault as 0.",
+        f"{_link(outcome.step.layers[3])}: every unit computes the same number, here 0.",
+        f"{_link(last)}: x is 0, so dW = x^T dy is 0. W is 0 as well, so dx = dy W^T is 0 too.",
+        f"{_link(first)}: the norm of dW is {_gradient_norm(first):.3g}. Nothing before the last layer can ever move.",
+        f"Only the last bias learns, and only how frequent each class is. The loss stays near ln 10 = "
+        f"{math.log(10):.4g}; here it is {outcome.step.loss_before:.4g}.",
+        "Initial weights are random so that the units differ. Any constant has the same fault as 0.",
     ]
 
 
 def _look_at_wrong(outcome: Outcome) -> list[str]:
     relu, dense = outcome.step.layers[3], outcome.step.layers[2]
     return [
-        f"{_link(dense)}, at the end of the card: the slopes that were measured and what backward gives differ. "
-        "That is "
-        "the gradient check, and it says wrong.",
-        f"{_link(_dense(outcome.step)[-1])}: above the mistake every gradient is right. The first wrong one, "
-        "going down, "
-        "tells where to look: in the layer above it.",
-        f"{_link(relu)}: there it is, in the source of backward: y >= 0 is always true, as y is what max(x, 0) "
-        "gave. It should "
-        "be y > 0. So dx is dy, also where nothing went through.",
-        f"The loss falls nevertheless, from {outcome.losses[0]:.3g} to {outcome.losses[-1]:.3g}; the healthy "
-        "twin reaches "
-        f"{outcome.healthy_losses[-1]:.3g}. A curve that falls proves nothing about a gradient.",
+        f"{_link(dense)}, at the end of the card: this is the gradient check. The measured slopes differ from what "
+        "backward gives, so it says wrong.",
+        f"{_link(_dense(outcome.step)[-1])}: every gradient between the mistake and the loss is right. Going back from "
+        "the loss, the first wrong gradient tells you where to look: in the layer just after it.",
+        f"{_link(relu)}: here is the mistake, in the source of backward. y is max(x, 0), so y >= 0 is always true; it "
+        "should be y > 0. So dx equals dy, even where forward let nothing through.",
+        f"The loss falls nevertheless, from {outcome.losses[0]:.3g} to {outcome.losses[-1]:.3g}; the healthy twin "
+        f"reaches {outcome.healthy_losses[-1]:.3g}. A falling loss does not prove that the gradient is right.",
     ]
 
 
@@ -199,7 +182,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "dead-relu",
             "Dead ReLUs",
-            "A network of 784-128-10, in which the biases of 96 hidden units were set to −20.",
+            "A 784-128-10 network in which the biases of 96 hidden units were set to −20.",
             _classic,
             _classic,
             _look_at_dead,
@@ -226,7 +209,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "learning-rate-too-high",
             "A learning rate that is too high",
-            "A network of 784-128-10 under SGD with a learning rate of 1.",
+            "A 784-128-10 network trained by SGD with a learning rate of 1.",
             _classic,
             _classic,
             _look_at_high_rate,
@@ -237,7 +220,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "unscaled-input",
             "Inputs that were not scaled",
-            "A network of 784-128-10 that is given bytes from 0 to 255, and no Rescale.",
+            "A 784-128-10 network whose inputs are bytes from 0 to 255, not rescaled.",
             lambda: _classic(scale=1),
             _classic,
             _look_at_unscaled,
@@ -247,7 +230,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "no-shuffle",
             "Data that were not shuffled",
-            "A network of 784-128-10, trained on images in the order of their labels.",
+            "A 784-128-10 network trained on images in the order of their labels.",
             _classic,
             _classic,
             _look_at_unshuffled,
@@ -255,8 +238,8 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "zero-init",
-            "Weights that begin at zero",
-            "A network of 784-128-10, with every initial weight 0.",
+            "Weights that start at zero",
+            "A 784-128-10 network whose initial weights are all 0.",
             lambda: _classic("zeros"),
             _classic,
             _look_at_zero,
@@ -264,7 +247,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(
             "wrong-gradient",
             "A backward pass with a mistake",
-            "A network of 784-128-10, whose ReLU has a wrong backward. It trains, and hides it.",
+            "A 784-128-10 network whose ReLU has a wrong backward. It trains anyway, which hides the mistake.",
             lambda: [ReLUWithWrongMask() if isinstance(layer, ReLU) else layer for layer in _classic()],
             _classic,
             _look_at_wrong,
@@ -303,4 +286,4 @@ def _factor(large: float, small: float) -> str:
 
 
 def _number(value: float) -> str:
-    return "unknown, as there was no backward" if math.isnan(value) else f"{value:,.3g}"
+    return "unknown, because backward did not run" if math.isnan(value) else f"{value:,.3g}"

@@ -1,4 +1,4 @@
-"""A network with a fault: trained briefly, beside its healthy twin, and one of its steps as a page."""
+"""A faulty network: trained briefly, like a healthy twin, with one of its steps written as a page."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ STEPS = 120
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault: the network that has it, and what to look at."""
+    """A fault: a network that has it, and what to look at."""
 
     name: str
     title: str
@@ -31,25 +31,25 @@ class Scenario:
     look_at: Callable[["Outcome"], list[str]]
     learning_rate: float = 0.05
     healthy_learning_rate: float = 0.05
-    prepare: Callable[[Sequential], None] | None = None  # spoils a model that was built
+    prepare: Callable[[Sequential], None] | None = None  # plants the fault in a built model
     sort_by_label: bool = False
     steps: int = STEPS
-    traced: int | None = None  # the step that the page shows, from 0; None: the one after the training
+    traced: int | None = None  # the step that the page shows, counted from 0; None: the one after training
 
 
 class Outcome(NamedTuple):
-    """What a scenario's training came to."""
+    """The result of a scenario's training."""
 
     scenario: Scenario
     step: Trace  # the step that the page shows
-    losses: list[float]  # of each training step
-    healthy_losses: list[float]  # of the same network without the fault
+    losses: list[float]  # one for each training step
+    healthy_losses: list[float]  # likewise for the network without the fault
 
 
 def run(scenario: Scenario, x: Array, y: Array, seed: int = 0) -> Outcome:
-    """Train the faulty network and its healthy twin on the images for some steps, and trace one of them.
+    """Train a faulty network and its healthy twin on the images for some steps; trace one step of the faulty one.
 
-    Args: x (n, 28, 28) bytes, y (n,) labels; seed: draws weights and batches.
+    Args: x (n, 28, 28): bytes; y (n,): labels; seed: draws weights and batches.
     """
     healthy = Sequential(scenario.healthy_layers(), x.shape[1:], seed=seed)
     order = random.generator(seed, random.SHUFFLE).permutation(len(x))
@@ -72,7 +72,7 @@ def run(scenario: Scenario, x: Array, y: Array, seed: int = 0) -> Outcome:
 
 
 def write_page(outcome: Outcome, path: PathLike, class_names: Sequence[str] | None = None) -> None:
-    """The traced step as a page, with what to look at on top."""
+    """Write the traced step as a page, with what to look at on top."""
     scenario = outcome.scenario
     outcome.step.to_html(
         path,
@@ -87,7 +87,7 @@ def write_page(outcome: Outcome, path: PathLike, class_names: Sequence[str] | No
 def _train(
     model: Sequential, optimizer: SGD, x: Array, y: Array, order: Array, steps: range
 ) -> tuple[list[float], Array]:
-    """The loss of each step, and the rows of the batch that comes next. Ends where a loss is not finite."""
+    """The loss of each step, and the rows of the next batch. Stops at a loss that is not finite."""
     losses: list[float] = []
     with np.errstate(all="ignore"):
         for k in steps:
@@ -105,15 +105,18 @@ def _rows(order: Array, k: int) -> Array:
 
 
 def _long_runs_of_a_class(y: Array, order: Array, steps: int) -> Array:
-    """The order of data sorted by label, shortened: the steps pass three classes, and a fourth comes next."""
+    """The order of data sorted by label, shortened: the steps cover three classes, and a fourth comes next."""
     length = steps * BATCH_SIZE // 3
     return np.concatenate([order[y[order] == label][:length] for label in range(4)])
 
 
 def _curves(outcome: Outcome) -> str:
-    """The loss of every step, with the fault and without, as inline SVG."""
+    """The loss of every step, with and without the fault, as inline SVG."""
     width, height, left, bottom = 640, 180, 76, 28
-    curves = (("with the fault", "backward", outcome.losses), ("without", "forward", outcome.healthy_losses))
+    curves = (
+        ("with the fault", "backward", outcome.losses),
+        ("without the fault", "forward", outcome.healthy_losses),
+    )
     finite = [loss for _, _, losses in curves for loss in losses if math.isfinite(loss)]
     low, high = min(finite), max(finite)
     logarithmic = low > 0 and high / low > 30
@@ -147,5 +150,5 @@ def _curves(outcome: Outcome) -> str:
         '<section class="curves"><h2>The loss, step by step</h2>'
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{words}">'
         f'<path class="axis" d="M{left} 8V{height - bottom}H{width - 8}"/>{lines}{ticks}</svg>'
-        f'<p class="small">{legend}{" · logarithmic" if logarithmic else ""}</p></section>'
+        f'<p class="small">{legend}{" · logarithmic scale" if logarithmic else ""}</p></section>'
     )

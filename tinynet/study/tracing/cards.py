@@ -1,4 +1,4 @@
-"""The page's cards: a layer, the loss and the update as HTML. What moves and sums is in assets/*.js."""
+"""The page's cards as HTML: layers, the loss and the update. Their interactive parts are in assets/*.js."""
 
 import html
 import math
@@ -17,22 +17,22 @@ from tinynet.support.arguments import shown_arguments
 from tinynet.support.types import Array, Shape
 
 Checks = Mapping[str, Sequence[ElementCheck]]
-"""For each parameter's path, such as "2.W", the elements whose gradient was checked."""
+"""The elements whose gradient was checked, by the parameter's path, such as "2.W"."""
 
 _WORDS = {
     "fine": "fine: the two agree",
-    "suspicious": "suspicious: they differ in the digits that should agree",
+    "suspicious": "suspicious: fewer digits agree than should",
     "wrong": "wrong: this is not the slope",
     "crossed a kink": "on a kink: the slope jumps here",
 }
 
 
 def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
-    """One layer: formulas beside source, shapes, the arrays' place, statistics, the gradient check.
+    """One layer's card: formulas, shapes, source, a place for its arrays, statistics and the gradient check.
 
     Args: checks: of its gradients; updated: whether there was a backward at all.
     """
-    why_not = "nothing here or below trains" if updated else "the loss is not finite"
+    why_not = "neither this layer nor an earlier one trains" if updated else "the loss is not finite"
     owner = type(record.layer)
     shapes = equations(record)
     size = sum(parameter.value.size for parameter in record.parameters.values())
@@ -74,16 +74,16 @@ def layer_card(record: LayerTrace, checks: Checks, updated: bool = True) -> str:
 
 
 def loss_card(step: Step) -> str:
-    """The loss: what it was given, each example's share, the gradient that goes back."""
+    """The loss's card: its inputs, each example's loss, and the gradient that goes back."""
     loss = step.loss
     owner = type(loss.loss)
     forward, backward = (loss_formulas(loss.loss, direction) for direction in ("forward", "backward"))
     passes = _pass("forward", "Forward", forward, method_sources(owner, "forward"), [], [])
     passes += _pass("backward", "Backward", backward, method_sources(owner, "backward"), [], [])
     note = (
-        '<p class="note">The model\'s last layer, Softmax, and CrossEntropy are trained as one function of the '
-        "logits: the "
-        "same gradient, but finite where a probability rounds to 0. So they share this card.</p>"
+        '<p class="note">The model\'s last layer, Softmax, and the loss, CrossEntropy, are trained as one function '
+        "of the logits. The gradient is the same, but it stays finite where a probability rounds to 0. "
+        "So the two share this card.</p>"
         if loss.fused
         else ""
     )
@@ -103,7 +103,7 @@ def loss_card(step: Step) -> str:
 
 
 def update_card(step: Step) -> str:
-    """The optimizer's formula, and how far each parameter moved for its size."""
+    """The update's card: the optimizer's formula, and how far each parameter moved relative to its size."""
     sources = method_sources(type(step.optimizer), "update")
     body = _pass("update", "Update", update_formulas(step.optimizer), sources, [], [])
     rows = "".join(
@@ -111,12 +111,12 @@ def update_card(step: Step) -> str:
         for layer in step.walk()
         for name, parameter in layer.parameters.items()
     )
-    words = "The loss is not finite: nothing was updated, as in fit."
+    words = "The loss is not finite, so nothing was updated, as in fit."
     if step.updated:
         words = (
-            f"The loss went from {step.loss_before:.6g} to {step.loss_after:.6g}: it changed by {step.change:+.4g}. "
-            f"Gradient · update had predicted {step.predicted_change:+.4g}: the slope times the step. What is left is "
-            "the curvature."
+            f"The loss went from {step.loss_before:.6g} to {step.loss_after:.6g}, a change of {step.change:+.4g}. "
+            f"Gradient · update, the slope times the step, predicted {step.predicted_change:+.4g}. "
+            "If the gradient is right, the difference comes from the curvature."
         ).replace("-", "−")
     return (
         '<article class="card" id="card-update" data-path="update" tabindex="-1" aria-labelledby="title-update">'
@@ -124,15 +124,15 @@ def update_card(step: Step) -> str:
         f'<p class="facts">learning rate {step.learning_rate:.4g}, step {step.optimizer_step}</p></header>'
         f'<div class="passes">{body}</div><p class="note">{html.escape(words)}</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="How far each parameter moved">'
-        '<table class="numbers"><caption>How far each parameter moved: norms, and their ratio. '
-        f"The line marks {RATIO_GUIDE:g}, which is usual.</caption><thead><tr><th>parameter</th><th>|value|</th>"
+        '<table class="numbers"><caption>How far each parameter moved: norms and their ratio. '
+        f"The line marks {RATIO_GUIDE:g}, a usual ratio.</caption><thead><tr><th>parameter</th><th>|value|</th>"
         "<th>|gradient|</th><th>|update|</th><th>update / value</th><th></th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></article>"
     )
 
 
 def comparison_table(comparison: Comparison) -> str:
-    """tinynet's gradients beside another library's."""
+    """tinynet's gradients compared with another library's."""
     rows = "".join(
         f'<tr><th scope="row"><code>{row.name}</code></th><td>{shape_text(row.shape)}</td>'
         f"<td>{number(row.max_difference)}</td><td>{number(row.relative_difference)}</td>"
@@ -141,33 +141,33 @@ def comparison_table(comparison: Comparison) -> str:
     )
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in comparison.notes)
     return (
-        f'<section class="comparison"><h2>Beside {html.escape(comparison.against)}</h2>'
+        f'<section class="comparison"><h2>Compared with {html.escape(comparison.against)}</h2>'
         f'<p class="note">The same weights, the same {comparison.examples} examples, {comparison.dtype}. The loss is '
-        f"{comparison.loss:.6g} here and {comparison.other_loss:.6g} there.</p>{notes}"
-        '<div class="scroll" tabindex="0" role="region" aria-label="Differences of the gradients">'
-        '<table class="numbers"><caption class="hidden">Differences of the '
+        f"{comparison.loss:.6g} in tinynet and {comparison.other_loss:.6g} in the other library.</p>{notes}"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Differences between the gradients">'
+        '<table class="numbers"><caption class="hidden">Differences between the '
         "gradients</caption><thead>"
-        "<tr><th>gradient of</th><th>shape</th><th>largest difference</th><th>of the largest "
+        "<tr><th>gradient of</th><th>shape</th><th>largest difference</th><th>relative to the largest "
         "gradient</th><th></th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div></section>"
     )
 
 
 def inspector(path: str, title: str) -> str:
-    """The place of a card's arrays, which the script fills."""
+    """The place for a card's arrays, which the script fills in."""
     return (
         f'<section class="inspector" data-path="{path}"><h3>{title}</h3>'
-        f'<div class="tabs" role="group" aria-label="array of card {path}"></div><div class="view"></div></section>'
+        f'<div class="tabs" role="group" aria-label="arrays of card {path}"></div><div class="view"></div></section>'
     )
 
 
 def shape_text(shape: Shape) -> str:
-    """``32 × 784``."""
+    """A shape as text: ``32 × 784``."""
     return " × ".join(f"{size:,}" for size in shape)
 
 
 def number(value: float) -> str:
-    """A number as the page's tables have it."""
+    """A number as the page's tables show it."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     text = f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.2e}"
@@ -202,7 +202,7 @@ def _source(source: Source) -> str:
     for line in source.text.splitlines():
         code, mark, comment = line.partition("#")
         dim = f'<span class="comment">{html.escape(mark + comment)}</span>' if mark else ""
-        # A word joiner keeps an arrow whole where a line is folded.
+        # A word joiner keeps an arrow whole where a line wraps.
         lines.append(f"<span>{html.escape(code)}{dim}</span>".replace("-&gt;", "-\u2060&gt;"))
     last = source.first_line + len(lines) - 1
     label = f"{source.file}, lines {source.first_line} to {last}"
@@ -226,7 +226,7 @@ def _statistics(stats: Mapping[str, Statistics], shapes: Mapping[str, Shape], ti
         for name, found in stats.items()
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Numbers of {html.escape(title)}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Statistics of {html.escape(title)}">'
         '<table class="numbers statistics"><caption class="hidden">Statistics of '
         f"{html.escape(title)}"
         "</caption><thead><tr><th>array</th><th>shape</th><th>histogram</th><th>mean</th><th>std</th><th>min</th>"
@@ -251,10 +251,9 @@ def _check_table(record: LayerTrace, checks: Checks) -> str:
         return ""
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="The gradient check">'
-        '<table class="numbers check"><caption>Is the gradient right? A few elements: the '
-        "slope of the "
-        "loss, measured by moving that one parameter up and down in float64, beside what backward gives"
-        "</caption><thead><tr><th>element</th><th>slope measured</th><th>backward, float64</th><th>in this step</th>"
+        '<table class="numbers check"><caption>Is the gradient right? For a few elements: the slope of the loss, '
+        "measured in float64 by moving that one parameter up and down, compared with what backward gives"
+        "</caption><thead><tr><th>element</th><th>measured slope</th><th>backward, float64</th><th>in this step</th>"
         f"<th>difference</th><th></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -264,9 +263,9 @@ def _ratio_row(path: str, parameter: ParameterTrace) -> str:
     ratio = parameter.ratio
     bar = ""
     if ratio:
-        # 1e-6 to 1, by the logarithm; the guide is in the middle.
+        # Logarithmic, from 1e-6 to 1; the guide is in the middle.
         width = 100 * min(max((math.log10(ratio) + 6) / 6, 0.01), 1)
-        words = f"update over value {ratio:.1e}"
+        words = f"update / value {ratio:.1e}"
         bar = f'<div class="ratio" role="img" aria-label="{words}"><i style="width: {width:.0f}%"></i><b></b></div>'
     return (
         f'<tr><th scope="row"><code>{path}</code></th><td>{number(norm(parameter.value))}</td><td>{gradient}</td>'

@@ -1,4 +1,4 @@
-"""Small drawings as inline SVG: histograms, matrices with named sides. Colours come from the page's style sheet."""
+"""Small drawings as inline SVG: histograms, and matrices with named sides. The page's style sheet sets the colours."""
 
 import html
 import math
@@ -11,9 +11,9 @@ _TEXT = 12  # pixels
 
 
 def histogram(stats: Statistics, name: str) -> str:
-    """Bars of equal width; their height is the square root of the count, so that rare values can be seen."""
+    """Bars of equal width. Their height is the square root of the count, so that rare values are visible."""
     if stats.size == stats.non_finite:
-        return "<span>no finite element</span>"
+        return "<span>no finite elements</span>"
     top = math.sqrt(max(stats.counts)) or 1
     width = HISTOGRAM_WIDTH / len(stats.counts)
     bars = []
@@ -35,7 +35,7 @@ def histogram(stats: Statistics, name: str) -> str:
 
 
 def equation(shapes: Equation) -> str:
-    """Matrices as rectangles, each side in the colour of its axis; the axis that is summed over is drawn thick."""
+    """Matrices as rectangles, each side in the colour of its axis. The axis that is summed over is drawn thick."""
     summed = shapes.left.columns.name
     parts = [
         matrix(shapes.result, summed),
@@ -52,7 +52,7 @@ def equation(shapes: Equation) -> str:
 
 
 def matrix(shown: Matrix, summed: str) -> str:
-    """A rectangle as tall and wide as its axes are long, by the logarithm."""
+    """A rectangle whose sides grow with the logarithm of its axes' lengths."""
     width, height = max(_side(shown.columns.size), 10 * len(shown.name) + 8), _side(shown.rows.size)
     top_label = f"{shown.columns.name} {shown.columns.size:,}"
     left_label = f"{shown.rows.name} {shown.rows.size:,}"
@@ -91,7 +91,7 @@ def _edge(axis: str, summed: str, path: str) -> str:
 
 
 def _colour(axis: str) -> str:
-    """The class of an axis: examples, inputs or outputs."""
+    """The CSS class of an axis: examples, inputs or outputs."""
     if axis in ("in", "kh · kw · c_in"):
         return "axis-in"
     return "axis-out" if axis in ("out", "c_out") else "axis-n"

@@ -1,4 +1,4 @@
-"""Arrays as text inside a page, small, and exact unless asked otherwise."""
+"""Arrays as compact text inside a page; exact unless told otherwise."""
 
 import base64
 import hashlib
@@ -11,15 +11,15 @@ from tinynet.support.types import Array
 
 
 class Encoded(NamedTuple):
-    """Bytes of an array for the page's script, and what it needs to read them."""
+    """An array's bytes for the page's script, and what it needs to read them."""
 
-    text: str  # base64 of zlib of the bytes, the first bytes of all elements first
+    text: str  # base64 of zlib of the bytes, with the first bytes of all elements first
     kind: str  # NumPy's name of the element type, little-endian: "f4", "f2", "u1", ...
-    scale: float  # what elements are to be multiplied with
+    scale: float  # the factor that the elements are to be multiplied by
 
 
 def encode(array: Array, exact: bool = True) -> Encoded:
-    """Bytes and whole numbers as they are, floats as they are or, if not ``exact``, to three digits of the largest."""
+    """Integers unchanged; floats unchanged if ``exact``, else divided by the largest and kept to three digits."""
     scale = 1.0
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
@@ -29,22 +29,22 @@ def encode(array: Array, exact: bool = True) -> Encoded:
         scale = float(np.max(np.abs(array), initial=0)) or 1.0
         array = (array / scale).astype(np.float16)
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    # Sorted by their place in the element, exponents stand beside exponents, and pack well.
+    # With bytes grouped by their position in the element, exponents are next to exponents and compress well.
     planes = array.reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize).T
     text = base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes())).decode()
     return Encoded(text, f"{array.dtype.kind}{array.dtype.itemsize}", scale)
 
 
 class ArrayStore:
-    """The arrays of a page, each content once, whatever its shape: Flatten costs nothing."""
+    """A page's arrays. Equal contents are stored once, whatever their shape, so Flatten costs nothing."""
 
     def __init__(self, most_exact: int) -> None:
-        self.most_exact = most_exact  # elements; larger arrays are rounded, unless `add` is told otherwise
+        self.most_exact = most_exact  # elements; larger float arrays are rounded unless `add` gets exact=True
         self.texts: list[str] = []
         self._known: dict[tuple[str, bytes, bool], dict[str, Any]] = {}
 
     def add(self, array: Array, exact: bool = False) -> dict[str, Any]:
-        """Keep the array; returns what the script needs to find and read it."""
+        """Store the array; returns what the script needs to find and read it."""
         exact = exact or array.size <= self.most_exact or array.dtype.kind != "f"
         content = np.ascontiguousarray(array)
         key = (content.dtype.str, hashlib.sha256(content.reshape(-1).view(np.uint8).data).digest(), exact)

@@ -1,4 +1,4 @@
-"""The matrix products of a layer as equations of shapes, with the axes named: why there is a transpose."""
+"""A layer's matrix products as equations of shapes with named axes, which show why a matrix is transposed."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ from tinynet.study.tracing.records import LayerTrace
 
 
 class Axis(NamedTuple):
-    """A side of a matrix."""
+    """One side of a matrix."""
 
     name: str  # "in"
     size: int
 
 
 class Matrix(NamedTuple):
-    """A matrix in an equation; its shape is that after transposing."""
+    """A matrix in an equation; rows and columns are those after transposing."""
 
     name: str  # "x"
     rows: Axis
@@ -23,7 +23,7 @@ class Matrix(NamedTuple):
 
     @property
     def T(self) -> "Matrix":
-        """The same matrix on its side."""
+        """The same matrix, transposed."""
         return Matrix(self.name, self.columns, self.rows, not self.transposed)
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class Matrix(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """result = left . right (+ what is added); the sum goes over the columns of left, which are the rows of right."""
+    """result = left . right (+ added). The sum runs over the columns of left, which are the rows of right."""
 
     result: Matrix
     left: Matrix
@@ -44,14 +44,14 @@ class Equation(NamedTuple):
 
 
 class Equations(NamedTuple):
-    """A layer's products: forward, and those of backward for the gradients that there are."""
+    """A layer's products: the one in forward, and those in backward for the gradients that exist."""
 
     forward: Equation
     backward: tuple[Equation, ...]
 
 
 def equations(record: LayerTrace) -> Equations | None:
-    """The equations of a Dense or Conv2D layer; None for a layer whose work is no matrix product."""
+    """The equations of a Dense or Conv2D layer; None for a layer without a matrix product."""
     if isinstance(record.layer, Dense):
         return _dense(record)
     if isinstance(record.layer, Conv2D):
@@ -84,9 +84,9 @@ def _convolution(record: LayerTrace) -> Equations:
         x,
         W,
         bias,
-        f"Each row of windows is one {kh} x {kw} patch of x laid flat. " + _why("y", window, "numbers"),
+        f"Each row of windows is one flattened {kh} x {kw} patch of x. " + _why("y", window, "numbers"),
     )
-    return _products(record, forward, x, W, dy, dW, dx, "places of all images")
+    return _products(record, forward, x, W, dy, dW, dx, "positions in all images")
 
 
 def _products(
@@ -102,25 +102,22 @@ def _products(
     backward = []
     if record.dy is not None and record.parameters["W"].gradient is not None:
         why = (
-            f"dW must have the shape of W, {W.rows.name} by {W.columns.name}. What is shared is {x.rows.name}, "
-            "and the "
-            f"sum goes over it: over the {x.rows.size:,} {summed}. So {x.name} stands on its side, its "
-            f"{x.columns.name} axis along the rows: that is the transpose."
+            f"dW has the shape of W: {W.rows.name} by {W.columns.name}. {x.name} and dy share the axis "
+            f"{x.rows.name}, so the sum runs over it: over {x.rows.size:,} {summed}. {x.name} is transposed because "
+            "the sum in a product runs over the columns of the left matrix."
         )
         backward.append(Equation(dW, x.T, dy, "", why))
     if record.dx is not None:
         why = (
-            f"{dx.name} must have the shape of {x.name}, {x.rows.name} by {x.columns.name}. Each {dy.name} went "
-            "through a "
-            f"column of W on the way up and comes back through it: the sum goes over {dy.columns.name}, so W "
-            "stands on "
-            "its side."
+            f"{dx.name} has the shape of {x.name}: {x.rows.name} by {x.columns.name}. Each number in y came from one "
+            f"column of W, and its gradient in {dy.name} goes back through that column. So the sum runs over the "
+            f"axis {dy.columns.name}, and W is transposed."
         )
         if x.name == "windows":
-            why += " Where windows overlap, a pixel of dx is the sum of its places in them."
+            why += " Where windows overlap, a pixel of dx is the sum of its gradients in all of them."
         backward.append(Equation(dx, dy, W.T, "", why))
     return Equations(forward, tuple(backward))
 
 
 def _why(name: str, axis: Axis, what: str) -> str:
-    return f"Each number of {name} is a sum over {axis.name}: {axis.size:,} {what}, each times its weight."
+    return f"Each number in {name} is a sum over the axis {axis.name}: {axis.size:,} {what}, each times its weight."

@@ -1,4 +1,4 @@
-"""A training step frame by frame: forward, loss, backward, update; each can be printed."""
+"""A training step frame by frame: forward, loss, backward, update. Each frame can be printed."""
 
 import re
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from tinynet.support.types import Array
 
 @dataclass(frozen=True)
 class Event:
-    """A frame of the step; ``print`` it."""
+    """One frame of a step; ``print`` it."""
 
     phase: str  # "forward", "loss", "backward" or "update"
-    path: str  # of the layer: "2"; "" for the loss and the update
+    path: str  # the layer's, such as "2"; "" for the loss and the update
     title: str  # "Dense(units=128)"
-    formulas: tuple[str, ...]  # from the docstring of the class, and equations of shapes
-    arrays: dict[str, Array]  # what this frame computes, and of what
+    formulas: tuple[str, ...]  # from the class's docstring, and the equations of shapes
+    arrays: dict[str, Array]  # what this frame computes, and what from
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class Event:
 
 
 def events(step: Step) -> list[Event]:
-    """The frames of a step that was made."""
+    """The frames of a finished step."""
     layers = list(_in_order(step.layers))
     found = [_forward(layer) for layer in layers]
     found.append(_loss(step))
@@ -41,14 +41,14 @@ def events(step: Step) -> list[Event]:
 
 
 def _in_order(records: list[LayerTrace]) -> Iterator[LayerTrace]:
-    """A layer made of layers does its own work, the sum, when theirs is done."""
+    """The layers in the order they finish: a layer made of layers comes after those inside it."""
     for record in records:
         yield from _in_order(record.children)
         yield record
 
 
 def docstring_formulas(layer_class: type, heading: str) -> list[str]:
-    """The lines behind "Forward:" or "Backward:" in a class's docstring."""
+    """The lines after "Forward:" or "Backward:" in a class's docstring."""
     lines = (layer_class.__doc__ or "").splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip().startswith(f"{heading}:")), None)
     if start is None:
@@ -90,14 +90,14 @@ def _backward(record: LayerTrace) -> Event:
 
 
 def forward_notes(record: LayerTrace) -> list[str]:
-    """What is worth saying of a layer's output: dead or saturated units."""
+    """Remarks on a layer's output: dead or saturated units."""
     notes = []
     if record.dead_units:
         units = record.y.shape[-1]
         kind = "units" if record.y.ndim == 2 else "channels"
-        notes.append(f"{record.dead_units} of {units} {kind} are dead: 0 for every example of this batch")
+        notes.append(f"{record.dead_units} of {units} {kind} are dead: 0 for every example in this batch")
     if record.saturated is not None:
-        notes.append(f"{record.saturated:.0%} of the outputs are saturated: there the function is flat")
+        notes.append(f"{record.saturated:.0%} of the outputs are saturated: the function is flat there")
     return notes
 
 
@@ -105,10 +105,10 @@ def backward_notes(record: LayerTrace) -> list[str]:
     """Why a gradient is missing."""
     notes = []
     if record.dx is None:
-        notes.append("no dx: nothing below needs a gradient")
+        notes.append("no dx: no earlier layer needs a gradient")
     frozen = [name for name, parameter in record.parameters.items() if parameter.gradient is None]
     if frozen:
-        notes.append(f"frozen: no gradient of {', '.join(frozen)}")
+        notes.append(f"frozen: no gradient for {', '.join(frozen)}")
     return notes
 
 
@@ -117,7 +117,7 @@ def _loss(step: Step) -> Event:
     lines = [
         *docstring_formulas(type(loss.loss), "Forward"),
         *docstring_formulas(type(loss.loss), "Backward"),
-        f"L = {loss.value:.6g}, the mean of {len(step.x)} examples",
+        f"L = {loss.value:.6g}, the mean over {len(step.x)} examples",
     ]
     outputs = "logits" if loss.fused else "outputs"
     arrays = {outputs: loss.outputs, "loss of each": loss.each, f"d({outputs})": loss.gradient}
@@ -132,7 +132,10 @@ def _update(step: Step) -> Event:
         for layer in step.walk()
         for name, parameter in layer.parameters.items()
     }
-    notes = [f"update / weight, norms: {_ratios(step)} (about 1e-3 is usual)", _change_in_words(step)]
+    notes = [
+        f"norm of update / norm of weight: {_ratios(step)} (about 1e-3 is usual)",
+        _change_in_words(step),
+    ]
     return Event("update", "", _optimizer(step), tuple(_update_formulas(step)), arrays, tuple(notes))
 
 
@@ -162,8 +165,8 @@ def _ratios(step: Step) -> str:
 
 
 def _change_in_words(step: Step) -> str:
-    """The loss before and after, and what the gradient promised."""
+    """The loss before and after, and the change that the gradient predicted."""
     return (
-        f"loss {step.loss_before:.6g} -> {step.loss_after:.6g}: it changed by {step.change:+.4g}; "
-        f"gradient . update had predicted {step.predicted_change:+.4g}"
+        f"loss {step.loss_before:.6g} -> {step.loss_after:.6g}, a change of {step.change:+.4g}; "
+        f"gradient . update predicted {step.predicted_change:+.4g}"
     )

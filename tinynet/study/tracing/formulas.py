@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Formulas(NamedTuple):
-    """Of a layer or a loss, in the notation that `mathml` takes."""
+    """The formulas of a layer, a loss or an optimizer, in the notation of `mathml`."""
 
     forward: tuple[str, ...]
     backward: tuple[str, ...]
@@ -16,7 +16,7 @@ FORMULAS: dict[str, Formulas] = {
     "Dense": Formulas(("y = x W + b",), ("dW = x^T dy", "db = sum_n dy_n", "dx = dy W^T")),
     "ReLU": Formulas(("y = max(x, 0)",), ("dx = dy [y > 0]",)),
     "LeakyReLU": Formulas(
-        ("y = x slope", "slope = 1 `where` x > 0 `, else` negative_slope"), ("dx = dy slope",)
+        ("y = x slope", "slope = 1 `where` x > 0 `, otherwise` negative_slope"), ("dx = dy slope",)
     ),
     "Sigmoid": Formulas(("y = frac{1}{1 + e^{-x}}",), ("dx = dy y (1 - y)",)),
     "Tanh": Formulas(("y = tanh(x)",), ("dx = dy (1 - y^2)",)),
@@ -34,7 +34,9 @@ FORMULAS: dict[str, Formulas] = {
         ("hat{x} = frac{x - running_mean}{sqrt{running_var + epsilon}}", "y = gamma hat{x} + beta"),
         ("dx = frac{gamma}{sqrt{running_var + epsilon}} dy",),
     ),
-    "Dropout": Formulas(("y = x mask", "mask = frac{1}{1 - rate} `where kept,` 0 `else`"), ("dx = dy mask",)),
+    "Dropout": Formulas(
+        ("y = x mask", "mask = frac{1}{1 - rate} `where kept,` 0 `otherwise`"), ("dx = dy mask",)
+    ),
     "Rescale": Formulas(("y = scale x + offset",), ("dx = scale dy",)),
     "Flatten": Formulas(("y = `x, reshaped`",), ("dx = `dy, reshaped back`",)),
     "Reshape": Formulas(("y = `x, reshaped`",), ("dx = `dy, reshaped back`",)),
@@ -56,14 +58,15 @@ FORMULAS: dict[str, Formulas] = {
     ),
     "MaxPool2D": Formulas(
         ("y_{n i j c} = max_{u v} x_{n , i s + u , j s + v , c}",),
-        ("dx_{n p q c} = sum_{`windows that` p q `won`} dy_{n i j c}",),
+        ("dx_{n p q c} = sum_{`windows won by` p q} dy_{n i j c}",),
     ),
     "AveragePool2D": Formulas(
         ("y_{n i j c} = frac{1}{k} sum_{u v} x_{n , i s + u , j s + v , c}",),
-        ("dx_{n p q c} = frac{1}{k} sum_{`windows that hold` p q} dy_{n i j c}",),
+        ("dx_{n p q c} = frac{1}{k} sum_{`windows containing` p q} dy_{n i j c}",),
     ),
     "GlobalMaxPool2D": Formulas(
-        ("y_{n c} = max_{i j} x_{n i j c}",), ("dx_{n i j c} = dy_{n c} `at the largest pixel,` 0 `else`",)
+        ("y_{n c} = max_{i j} x_{n i j c}",),
+        ("dx_{n i j c} = dy_{n c} `at the largest pixel,` 0 `otherwise`",),
     ),
     "GlobalAveragePool2D": Formulas(
         ("y_{n c} = frac{1}{h w} sum_{i j} x_{n i j c}",), ("dx_{n i j c} = frac{dy_{n c}}{h w}",)
@@ -129,8 +132,8 @@ _OPERATORS = {"-": "−", "*": "·", ":=": "←"}
 def mathml(formula: str) -> str:
     """A formula as a ``<math>`` element.
 
-    Names stand side by side for products; ``_`` and ``^`` take a name or ``{...}``; ``sum_{...}``, ``frac{a}{b}``,
-    ``sqrt{a}`` and ``hat{a}`` are drawn; Greek letters are spelled out; words between backquotes are text.
+    Adjacent names form a product. ``_`` and ``^`` take a name or ``{...}``. ``sum_{...}``, ``frac{a}{b}``, ``sqrt{a}``
+    and ``hat{a}`` are drawn. Greek letters are spelled out. Words between backquotes are text.
     """
     tokens = [token for token in _TOKEN.findall(formula) if token.strip()]
     drawn, end = _row(tokens, 0)
@@ -140,7 +143,7 @@ def mathml(formula: str) -> str:
 
 
 def _row(tokens: list[str], i: int) -> tuple[str, int]:
-    """Elements up to a closing brace or the end, and where that is."""
+    """The elements up to a closing brace or the end, and that position."""
     parts: list[str] = []
     while i < len(tokens) and tokens[i] != "}":
         part, i = _scripted(tokens, i)
@@ -151,7 +154,7 @@ def _row(tokens: list[str], i: int) -> tuple[str, int]:
 
 
 def _scripted(tokens: list[str], i: int) -> tuple[str, int]:
-    """An element with the subscript and the superscript behind it."""
+    """An element with the subscript and superscript that follow it."""
     is_sum = tokens[i] == "sum" or (tokens[i] == "max" and tokens[i + 1 : i + 2] == ["_"])
     base, i = _element(tokens, i)
     scripts = {}
@@ -197,6 +200,5 @@ def _leaf(token: str) -> str:
         if token in _UPRIGHT:
             return f'<mi mathvariant="normal">{token}</mi>'
         name = _GREEK.get(token, token.replace("_", " ").replace("'", "′"))
-        # A space between names that stand side by side, or "dy W" would read as one word.
         return f"<mi>{html.escape(name)}</mi>"
     return f"<mo>{html.escape(_OPERATORS.get(token, token))}</mo>"

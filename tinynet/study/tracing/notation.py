@@ -1,4 +1,4 @@
-"""Which formulas belong to a layer, a loss or an optimizer as it is set; as MathML, or as its docstring has them."""
+"""The formulas of a layer, a loss or an optimizer with its settings: as MathML, or as its docstring gives them."""
 
 import html
 
@@ -11,7 +11,7 @@ from tinynet.study.tracing.records import LayerTrace
 
 
 def library_class(owner: type, method: str) -> str | None:
-    """The library's class that defines the method of that name that runs; None for one of the user's own."""
+    """The library class whose method of that name runs; None if the method is the user's own."""
     used = getattr(owner, method)
     known = (
         kind
@@ -22,7 +22,7 @@ def library_class(owner: type, method: str) -> str | None:
 
 
 def layer_formulas(record: LayerTrace, direction: str) -> list[str]:
-    """HTML of the formulas of "forward" or "backward"."""
+    """The layer's formulas for "forward" or "backward" as HTML."""
     name = library_class(type(record.layer), direction)
     if name is None or name not in FORMULAS:
         return _docstring(type(record.layer), direction)
@@ -35,7 +35,7 @@ def layer_formulas(record: LayerTrace, direction: str) -> list[str]:
 
 
 def loss_formulas(loss: Loss, direction: str) -> list[str]:
-    """HTML of the formulas of "forward" or "backward"."""
+    """The loss's formulas for "forward" or "backward" as HTML."""
     kind = type(loss)
     name = library_class(kind, direction)
     if name is None or name not in FORMULAS:
@@ -44,7 +44,7 @@ def loss_formulas(loss: Loss, direction: str) -> list[str]:
 
 
 def update_formulas(optimizer: Optimizer) -> list[str]:
-    """HTML of the formulas of a step: what is done to the gradient first, and the update."""
+    """The optimizer's formulas as HTML: what happens to the gradient first, then the update."""
     name = library_class(type(optimizer), "update")
     if isinstance(optimizer, SGD) and optimizer.momentum and name == "SGD":
         name = "SGD with Nesterov momentum" if optimizer.nesterov else "SGD with momentum"
@@ -53,10 +53,10 @@ def update_formulas(optimizer: Optimizer) -> list[str]:
         lines.append("dW := dW + weight_decay W")
     if optimizer.clip_norm is not None:
         lines.append(
-            "g := frac{clip_norm}{norm(g)} g `where the norm of all gradients, g, is above` clip_norm"
+            "g := frac{clip_norm}{norm(g)} g `if the norm of g, all gradients together, exceeds` clip_norm"
         )
     if optimizer.weight_decay and optimizer.decoupled:
-        lines.append("W := W - learning_rate weight_decay W `, and then`")
+        lines.append("W := W - learning_rate weight_decay W `, then`")
     if name is None or name not in FORMULAS:
         return [*map(mathml, lines), *_docstring(type(optimizer), "update")]
     return [mathml(formula) for formula in (*lines, *FORMULAS[name].forward)]

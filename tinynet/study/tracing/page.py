@@ -1,4 +1,4 @@
-"""A training step as one HTML page: text, pictures, every array, and the script that sums. Nothing is fetched."""
+"""A training step as one HTML page with its text, pictures, arrays and script. The page loads nothing else."""
 
 import html
 import json
@@ -24,11 +24,11 @@ from tinynet.version import __version__
 SCRIPTS = ("arrays.js", "sums.js", "layersums.js", "losssums.js", "heatmap.js", "inspector.js", "page.js")
 MOST_EXACT = 120_000  # elements of an activation or an update; larger ones are kept to three digits
 MOST_CHECKED = 4  # elements of each parameter
-CHECK_WORK = 120_000_000  # multiply-adds of a forward pass of the batch that allow one element each
+CHECK_WORK = 120_000_000  # elements checked per parameter times multiply-adds of the batch's forward pass
 
 
 def write(step: Step, path: PathLike, **options: Any) -> None:
-    """Write the page, completely or not at all; options and ValueError as `render`, OSError if it can't be written."""
+    """Write the whole page or nothing. Options and ValueError as `render`; OSError if it can't be written."""
     write_bytes(path, render(step, **options).encode())
 
 
@@ -44,17 +44,17 @@ def render(
     """The page as text.
 
     Args:
-        class_names: the name of each class; without it the numbers are shown.
-        title, about: the heading, and paragraphs below it.
-        look_at: what to look at, as a list; HTML.
-        sections: more HTML, before the cards.
-        checks: how many elements of each parameter's gradient to check against the measured slope; 0 for none, None
-            for as many as take seconds.
-    Raises: ValueError: for names or checks that don't fit.
+        class_names: the name of each class; None shows the class numbers.
+        title, about: the heading, and the paragraphs below it.
+        look_at: the items of the list "What to look at", as HTML.
+        sections: more HTML, placed before the cards.
+        checks: how many elements of each parameter's gradient to check against the measured slope. 0 checks none;
+            None checks as many as take a few seconds.
+    Raises: ValueError: for class names or checks that don't fit.
     """
     names = _check_names(class_names, step)
     if checks is not None and (isinstance(checks, bool) or not isinstance(checks, int) or checks < 0):
-        raise ValueError(f"checks: expected a number of elements, 0 or more, or None; got {checks!r}")
+        raise ValueError(f"checks: expected a whole number of elements, 0 or more, or None; got {checks!r}")
     store = ArrayStore(MOST_EXACT)
     if checks is None:
         work = max(step.model.multiply_adds() * len(step.x), 1)
@@ -89,12 +89,12 @@ def render(
 
 
 def fill(name: str, **parts: str) -> str:
-    """The page of that name with each ``{{part}}`` put in."""
+    """The page template of that name with each ``{{part}}`` filled in."""
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], asset(name))
 
 
 def asset(name: str) -> str:
-    """A file of the page's."""
+    """The text of a file in the assets folder."""
     return resources.files("tinynet.study").joinpath("assets", name).read_text(encoding="utf-8")
 
 
@@ -111,15 +111,15 @@ def _check_names(class_names: Sequence[str] | None, step: Step) -> list[str] | N
 
 
 def check_elements(step: Step, elements: int) -> dict[str, tuple[ElementCheck, ...]]:
-    """The slope of the loss, measured at the weights before the step, beside backward's: some elements of each."""
+    """Check some elements of each gradient against the slope of the loss at the weights before the step."""
     model = step.model.copy()
     for layer in step.walk():
         for name, parameter in layer.parameters.items():
             model.named_params()[f"{layer.path}.{name}"][...] = parameter.value
     for _, inner in model.walk():
-        if isinstance(inner, Dropout):  # the masks of this step, also where the model has gone on since
+        if isinstance(inner, Dropout):  # use this step's masks even if the model has trained on since
             inner.step, inner.first_row = step.step, 0
-    # On the logits: behind a Softmax a probability may round to 0, and the loss be infinite.
+    # Check on the logits: after a Softmax a probability may round to 0, and the loss would be infinite.
     if step.loss.fused:
         model.layers = model.layers[:-1]
     with np.errstate(all="ignore"):
@@ -155,7 +155,7 @@ def _look_at(items: Sequence[str]) -> str:
 
 
 def _script_json(data: Mapping[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in; NaN and infinity as null."""
+    """JSON that can't close the script element around it; NaN and infinity become null."""
     text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 

@@ -1,4 +1,4 @@
-"""What the page's script is told of a step: each layer's arrays and settings, the loss, the images, the frames."""
+"""The data for the page's script: each layer's arrays and settings, the loss, the images and the frames."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ from tinynet.study.tracing.notation import library_class
 from tinynet.study.tracing.records import LayerTrace, Step
 from tinynet.support.types import Array
 
-MOST_PRODUCT = 20_000  # elements of a weight gradient; of larger ones the page sums the product itself
+MOST_PRODUCT = 20_000  # elements of a weight gradient; the page computes larger ones itself
 
-_SETTINGS = ("epsilon", "negative_slope", "offset", "scale")  # on which the page's sums depend
+_SETTINGS = ("epsilon", "negative_slope", "offset", "scale")  # those that the page's sums need
 _BEFORE_IMAGES_CHANGE = (Rescale, Flatten, Reshape, Dropout, BatchNorm)
 
 
 def layer_data(record: LayerTrace, step: Step, store: ArrayStore) -> dict[str, Any]:
-    """A layer's arrays, and the settings that its sums depend on."""
+    """A layer's arrays, and the settings that its sums need."""
     arrays = {
         name: store.add(array, exact=name in record.parameters)
         for name, array in record.arrays().items()
@@ -57,7 +57,7 @@ def layer_data(record: LayerTrace, step: Step, store: ArrayStore) -> dict[str, A
     ):
         data["windows"] = _windows(layer)
     if isinstance(layer, MaxPool2D) and library_class(type(layer), "forward"):
-        # Rounded, two pixels may be equal of which one was larger.
+        # After rounding, two different pixels may be equal, so the winners are stored too.
         y = record.y.reshape(len(record.y), *layer.windows.output_shape, -1)
         places = winners(layer, channel_major(record.x), channel_major(y))
         data["winners"] = store.add(channel_major(places).astype(np.int16))
@@ -65,7 +65,7 @@ def layer_data(record: LayerTrace, step: Step, store: ArrayStore) -> dict[str, A
 
 
 def _is_product(name: str, record: LayerTrace) -> bool:
-    """Whether it is a large dW that is a sum of products of two arrays that the page has."""
+    """Whether the array is a large dW, which the page can compute from two arrays that it has."""
     if name != "dW" or library_class(type(record.layer), "backward") not in ("Dense", "Conv2D"):
         return False
     return record.parameters["W"].value.size > MOST_PRODUCT
@@ -82,7 +82,7 @@ def _windows(layer: Any) -> dict[str, dict[str, int]]:
 
 
 def _image_shape(record: LayerTrace, step: Step) -> list[int] | None:
-    """(h, w), if the layer's inputs, one beside the other, are the pixels of the image."""
+    """(h, w) if the layer's flat inputs are the pixels of the image, in order; else None."""
     shape = step.x.shape[1:]
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 1) or record.x.ndim != 2:
         return None
@@ -111,7 +111,7 @@ def loss_data(step: Step, store: ArrayStore) -> dict[str, Any]:
 
 
 def images_data(step: Step, store: ArrayStore) -> dict[str, Any] | None:
-    """The batch as pictures, if it is one of pictures."""
+    """The batch as pictures, or None if its inputs are not pictures."""
     shape = step.x.shape
     if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)) or min(shape[1:3]) < 4:
         return None
@@ -120,7 +120,7 @@ def images_data(step: Step, store: ArrayStore) -> dict[str, Any] | None:
 
 
 def frame_data(event: Event) -> dict[str, Any]:
-    """What the step-through shows: which card, which array, and a sentence."""
+    """What the step-through shows for a frame: the card, the array and a sentence."""
     path = event.path or event.phase
     arrays = list(event.arrays)
     show = {
@@ -130,8 +130,8 @@ def frame_data(event: Event) -> dict[str, Any]:
         "update": [],
     }[event.phase]
     words = {
-        "forward": "its output y is computed from x",
-        "loss": "one number for the batch, and the gradient that starts the way back",
+        "forward": "from x it computes y",
+        "loss": "one number for the batch, and the gradient where backward starts",
         "backward": "from dy it computes "
         + (" and ".join(name for name in arrays if name != "dy") or "nothing"),
         "update": "each parameter moves a little against its gradient",

@@ -1,4 +1,4 @@
-"""A method's own source lines, for the page."""
+"""A method's source lines, for the page."""
 
 import inspect
 import textwrap
@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class Source(NamedTuple):
-    """Lines of a file."""
+    """Some lines of a file."""
 
     file: str  # "tinynet/layers/dense.py"
     first_line: int  # counted from 1
@@ -20,9 +20,9 @@ class Source(NamedTuple):
 
 
 def method_sources(owner: type, name: str) -> list[Source]:
-    """The source of a class's method, from the class that defines it, and of the operations that it calls, in order.
+    """The source of a class's method, where it is defined, and of the operations that it calls, in order.
 
-    Nothing where there is no source, as in a console.
+    Empty if there is no source, as for code typed into a console.
     """
     method = inspect.unwrap(getattr(owner, name))
     called = [method.__globals__.get(word) for word in method.__code__.co_names]
@@ -32,7 +32,7 @@ def method_sources(owner: type, name: str) -> list[Source]:
 
 
 def _is_operation(function: Any) -> bool:
-    # The product of matrices is NumPy's own.
+    # matmul is left out: it is NumPy's own.
     name = getattr(function, "__name__", "")
     return function is not matmul and OPERATIONS.get(name, "") == getattr(function, "__module__", None)
 

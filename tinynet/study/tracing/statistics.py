@@ -1,4 +1,4 @@
-"""What one looks at in an array of a training step: its spread, its zeros, units that are dead or saturated."""
+"""What to look at in an array of a training step: its spread, its zeros, dead and saturated units."""
 
 import math
 from typing import NamedTuple
@@ -9,29 +9,29 @@ from tinynet.layers import Layer, ReLU, Sigmoid, Tanh
 from tinynet.support.types import Array
 
 BINS = 40
-RATIO_GUIDE = 1e-3  # a usual norm of an update over that of its weights: a rule of thumb (Karpathy)
+RATIO_GUIDE = 1e-3  # a usual norm of update / norm of weights, a rule of thumb (Karpathy)
 
-SATURATED_SIGMOID = 0.03  # an output nearer than this to 0 or 1
-SATURATED_TANH = 0.97  # an output further than this from 0 (Glorot & Bengio 2010 watch these)
+SATURATED_SIGMOID = 0.03  # outputs closer than this to 0 or 1
+SATURATED_TANH = 0.97  # outputs farther than this from 0 (Glorot & Bengio 2010 watch these)
 
 
 class Statistics(NamedTuple):
-    """Of an array's finite elements; NaN where there is none."""
+    """Statistics of an array's finite elements; NaN if it has none."""
 
     size: int
     mean: float
     std: float
     min: float
     max: float
-    zeros: float  # share of elements that are exactly 0
-    non_finite: int  # elements that are NaN or infinite
-    counts: tuple[int, ...]  # a histogram of the finite elements, in bins of equal width
-    edges: tuple[float, float]  # where its first bin begins and its last one ends
+    zeros: float  # fraction of elements that are exactly 0
+    non_finite: int  # number of elements that are NaN or infinite
+    counts: tuple[int, ...]  # histogram of the finite elements, in bins of equal width
+    edges: tuple[float, float]  # start of the first bin and end of the last
 
     @property
     def sparkline(self) -> str:
-        """The histogram as a line of text; the highest bar is full."""
-        # Four bins to a sign, heights by the root: in gradients nearly everything is in one bin.
+        """The histogram as a line of text, scaled to its highest bar."""
+        # Four bins per character, square-root heights: nearly all of a gradient is in one bin.
         heights = [math.sqrt(sum(self.counts[i : i + 4])) for i in range(0, len(self.counts), 4)]
         top = max(heights, default=0) or 1
         return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * height / top)] for height in heights)
@@ -47,7 +47,7 @@ class Statistics(NamedTuple):
 
 
 def statistics(array: Array, bins: int = BINS) -> Statistics:
-    """Mean, standard deviation, extremes, zeros and histogram, in float64."""
+    """Compute mean, standard deviation, extremes, zeros and histogram, in float64."""
     values = np.asarray(array, np.float64).ravel()
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -71,20 +71,20 @@ def statistics(array: Array, bins: int = BINS) -> Statistics:
 
 
 def _histogram(values: Array, bins: int, low: float, high: float) -> tuple[Array, tuple[float, float]]:
-    """Counts, and where the bins begin and end: a little wider than the values where those are all but equal."""
+    """Counts, and the ends of the range, which is widened a little if the values are nearly equal."""
     room = max(abs(low), abs(high)) * 1e-9 or 0.5
     if high - low < room:
         low, high = low - room, high + room
-    if not math.isfinite(high - low):  # a range beyond float64's
+    if not math.isfinite(high - low):  # the range overflows float64
         counts, edges = _histogram(values / 4, bins, low / 4, high / 4)
         return counts, (4 * edges[0], 4 * edges[1])
     return np.histogram(values, bins, (low, high))[0], (low, high)
 
 
 def dead_units(layer: Layer, y: Array) -> int | None:
-    """How many of a ReLU's units (of images: channels) are 0 for the whole batch; None for other layers.
+    """The number of a ReLU's units (for images: channels) that are 0 for the whole batch; None for other layers.
 
-    Such a unit passes no gradient on, so nothing below it learns from this batch through it.
+    Such a unit passes no gradient back, so on this batch no earlier layer learns through it.
     """
     if not isinstance(layer, ReLU):
         return None
@@ -92,7 +92,7 @@ def dead_units(layer: Layer, y: Array) -> int | None:
 
 
 def saturated(layer: Layer, y: Array) -> float | None:
-    """The share of a Sigmoid's or Tanh's outputs where it is flat, and passes little gradient; None for others."""
+    """The fraction of a Sigmoid's or Tanh's outputs where it is flat and passes little gradient; None for others."""
     if isinstance(layer, Sigmoid):
         return float(np.mean((y < SATURATED_SIGMOID) | (y > 1 - SATURATED_SIGMOID)))
     if isinstance(layer, Tanh):

@@ -1,7 +1,7 @@
-"""One real training step, with every array of it kept.
+"""One real training step, with every array kept.
 
-`trace` is another loop over the model's layers: it calls the forward and backward that `fit` calls, in the same
-order on the same memory, and copies what each was given and gave. The layers know nothing of it.
+`trace` is another loop over the model's layers. It calls the same forward and backward as `fit`, in the same order and
+on the same memory, and copies each input and output. The layers don't know that they are traced.
 """
 
 import copy
@@ -26,14 +26,14 @@ from tinynet.training import inputs
 
 
 class Trace(Step):
-    """A training step; made by `trace`. ``print`` it, or write it as a page."""
+    """A training step, made by `trace`. ``print`` it, or write it as a page."""
 
     def events(self) -> list[Event]:
-        """The step's frames: each forward, the loss, each backward, the update."""
+        """The step's frames: every forward, the loss, every backward, the update."""
         return events(self)
 
     def to_html(self, path: PathLike, class_names: Sequence[str] | None = None, **extras: Any) -> None:
-        """Write the step as one page that needs no network; see `tinynet.study.tracing.page`."""
+        """Write the step as one page that works offline; see `tinynet.study.tracing.page`."""
         write(self, path, class_names=class_names, **extras)
 
     def __str__(self) -> str:
@@ -43,16 +43,16 @@ class Trace(Step):
 def trace(
     model: Sequential, x: Any, y: Any, loss: Loss, optimizer: Optimizer, *, dry_run: bool = False
 ) -> Trace:
-    """Do one training step on the batch, and keep every array of it.
+    """Do one training step on the batch and keep every array.
 
-    The model and the optimizer are then as ``fit(..., workers=1)`` leaves them after a step on that batch, bit by bit.
-    If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
+    Afterwards the model and the optimizer are, bit for bit, as ``fit(..., workers=1)`` leaves them after a step on that
+    batch. If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
 
     Args:
         x (n, *input_shape), y (n, ...): the whole batch, as `Sequential.fit` takes them.
-        dry_run: do the step on copies, and leave model and optimizer as they are.
-    Returns: the `Trace`, whose ``model`` and ``optimizer`` are those that made the step.
-    Raises: ValueError, TypeError: for what `fit` refuses; nothing has changed then.
+        dry_run: do the step on copies, and leave the model and the optimizer unchanged.
+    Returns: the `Trace`; its ``model`` and ``optimizer`` are those that made the step.
+    Raises: ValueError, TypeError: for arguments that `fit` refuses too; nothing has changed then.
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"trace: expected a Sequential model, got {model!r}")
@@ -81,9 +81,9 @@ def trace(
 def step_through(
     model: Sequential, x: Any, y: Any, loss: Loss, optimizer: Optimizer, *, dry_run: bool = False
 ) -> Iterator[Event]:
-    """The frames of one training step, as in ``for event in step_through(...): print(event)``.
+    """The frames of one training step: ``for event in step_through(...): print(event)``.
 
-    The step is made at once, whole. Args, Raises: as `trace`.
+    The whole step is done before the first frame. Args, Raises: as `trace`.
     """
     return iter(trace(model, x, y, loss, optimizer, dry_run=dry_run).events())
 
@@ -209,7 +209,7 @@ class Recorder:
 
 
 def _cache(layer: Layer) -> dict[str, Array]:
-    """What backward depends on and neither x nor y tells."""
+    """Copies of what backward needs besides x and y."""
     if isinstance(layer, BatchNorm) and not layer.trainable:
         return {name: getattr(layer, name).copy() for name in layer.state_names}
     mask = layer.__dict__.get("_mask")
@@ -223,7 +223,7 @@ def _keep_parameters(
     record: LayerTrace, before: dict[str, Array], after: dict[str, Array], with_gradients: bool
 ) -> None:
     for inner in record.walk():
-        # A layer of the user's own may be made of layers, too; what is in there belongs to its card.
+        # A user's own layer may also be made of layers; their parameters belong to its card.
         hidden = [] if inner.children else list(walk(inner.layer.children))
         for path, layer in [("", inner.layer), *((f"{path}.", layer) for path, layer in hidden)]:
             for spec in layer.param_specs:
@@ -249,7 +249,7 @@ def _probabilities(loss: Loss, outputs: Array) -> Array | None:
 
 
 def _loss_again(model: Sequential, layers: Sequence[Layer], batch: Array, y: Array, loss: Loss) -> float:
-    """The loss that the same function has now; running statistics stay as the step left them."""
+    """The loss after the step, on the same batch with the same masks; leaves running statistics unchanged."""
     state = {name: array.copy() for name, array in model.named_state().items()}
     value = float(copy.copy(loss).forward(model.run(layers, batch, training=True), y))
     for name, array in model.named_state().items():
