@@ -1,17 +1,17 @@
 """Exercise: a step of Adam.
 
-Adam keeps two running means for each parameter, of the gradient and of its square:
+Adam keeps two running means for each parameter, one of the gradient and one of its square:
 
     m = beta_1 m + (1 - beta_1) g                                 all of one shape, (size,)
     v = beta_2 v + (1 - beta_2) g^2
 
-and divides one by the root of the other, so that the steps are about as long as the learning rate, however large the
-gradients. Both means begin at 0 and are too small at first: after t steps by the factors 1 - beta_1^t and 1 - beta_2^t.
-This bias is corrected in the size of the step, where t = 1 in the first step, then 2, and so on:
+It divides the first by the root of the second, so a step is about as long as the learning rate, however large the
+gradients are. Both means start at 0, so they are too small at first: after t steps, by the factors 1 - beta_1^t and
+1 - beta_2^t. The size of the step corrects this bias, with t = 1 in the first step, t = 2 in the second, and so on:
 
     params = params - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)  m / (sqrt(v) + epsilon)
 
-(Kingma & Ba's Algorithm 1, and PyTorch, add epsilon to the root of the corrected v instead. The checker knows both.)
+(Kingma & Ba's Algorithm 1 and PyTorch add epsilon to the root of the corrected v instead. The checker accepts both.)
 
 Check your answer:   python -m tinynet exercise adam examples/exercises/adam.py
 Then compare it with `Adam` in tinynet/optimizers.py.
@@ -30,6 +30,6 @@ class Adam:
         self.t = 0  # steps taken
 
     def step(self, params, grads):
-        """Change params in place; leave grads alone."""
-        # The first step has t = 1. Write into the caller's params: params -= ..., not params = params - ...
+        """Change params in place; do not change grads."""
+        # The first step has t = 1. Write into the caller's array: params -= ..., not params = params - ...
         raise NotImplementedError("your turn: change params in place")

@@ -1,24 +1,25 @@
 """Exercise: the backward pass of batch normalization, in training.
 
-Each feature of the batch is brought to mean 0 and variance 1, then scaled and moved by parameters:
+Over the batch, each feature is brought to mean 0 and variance 1, then scaled and shifted by parameters:
 
     mean = 1/n sum x          var = 1/n sum (x - mean)^2          (features,), sums over the batch
     x_hat = (x - mean) / sqrt(var + epsilon)                      (n, features)
     y = gamma x_hat + beta                                        gamma, beta (features,)
 
-gamma and beta are as in a dense layer: dgamma = sum dy x_hat, dbeta = sum dy, over the batch.
+The gradients of gamma and beta are found as in a dense layer: dgamma = sum dy x_hat and dbeta = sum dy, over the batch.
 
-An x acts on y in three ways: directly, through the mean, and through the variance. With dx_hat = gamma dy:
+Each x affects y in three ways: directly, through the mean and through the variance. With dx_hat = gamma dy:
 
     dvar  = sum dx_hat (x - mean) (-1/2) (var + epsilon)^(-3/2)
     dmean = - sum dx_hat / sqrt(var + epsilon)
     dx    = dx_hat / sqrt(var + epsilon)  +  dvar 2 (x - mean) / n  +  dmean / n
 
-Put in one, and written with x_hat, dgamma and dbeta, this is one line. Two checks in your head: each feature of
-dx sums to 0, and so does dx x_hat (nearly, because of epsilon), as y is the same when all x are moved or stretched.
+Combined and written with x_hat, dgamma and dbeta, this is one line. Two checks: for each feature, the sum of dx over
+the batch is 0, and so is the sum of dx x_hat (nearly, because of epsilon). The reason: shifting or scaling all x of a
+feature does not change y.
 
 Check your answer:   python -m tinynet exercise batchnorm examples/exercises/batchnorm.py
-Then compare it with `BatchNorm` in tinynet/layers/batchnorm.py, which also has running statistics to predict with.
+Then compare it with `BatchNorm` in tinynet/layers/batchnorm.py, which also keeps running statistics for prediction.
 """
 
 import numpy as np
@@ -38,5 +39,5 @@ class BatchNorm:
 
     def backward(self, dy):
         """Set self.dgamma and self.dbeta, and return dx."""
-        # x - mean is x_hat / inv_std. In dvar and dmean look for the sums that dgamma and dbeta are.
+        # x - mean is x_hat / inv_std. Look for dgamma and dbeta in the sums of dvar and dmean.
         raise NotImplementedError("your turn: set self.dgamma and self.dbeta, and return dx")

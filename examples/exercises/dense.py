@@ -5,14 +5,14 @@ A batch of n examples goes through the layer as one matrix product:
     y = x W + b            x (n, in)   W (in, out)   b (out,)   y (n, out)
     y[n, o] = sum over i of x[n, i] W[i, o], plus b[o]
 
-``backward`` gets dy, the loss's gradient with respect to y: dy[n, o] says how the loss changes with y[n, o]. By the
-chain rule each number's gradient is the sum, over every y that it is used in, of dy times what it is multiplied by:
+``backward`` gets dy, the gradient of the loss with respect to y: dy[n, o] says how the loss changes with y[n, o]. By
+the chain rule, every y that uses a number adds to its gradient: dy, times what the number is multiplied by there.
 
     dW[i, o] = sum over n of x[n, i] dy[n, o]        (in, out)
     db[o]    = sum over n of dy[n, o]                (out,)
     dx[n, i] = sum over o of dy[n, o] W[i, o]        (n, in)
 
-The gradient of anything has its shape. No mean is taken: what divides by n is the loss, and dy comes from there.
+The gradient of an array has its shape. There is no mean here: the loss divides by n, and dy already contains that.
 
 Check your answer:   python -m tinynet exercise dense examples/exercises/dense.py
 Then compare it with `Dense` in tinynet/layers/dense.py.
@@ -33,6 +33,6 @@ class Dense:
 
     def backward(self, dy):
         """Set self.dW and self.db, and return dx."""
-        # dW and dx are matrix products, each of two of x, dy and W, one of them transposed (.T): the shapes that are
-        # asked for say which. db is a sum over one axis.
+        # dW and dx are each a matrix product of two of x, dy and W, one of them transposed (.T); the shapes above tell
+        # you which. db is a sum over one axis.
         raise NotImplementedError("your turn: set self.dW and self.db, and return dx")

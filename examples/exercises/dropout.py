@@ -1,12 +1,12 @@
 """Exercise: the backward pass of dropout.
 
-In each training step a random part of the units is silent, ``rate`` of them on average, and the others are made larger,
-so that the expected value stays what it was:
+In each training step, a random part of the units is dropped (set to 0), ``rate`` of them on average. The others are
+scaled up, so that the expected value stays the same:
 
     mask = 1 / (1 - rate) where a unit is kept, 0 where it is dropped            x, y, dx, dy, mask (n, ...)
     y = x mask
 
-The mask is drawn anew in each forward. It does not depend on x, so to backward it is a constant.
+Each forward draws a new mask. The mask does not depend on x, so it is a constant in backward.
 
 Check your answer:   python -m tinynet exercise dropout examples/exercises/dropout.py
 Then compare it with `Dropout` in tinynet/layers/dropout.py.
@@ -28,5 +28,5 @@ class Dropout:
 
     def backward(self, dy):
         """Return dx."""
-        # A unit that was silent passes nothing back; what was made larger on the way up is made larger on the way down.
+        # A dropped unit passes nothing back; the gradient of a kept unit is scaled up, as the unit was.
         raise NotImplementedError("your turn: return dx")

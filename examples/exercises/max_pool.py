@@ -1,13 +1,13 @@
 """Exercise: the backward pass of max-pooling.
 
-A window of k x k pixels moves over each image in steps of s, and the largest pixel of each channel is kept:
+A window of k x k pixels slides over each image in steps of s, and keeps the largest pixel of each channel:
 
     y[n, i, j, c] = the largest of x[n, i s + u, j s + v, c] for u, v from 0 to k - 1
     x, dx (n, h, w, c)   y, dy (n, down, across, c)
 
-Only the largest pixel of a window acts on y: all of dy goes there, and nothing to the others. If several are equal, the
-first counts as the largest, row by row. Where windows overlap (s < k) one pixel can be the largest of several windows.
-Then it acts on several y, and its gradient is a sum.
+Only the largest pixel of a window affects y: it gets all of dy, and the others get nothing. If several are equal, the
+first one counts, row by row. Where windows overlap (s < k), one pixel can be the largest of several windows. Then it
+affects several y, and its gradient is a sum.
 
 Check your answer:   python -m tinynet exercise max_pool examples/exercises/max_pool.py
 Then compare it with `MaxPool2D` in tinynet/layers/pooling.py.
@@ -36,7 +36,7 @@ class MaxPool2D:
 
     def backward(self, dy):
         """Return dx."""
-        # Begin with dx of zeros and go over the same windows. For each, window.reshape(n, k * k, c).argmax(axis=1) is
-        # the place of the first largest pixel, (n, c); divmod by k makes its row and column of it. An index array for
-        # each axis, dx[np.arange(n)[:, None], rows, columns, np.arange(c)], reaches all of them at once.
+        # Start with zeros for dx and loop over the same windows. In each, window.reshape(n, k * k, c).argmax(axis=1) is
+        # the position of the first largest pixel, (n, c); divmod by k turns it into a row and a column. With an index
+        # array per axis, dx[np.arange(n)[:, None], rows, columns, np.arange(c)] reaches all of them at once.
         raise NotImplementedError("your turn: return dx")

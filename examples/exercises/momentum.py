@@ -1,13 +1,13 @@
 """Exercise: a step of stochastic gradient descent with momentum.
 
-Plain gradient descent forgets: params -= learning_rate grads. With momentum the parameters move like a ball that rolls
-downhill. The gradient pushes, and a part of the last step's velocity is kept:
+Plain gradient descent, params -= learning_rate grads, has no memory. With momentum, the parameters move like a ball
+that rolls downhill: the gradient pushes, and part of the last step's velocity is kept.
 
     velocity = momentum velocity - learning_rate grads            all of one shape, (size,)
     params   = params + velocity
 
-In a direction in which the gradients agree, the steps grow, up to 1 / (1 - momentum) times; where their sign changes,
-they cancel.
+Where the gradients agree, the steps grow by a factor of up to 1 / (1 - momentum). Where their sign keeps changing,
+they cancel out.
 
 Check your answer:   python -m tinynet exercise momentum examples/exercises/momentum.py
 Then compare it with `SGD` in tinynet/optimizers.py.
@@ -24,7 +24,7 @@ class Momentum:
         self.velocity = 0.0  # an array from the first step on
 
     def step(self, params, grads):
-        """Change params in place; leave grads alone."""
-        # self.velocity has to be there in the next step. The caller keeps its params: params = ... would only give your
-        # own variable a new array, but params += ... and params[...] = ... write into theirs.
+        """Change params in place; do not change grads."""
+        # The next step needs self.velocity. Write into the caller's array with params += ... or params[...] = ...;
+        # params = ... would only give your own variable a new array.
         raise NotImplementedError("your turn: change params in place")

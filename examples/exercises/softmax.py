@@ -4,16 +4,16 @@ Each row of x becomes probabilities:
 
     y_i = exp(x_i) / sum over j of exp(x_j)            x, y, dx, dy (n, classes)
 
-Every y of a row depends on every x of that row. Their slopes are a matrix for each row, the Jacobian:
+Every y in a row depends on every x in that row. The slopes form one matrix per row, the Jacobian:
 
     how y_i changes with x_j  =  y_i (1 - y_i) if i = j,  else  - y_i y_j
 
-The chain rule sums over all the y that an x acts on:
+The chain rule sums over all the y that an x affects:
 
     dx_j = sum over i of dy_i times (how y_i changes with x_j)
 
-The matrix need not be made: write the sum out, and take what does not depend on i out of it. A check in your head: were
-dy the same for all classes, dx would be 0, as probabilities sum to 1 whatever x is.
+There is no need to build the matrix: write out the sum, and factor out what does not depend on i. A quick check: if dy
+is the same for all classes, dx is 0, because probabilities sum to 1 whatever x is.
 
 Check your answer:   python -m tinynet exercise softmax examples/exercises/softmax.py
 Then compare it with `Softmax` in tinynet/layers/activations.py.
@@ -26,12 +26,12 @@ class Softmax:
     """Probabilities from logits, row by row."""
 
     def forward(self, x):
-        y = np.exp(x - x.max(axis=1, keepdims=True))  # the largest is taken off first: same y, no overflow
+        y = np.exp(x - x.max(axis=1, keepdims=True))  # minus the largest: same y, no overflow
         y /= y.sum(axis=1, keepdims=True)
         self.y = y  # backward needs it
         return y
 
     def backward(self, dy):
         """Return dx."""
-        # One sum for each row, of shape (n, 1): keepdims=True keeps it a column that fits beside dy.
+        # One sum per row, of shape (n, 1): keepdims=True keeps it a column that broadcasts against dy.
         raise NotImplementedError("your turn: return dx")

@@ -1,4 +1,4 @@
-"""TrainingMonitor: its numbers against direct computation, training unchanged by it, faults found and named."""
+"""TrainingMonitor: its numbers match direct computation, it leaves training unchanged, it finds and names faults."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def network(seed=0):
 
 
 def monitored(model, path, x=X, y=Y, every=1, probe=None, callbacks=(), **settings):
-    """The record of a run."""
+    """Train with a monitor; return its record."""
     px, py = (x, y) if probe is None else probe
     monitor = tn.study.TrainingMonitor(path / "page.html", px, py, every=every)
     defaults = {"optimizer": tn.SGD(0.1), "loss": tn.CrossEntropy(), "batch_size": 8, "verbose": 0}
@@ -123,7 +123,7 @@ class TestHistograms:
 
 @pytest.mark.parametrize("name", [*tn.recipes.RECIPES, "network"])
 def test_the_probe_sees_what_training_computes(name):
-    """Outputs layer by layer, and gradients: the sum of dy is the gradient of the bias or beta of that layer."""
+    """Outputs, layer by layer, and gradients: the sum of dy is the gradient of the layer's bias or beta."""
     if name == "network":
         model, loss, x, y = network(), tn.CrossEntropy(), X, Y
     else:
@@ -176,7 +176,7 @@ def test_a_frozen_batch_norm_is_followed():
     model.layers[1].trainable = False
     frozen = probe.look().loss
     assert frozen != before
-    model.layers[1].running_mean += 1  # which it uses now
+    model.layers[1].running_mean += 1  # it uses these now
     assert probe.look().loss not in (before, frozen)
 
 
@@ -184,7 +184,7 @@ def test_a_frozen_batch_norm_is_followed():
 
 
 class Witness(tn.Callback):
-    """What the monitor should find, the long way."""
+    """Computes the long way what the monitor should find."""
 
     def __init__(self):
         self.before, self.ratios, self.norms, self.losses = None, [], [], []
@@ -259,7 +259,7 @@ class TestSamples:
         assert record.every == 8
         assert [sample.step for sample in record.samples] == [1, 8, 16, 24, 32]
         assert np.isfinite(record.series("ratios")).all()
-        assert "every second was left out" in (tmp_path / "page.html").read_text()
+        assert "every second one was dropped" in (tmp_path / "page.html").read_text()
 
     def test_a_resumed_run_has_the_samples_of_one_that_was_not_stopped(self, tmp_path):
         whole = monitored(network(), tmp_path, every=4, epochs=3)
@@ -301,12 +301,12 @@ class TestSamples:
             first.set_state({"best": 0.5})
         other = tn.study.TrainingMonitor(tmp_path / "b.html", X, Y)
         other.set_state(first.state())
-        with pytest.raises(ValueError, match="are of another model"):
+        with pytest.raises(ValueError, match="come from another model"):
             tn.Sequential([tn.Dense(3), tn.Softmax()], (6,)).fit(X, Y, callbacks=[other], **settings)
         assert not (tmp_path / "b.html").exists()
 
 
-# -- training is what it is without ----------------------------------------------------------------------
+# -- training is unchanged -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "workers"), [("network", 1), ("mlp_bn", 1), ("cnn_small", 2)])
@@ -347,7 +347,7 @@ def test_its_cost_can_be_measured(fashion_mnist, monkeypatch, capsys):
 
 
 def page_data(text):
-    """What the page's script is given: data, and the counts."""
+    """The data and the counts that the page's script gets."""
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
     planes = zlib.decompress(b64decode(re.search(r'id="counts">(.*?)</script>', text, re.DOTALL)[1]))
     return data, np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(2, -1).T).view("<u2").ravel()
@@ -409,7 +409,7 @@ class TestPage:
         text = (tmp_path / "page.html").read_text()
         assert "Training ended with an error. NonFiniteError: epoch 1, batch" in text
         assert "ended by an error" in text
-        assert "every=1 shows the last steps" in text
+        assert "set every=1 to see the last steps" in text
 
     def test_is_written_when_no_step_was_finished(self, tmp_path):
         model = network()
@@ -474,7 +474,7 @@ class TestPage:
 
 
 class TestFindings:
-    """Each fault is made, and its finding is there; a healthy run has none."""
+    """Each fault is provoked and found; a healthy run has no findings."""
 
     def test_nothing_in_a_healthy_run(self, tmp_path):
         model = tn.Sequential([tn.Dense(16), tn.ReLU(), tn.Dense(3), tn.Softmax()], (6,), seed=0)
@@ -489,7 +489,7 @@ class TestFindings:
         (finding,) = [finding for finding in findings(record) if finding.kind == "dead"]
         assert finding.path == "1"
         assert finding.text.startswith(
-            "Layer 1: 50% of the ReLU units are dead for every example of the probe from the first"
+            "Layer 1: 50% of the ReLU units are dead for every probe example, from the first step on."
         )
 
     def test_units_that_die_on_the_way(self, tmp_path):
@@ -501,14 +501,14 @@ class TestFindings:
         model = tn.Sequential([tn.Dense(10), tn.ReLU(), tn.Dense(3), tn.Softmax()], (6,), seed=0)
         record = monitored(model, tmp_path, callbacks=[Kill()])
         (finding,) = [finding for finding in findings(record) if finding.kind == "dead"]
-        assert "100% of the ReLU units are dead for every example of the probe since step 4." in finding.text
+        assert "100% of the ReLU units are dead for every probe example, from step 4 on." in finding.text
 
     def test_a_learning_rate_that_is_too_high(self, tmp_path):
         model = tn.Sequential([tn.Dense(10), tn.Tanh(), tn.Dense(3), tn.Softmax()], (6,), seed=0)
         record = monitored(model, tmp_path, optimizer=tn.Adam(0.3), epochs=3)
         (first, *_) = [finding for finding in findings(record) if finding.kind == "ratio-high"]
         assert re.match(
-            r"0\.W moves by 0\.\d+ of its size in a step, and 0\.001 is usual: the learning", first.text
+            r"0\.W moves by 0\.\d+ of its size per step; 0\.001 is typical\. The learning", first.text
         )
 
     def test_one_that_is_too_low_but_not_the_end_of_a_schedule(self, tmp_path):
@@ -522,7 +522,7 @@ class TestFindings:
         model = tn.Sequential(layers, input_shape=(28, 28), seed=0)
         record = monitored(model, tmp_path, IMAGES, LABELS)
         found = {finding.kind: finding.text for finding in findings(record)}
-        assert "sees inputs of size 1" in found["unscaled"]
+        assert "gets inputs of size 1" in found["unscaled"]
         first = number(record.samples[0].loss)
         assert found["first-loss"].startswith(f"The first loss, {first}, is far above ln 10 = 2.303")
 
@@ -531,7 +531,7 @@ class TestFindings:
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], (3,), seed=0)
         model.layers[0].W = 9 * np.eye(3)
         assert "first-loss" in kinds(monitored(model, tmp_path, x, Y))
-        again = monitored(model, tmp_path, x, Y)  # now it has been trained: no surprise
+        again = monitored(model, tmp_path, x, Y)  # no surprise now: it has been trained
         assert not again.fresh
         assert "first-loss" not in kinds(again)
 
@@ -550,14 +550,14 @@ class TestFindings:
             layer.W *= 30
         record = monitored(model, tmp_path, optimizer=tn.SGD(1e-9))
         (finding,) = [finding for finding in findings(record) if finding.kind == "exploding"]
-        assert "is above 1,000 at step 1 for the first time" in finding.text
+        assert "it is first above 1,000 at step 1." in finding.text
 
     def test_saturated_units(self, tmp_path):
         model = tn.Sequential([tn.Dense(8), tn.Tanh(), tn.Dense(3), tn.Softmax()], (6,), seed=0)
         model.layers[0].W *= 100
         record = monitored(model, tmp_path)
         (finding,) = [finding for finding in findings(record) if finding.kind == "saturated"]
-        assert "of the Tanh outputs are where it is flat from the first step on" in finding.text
+        assert "of the Tanh outputs are where the function is flat, from the first step on" in finding.text
 
     def test_a_loss_that_rises(self, tmp_path):
         class Spoil(tn.Callback):

@@ -1,4 +1,4 @@
-"""The page of a training run in a browser: a step's numbers under the pointer and by key, painted as counted."""
+"""The page of a training run in a browser: a step's numbers by pointer and by key, pictures painted as counted."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ Y = np.arange(60) % 3
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A page with everything on it, faults included, and its record."""
+    """A page with everything on it, including faults, and its record."""
     layers = [
         *(tn.Dense(8), tn.BatchNorm(), tn.ReLU(), tn.Residual(tn.Dense(8), tn.Sigmoid())),
         *(tn.Dense(5), tn.Tanh(), tn.Dense(3), tn.Softmax()),
@@ -50,7 +50,7 @@ def test_fits_every_screen_in_light_and_dark(chromium, run, width, scheme):
             return box.width > 200 && box.height > 100 && box.right <= innerWidth && card.left >= 0;
         })"""
         assert page.evaluate(inside)
-        # Labels of one axis do not cover each other.
+        # Labels on one axis do not overlap.
         apart = """() => [...document.querySelectorAll(".y-axis, .x-axis")].every((axis) => {
             const boxes = [...axis.children].map((label) => label.getBoundingClientRect());
             return boxes.every((a, i) => boxes.every((b, j) => i >= j || a.right <= b.left || b.right <= a.left
@@ -140,7 +140,7 @@ def test_by_keyboard(chromium, run):
 
 
 def test_pictures_are_painted_as_counted(chromium, run):
-    """A pixel's distance from the card's colour is the root of its share of the fullest row."""
+    """A pixel's distance from the card's colour is the square root of its share relative to the fullest row."""
     path, _ = run
     with opened(chromium, path) as page:
         pixels, shares, middle = page.evaluate("""() => {

@@ -1,8 +1,8 @@
 """The GPU's kernels in CUDA C++; `tinynet.engines.gpu.kernels` launches them, and CuPy compiles them on first use.
 
-The comment above each kernel gives its formula, in the letters of its NumPy body
-(`tinynet.engines.operation.OPERATIONS` says where that is). Neighbouring threads take neighbouring numbers in memory, because a GPU fetches 32 at a time. Sums
-have a fixed order: the same numbers give the same bits in every run.
+The comment above each kernel gives its formula, in the letters of its NumPy body, whose module is in
+`tinynet.engines.operation.OPERATIONS`. Neighbouring threads take neighbouring numbers in memory, because a GPU fetches
+32 at a time. Sums have a fixed order: the same numbers give the same bits in every run.
 
 CuPy compiles all kernels, these and its own, with -ftz=true: in float32, magnitudes below 2^-126 count as 0.
 

@@ -1,11 +1,11 @@
 "use strict";
-// The page of a training run: histograms painted as columns, and one step whose numbers all charts show.
+// The page of a training run: histograms painted as columns, and one step whose numbers every chart shows.
 
 const STEP_KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity };
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim().match(/\w\w/g).map((hex) => parseInt(hex, 16));
 
-// As Python's `findings.number` has it.
+// Formats numbers as `findings.number` does in Python.
 function numberText(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
@@ -19,7 +19,7 @@ function percentText(share) {
   return share > 0 && share < 0.0005 ? "under 0.1%" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
 }
 
-// The lines of a chart: their values stand in the list below it.
+// A line chart; its values are listed below it.
 class Lines {
   constructor(figure, chart) {
     this.series = chart.series;
@@ -85,7 +85,7 @@ class Map2D {
     return `root mean square ${numberText(this.chart.rms[i])}, ${zero}, ${point}`;
   }
 
-  // The row with the most elements, the one of zeros aside.
+  // The row with the most elements, not counting the row of zeros.
   fullest(i) {
     let best = this.middle;
     for (let row = 0; row < this.chart.rows.length; row++) {

@@ -1,4 +1,4 @@
-"""The exercises on vectors: what they are tried on, and what goes wrong in them often."""
+"""The exercises on vectors: the data to try them on, and common mistakes."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tinynet.losses import SoftmaxCrossEntropy
 from tinynet.study.exercises.exercise import Exercise, Mistake, Trial, library_results
 from tinynet.support.types import Array, Shape
 
-# Batch sizes differ, so that a factor n is no constant; and one shape is square, where a transposed matrix still fits.
+# Batch sizes differ, so a factor n is not a constant; one shape is square, so that a transposed matrix still fits.
 _SHAPES = ((5, 4, 3), (2, 3, 6), (4, 4, 4))
 
 
@@ -39,24 +39,28 @@ DENSE = Exercise(
         "db": "db = the sum of dy over the batch, axis 0, (out,)",
     },
     mistakes=(
-        Mistake("dx", "is dy W: W has to be transposed", lambda t: t.dy @ t.W),
-        Mistake("dW", "is x dy: x has to be transposed", lambda t: t.x @ t.dy),
+        Mistake("dx", "is dy W: W must be transposed", lambda t: t.dy @ t.W),
+        Mistake("dW", "is x dy: x must be transposed", lambda t: t.x @ t.dy),
         Mistake(
             "dW",
-            "is averaged over the batch where a sum is due: the loss has divided by n already",
+            "is averaged over the batch but should be summed: the loss already divides by n",
             lambda t: t.right["dW"] / t.n,
         ),
-        Mistake("db", "is not summed over the batch: yours has shape {found}, b has {right}", lambda t: t.dy),
+        Mistake(
+            "db", "is not summed over the batch: yours has shape {found}, but b has {right}", lambda t: t.dy
+        ),
         Mistake(
             "db",
-            "is averaged over the batch where a sum is due: the loss has divided by n already",
+            "is averaged over the batch but should be summed: the loss already divides by n",
             lambda t: t.dy.mean(axis=0),
         ),
         Mistake(
-            "db", "is summed over the outputs, axis 1, and not over the batch", lambda t: t.dy.sum(axis=1)
+            "db",
+            "is summed over the outputs, axis 1, instead of the batch, axis 0",
+            lambda t: t.dy.sum(axis=1),
         ),
         Mistake("db", "is summed over both axes", lambda t: t.dy.sum()),
-        Mistake("db", "is the last example's dy, as if b were used once", lambda t: t.dy[-1]),
+        Mistake("db", "is the last example's dy, as if only that example used b", lambda t: t.dy[-1]),
     ),
 )
 
@@ -64,7 +68,7 @@ DENSE = Exercise(
 def _relu_trials(rng: np.random.Generator) -> list[Trial]:
     trials = []
     for shape, smooth in (((5, 4), True), ((4, 4), True), ((3, 2, 4), True), ((6, 3), False)):
-        x = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 3, shape)  # clear of the kink
+        x = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 3, shape)  # away from the kink
         if not smooth:
             x.reshape(-1)[::2] = 0
         trials.append(Trial(x=x, dy=rng.standard_normal(shape), smooth=smooth))
@@ -81,22 +85,24 @@ RELU = Exercise(
     formulas={"y": "y = max(x, 0)", "dx": "dx = dy where x > 0, else 0"},
     mistakes=(
         Mistake(
-            "dx", "has its mask from dy: what counts is where x was above 0", lambda t: t.dy * (t.dy > 0)
+            "dx", "takes its mask from dy: what counts is where x was above 0", lambda t: t.dy * (t.dy > 0)
         ),
-        Mistake("dx", "is dy, unchanged: it has no mask", lambda t: t.dy),
+        Mistake("dx", "is dy, unchanged: the mask is missing", lambda t: t.dy),
         Mistake(
-            "dx", "lets dy pass where x is 0: the slope there is taken as 0", lambda t: t.dy * (t.x >= 0)
+            "dx", "lets dy pass where x is 0: the slope there is taken to be 0", lambda t: t.dy * (t.x >= 0)
         ),
         Mistake(
             "dx",
-            "has the mask the wrong way round: dy passes where x is above 0",
+            "has the mask the wrong way round: dy should pass where x is above 0",
             lambda t: t.dy * (t.x <= 0),
         ),
         Mistake(
-            "dx", "has the mask the wrong way round: dy passes where x is above 0", lambda t: t.dy * (t.x < 0)
+            "dx",
+            "has the mask the wrong way round: dy should pass where x is above 0",
+            lambda t: t.dy * (t.x < 0),
         ),
         Mistake("dx", "is multiplied by x: the slope is 1, not x", lambda t: t.dy * np.maximum(t.x, 0)),
-        Mistake("dx", "is y, what forward gives", lambda t: np.maximum(t.x, 0)),
+        Mistake("dx", "is y, the result of forward", lambda t: np.maximum(t.x, 0)),
     ),
 )
 
@@ -126,35 +132,37 @@ SOFTMAX = Exercise(
     mistakes=(
         Mistake(
             "dx",
-            "has only the diagonal of the Jacobian: each y also changes with the other x of its row, by - y_i y_j",
+            "has only the diagonal of the Jacobian: each y also changes with every other x in its row, by - y_i y_j",
             lambda t: t.dy * t.right["y"] * (1 - t.right["y"]),
         ),
         Mistake(
             "dx",
-            "takes no notice of dy, and has only the diagonal of the Jacobian",
+            "ignores dy and has only the diagonal of the Jacobian",
             lambda t: t.right["y"] * (1 - t.right["y"]),
         ),
-        Mistake("dx", "is dy y: the sum over the row is not taken off", lambda t: t.dy * t.right["y"]),
-        Mistake("dx", "lacks the y in front", lambda t: t.dy - _dot(t)),
-        Mistake("dx", "has a plus where a minus is due", lambda t: t.right["y"] * (t.dy + _dot(t))),
+        Mistake(
+            "dx", "is dy y: the sum over the row is not subtracted from dy", lambda t: t.dy * t.right["y"]
+        ),
+        Mistake("dx", "lacks the factor y in front", lambda t: t.dy - _dot(t)),
+        Mistake("dx", "has a plus instead of a minus", lambda t: t.right["y"] * (t.dy + _dot(t))),
         Mistake(
             "dx",
-            "sums over the batch, axis 0: the sum is over the classes, axis 1",
+            "sums over the batch, axis 0, instead of the classes, axis 1",
             lambda t: t.right["y"] * (t.dy - _dot(t, 0)),
         ),
         Mistake(
             "dx",
-            "sums over all rows together: each has its own sum",
+            "sums over all rows together: each row has its own sum",
             lambda t: t.right["y"] * (t.dy - _dot(t, None)),
         ),
         Mistake(
             "dx",
-            "takes each row's sum off a column: keepdims=True is missing",
+            "subtracts each row's sum from a column: keepdims=True is missing",
             lambda t: t.right["y"] * (t.dy - _dot(t, keepdims=False)),
         ),
         Mistake(
             "dx",
-            "sums dy where dy y is due",
+            "sums dy instead of dy y",
             lambda t: t.right["y"] * (t.dy - t.dy.sum(axis=1, keepdims=True)),
         ),
     ),
@@ -194,7 +202,7 @@ def _columns_struck(t: Trial) -> Array:
 
 SOFTMAX_CROSS_ENTROPY = Exercise(
     name="softmax_cross_entropy",
-    title="the cross-entropy of a softmax, the gradient that backward begins with",
+    title="softmax with cross-entropy, where backward begins",
     kind="SoftmaxCrossEntropy",
     library="SoftmaxCrossEntropy in tinynet/losses.py",
     inputs=("z", "labels"),
@@ -207,32 +215,32 @@ SOFTMAX_CROSS_ENTROPY = Exercise(
     },
     mistakes=(
         Mistake("dz", "is not divided by n: the loss is a mean over the batch", lambda t: _p(t) - _onehot(t)),
-        Mistake("dz", "is p / n: the 1 is not taken off at the labels", lambda t: _p(t) / t.n),
-        Mistake("dz", "is p: neither is the 1 taken off at the labels, nor is it divided by n", _p),
+        Mistake("dz", "is p / n: 1 is not subtracted at the labels", lambda t: _p(t) / t.n),
+        Mistake("dz", "is p: subtract 1 at the labels, then divide by n", _p),
         Mistake(
             "dz",
-            "is divided by the number of classes, too: the loss is a mean over examples",
+            "is also divided by the number of classes: the loss is a mean over examples only",
             lambda t: t.right["dz"] / t.z.shape[1],
         ),
         Mistake(
             "dz",
-            "is divided by the number of classes and not by n",
+            "is divided by the number of classes instead of n",
             lambda t: t.right["dz"] * t.n / t.z.shape[1],
         ),
         Mistake(
             "dz",
-            "has 1 taken off in whole columns: p[:, labels] is every row's; p[np.arange(n), labels] is one of "
-            "each row",
+            "has 1 subtracted from whole columns: p[:, labels] selects every row; p[np.arange(n), labels] selects one "
+            "number per row",
             _columns_struck,
         ),
         Mistake(
             "dz",
-            "is the gradient with respect to p, - onehot / (n p): it has to go through the softmax to z",
+            "is the gradient with respect to p, - onehot / (n p): it must also go back through the softmax to z",
             lambda t: -_onehot(t) / _p(t) / t.n,
         ),
         Mistake(
             "dz",
-            "is 1 / n taken off at the labels, and nothing else: p is missing",
+            "is - onehot / n: p is missing",
             lambda t: -_onehot(t) / t.n,
         ),
     ),
@@ -243,9 +251,8 @@ def _dropout_trials(rng: np.random.Generator) -> list[Trial]:
     def trial(shape: Shape, rate: float, seed: int) -> Trial:
         keep = np.random.default_rng(seed).random(shape) >= rate
         x = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 3, shape)
-        dy = rng.choice([-1.0, 1.0], shape) * rng.uniform(
-            0.1, 3, shape
-        )  # none is 0, so dx / dy is the mask that was used
+        # No number is 0, so dx / dy is the mask that was used.
+        dy = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 3, shape)
         generator = np.random.default_rng(seed)
         return Trial(
             x=x, dy=dy, rate=rate, rng=generator, seed=seed, keep=keep, mask=keep / (1 - rate), smooth=True
@@ -255,7 +262,7 @@ def _dropout_trials(rng: np.random.Generator) -> list[Trial]:
 
 
 class _DropoutWithMask(Dropout):
-    """The library's layer, with a mask that somebody else has drawn."""
+    """The library's layer, with a given mask."""
 
     def __init__(self, mask: Array) -> None:
         super().__init__(0.5)
@@ -275,7 +282,7 @@ def _drawn_again(t: Trial) -> Array:
 
 
 def _looks_drawn_again(t: Trial, found: Array) -> bool:
-    """Whether it is dy times some mask, not that of forward."""
+    """Whether it is dy times some dropout mask; the one from forward was ruled out before."""
     mask = found / t.dy
     return bool(
         np.logical_or(np.isclose(mask, 0), np.isclose(mask, 1 / (1 - t.rate))).all()
@@ -291,26 +298,28 @@ DROPOUT = Exercise(
     constructor=("rate", "rng"),
     trials=_dropout_trials,
     solve=lambda t: library_results(_DropoutWithMask(t.mask), t),
-    formulas={"y": "y = x mask", "dx": "dx = dy mask, the mask of forward, 1 / (1 - rate) or 0"},
+    formulas={"y": "y = x mask", "dx": "dx = dy mask, with the mask from forward: 1 / (1 - rate) or 0"},
     mistakes=(
         Mistake("dx", "is not scaled by 1 / (1 - rate), which is part of the mask", lambda t: t.dy * t.keep),
         Mistake(
-            "dx", "is scaled by 1 - rate rather than 1 / (1 - rate)", lambda t: t.dy * t.keep * (1 - t.rate)
+            "dx", "is scaled by 1 - rate instead of 1 / (1 - rate)", lambda t: t.dy * t.keep * (1 - t.rate)
         ),
         Mistake(
             "dx",
-            "is scaled twice by 1 / (1 - rate), which is in the mask already",
+            "is scaled twice by 1 / (1 - rate), which is already in the mask",
             lambda t: t.dy * t.mask / (1 - t.rate),
         ),
-        Mistake("dx", "is dy, unchanged: it has no mask", lambda t: t.dy),
-        Mistake("dx", "is scaled, but no unit is silent", lambda t: t.dy / (1 - t.rate)),
+        Mistake("dx", "is dy, unchanged: the mask is missing", lambda t: t.dy),
+        Mistake("dx", "is scaled, but no unit is dropped", lambda t: t.dy / (1 - t.rate)),
         Mistake("dx", "has the mask the wrong way round", lambda t: t.dy * ~t.keep / (1 - t.rate)),
         Mistake(
-            "dx", "is multiplied by x as well: y = x mask has the slope mask", lambda t: t.dy * t.x * t.mask
+            "dx",
+            "is also multiplied by x: the slope of y = x mask is the mask",
+            lambda t: t.dy * t.x * t.mask,
         ),
         Mistake(
             "dx",
-            "has a mask that is drawn anew: the units that were silent in forward are silent here",
+            "uses a newly drawn mask: the units dropped in forward must be dropped here too",
             _drawn_again,
             fits=_looks_drawn_again,
         ),
@@ -339,7 +348,7 @@ def _batchnorm_trials(rng: np.random.Generator) -> list[Trial]:
 
 
 def _batchnorm_dx(t: Trial, mean: float = 1, var: float = 1) -> Array:
-    """dx, with the terms of the mean and of the variance times these."""
+    """dx, with the terms from the mean and the variance multiplied by these."""
     dbeta, dgamma = t.dy.sum(axis=0), (t.dy * t.x_hat).sum(axis=0)
     dx: Array = t.gamma * t.inv_std * (t.dy - mean * dbeta / t.n - var * t.x_hat * dgamma / t.n)
     return dx
@@ -362,49 +371,59 @@ BATCHNORM = Exercise(
     mistakes=(
         Mistake(
             "dx",
-            "takes mean and variance as constants: they change with x, too, and two terms come of it",
+            "treats mean and variance as constants: they also change with x, which gives two more terms",
             lambda t: _batchnorm_dx(t, 0, 0),
         ),
         Mistake(
-            "dx", "takes the variance as a constant: it changes with x, too", lambda t: _batchnorm_dx(t, 1, 0)
+            "dx",
+            "treats the variance as a constant: it also changes with x",
+            lambda t: _batchnorm_dx(t, 1, 0),
         ),
         Mistake(
-            "dx", "takes the mean as a constant: it changes with x, too", lambda t: _batchnorm_dx(t, 0, 1)
+            "dx", "treats the mean as a constant: it also changes with x", lambda t: _batchnorm_dx(t, 0, 1)
         ),
         Mistake(
             "dx",
-            "does not divide dbeta and dgamma by n: mean and variance are means",
+            "does not divide dbeta and dgamma by n: mean and variance are means over the batch",
             lambda t: _batchnorm_dx(t, t.n, t.n),
         ),
         Mistake(
             "dx",
-            "has a plus where a minus is due: both terms are taken off",
+            "has a plus instead of a minus: both terms are subtracted",
             lambda t: _batchnorm_dx(t, -1, -1),
         ),
-        Mistake("dx", "lacks gamma", lambda t: t.right["dx"] / t.gamma),
-        Mistake("dx", "has gamma twice", lambda t: t.right["dx"] * t.gamma),
+        Mistake("dx", "lacks the factor gamma", lambda t: t.right["dx"] / t.gamma),
+        Mistake("dx", "has the factor gamma twice", lambda t: t.right["dx"] * t.gamma),
         Mistake("dx", "is not divided by sqrt(var + epsilon)", lambda t: t.right["dx"] / t.inv_std),
         Mistake(
-            "dx", "is divided by var + epsilon: its root is missing", lambda t: t.right["dx"] * t.inv_std
+            "dx",
+            "is divided by var + epsilon: the square root is missing",
+            lambda t: t.right["dx"] * t.inv_std,
         ),
         Mistake("dgamma", "is dbeta: x_hat is missing", lambda t: t.right["dbeta"]),
         Mistake(
             "dgamma",
-            "is not summed over the batch: yours has shape {found}, gamma has {right}",
+            "is not summed over the batch: yours has shape {found}, but gamma has {right}",
             lambda t: t.dy * t.x_hat,
         ),
-        Mistake("dgamma", "has x where x_hat is due", lambda t: (t.dy * t.x).sum(axis=0)),
-        Mistake("dgamma", "has y where x_hat is due", lambda t: (t.dy * t.right["y"]).sum(axis=0)),
+        Mistake("dgamma", "uses x instead of x_hat", lambda t: (t.dy * t.x).sum(axis=0)),
+        Mistake("dgamma", "uses y instead of x_hat", lambda t: (t.dy * t.right["y"]).sum(axis=0)),
         Mistake(
-            "dgamma", "is averaged over the batch where a sum is due", lambda t: (t.dy * t.x_hat).mean(axis=0)
+            "dgamma",
+            "is averaged over the batch but should be summed",
+            lambda t: (t.dy * t.x_hat).mean(axis=0),
         ),
         Mistake("dbeta", "is dgamma", lambda t: t.right["dgamma"]),
         Mistake(
-            "dbeta", "is not summed over the batch: yours has shape {found}, beta has {right}", lambda t: t.dy
+            "dbeta",
+            "is not summed over the batch: yours has shape {found}, but beta has {right}",
+            lambda t: t.dy,
         ),
-        Mistake("dbeta", "is averaged over the batch where a sum is due", lambda t: t.dy.mean(axis=0)),
+        Mistake("dbeta", "is averaged over the batch but should be summed", lambda t: t.dy.mean(axis=0)),
         Mistake(
-            "dbeta", "is multiplied by gamma: beta is added after gamma", lambda t: t.dy.sum(axis=0) * t.gamma
+            "dbeta",
+            "is multiplied by gamma: gamma multiplies x_hat only, not beta",
+            lambda t: t.dy.sum(axis=0) * t.gamma,
         ),
     ),
 )

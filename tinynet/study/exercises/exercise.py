@@ -1,4 +1,4 @@
-"""What an exercise is: a class with a blank in it, data to try it on, the library's answer, and mistakes by name."""
+"""What an exercise is: a class with a blank, data to try it on, the library's answer, and the common mistakes."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from tinynet.support.types import Array
 _EPSILON = 1e-6
 
 Trial = SimpleNamespace
-"""Arrays and settings by name: ``trial.x``, ``trial.dy``. ``right`` has what the library gives for them, ``n`` is the
-batch size, and ``smooth`` says whether central differences hold there."""
+"""Arrays and settings by name: ``trial.x``, ``trial.dy``. ``right`` holds the library's results for them, ``n`` is the
+batch size, and ``smooth`` says whether central differences are valid there."""
 
 
 class Mistake(NamedTuple):
-    """Something that goes wrong, and what comes out then.
+    """A mistake, and the wrong result that it gives.
 
     Args:
-        tensor: where, "dW".
-        words: what is said of it, as in "it is transposed"; ``{found}`` and ``{right}`` stand for shapes.
-        gives: what comes out; raises ValueError or IndexError for shapes with which it can't happen.
-        fits: whether a result looks like it, where what comes out depends on chance; None compares with ``gives``.
-        accepted: whether it is as good an answer, and only a remark is due.
+        tensor: the result it shows in, such as "dW".
+        words: what to say about it, as in "it is transposed"; ``{found}`` and ``{right}`` stand for shapes.
+        gives: computes the wrong result; raises ValueError or IndexError for shapes where the mistake can't happen.
+        fits: whether a result looks like this mistake, if the result depends on chance; None compares with ``gives``.
+        accepted: whether the answer is just as good and only needs a remark.
     """
 
     tensor: str
@@ -41,25 +41,25 @@ class Ran(NamedTuple):
     """What an answer gave for a trial."""
 
     found: dict[str, Any]
-    again: dict[str, Any]  # what a second backward gave, after the same forward
-    changed: list[str]  # inputs that it wrote into
+    again: dict[str, Any]  # results of a second backward after the same forward
+    changed: list[str]  # inputs it wrote into
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
-    """A class to complete by a ``backward``.
+    """A class that lacks its ``backward``.
 
     Args:
-        name: of the exercise, and of its file.
+        name: name of the exercise and of its file.
         title: one line.
-        kind: the name of the class.
-        library: where the library's own is.
+        kind: name of the class.
+        library: where to find the library's own version.
         trials: draws data to try it on.
-        solve: the library's own results for a trial, by the keys of ``formulas``.
-        formulas: a line for each result: what the forward gives, what backward returns, what backward sets.
-        mistakes: what goes wrong often; what can go wrong with every gradient is known anyway.
-        constructor, inputs, upstream: names of the arguments of the class, its forward and its backward.
-        errors: what to say when an exception of that name is raised.
+        solve: the library's results for a trial, with the keys of ``formulas``.
+        formulas: one line per result: what forward gives, what backward returns, what backward sets.
+        mistakes: common mistakes; those that any gradient can have need not be listed.
+        constructor, inputs, upstream: names of the arguments of the class, of its forward and of its backward.
+        errors: what to say when an exception with that name is raised.
     """
 
     name: str
@@ -74,16 +74,16 @@ class Exercise:
     inputs: tuple[str, ...] = ("x",)
     upstream: tuple[str, ...] = ("dy",)
     errors: Mapping[str, str] = field(default_factory=dict)
-    blank = "backward"  # what is to be written
+    blank = "backward"  # the method to write
 
     @property
     def output(self) -> str:
-        """What forward gives: "y"."""
+        """The name of what forward gives: "y"."""
         return next(iter(self.formulas))
 
     @property
     def gradients(self) -> list[str]:
-        """What backward gives: first what it returns, then what it sets."""
+        """The names of what backward gives: first what it returns, then what it sets."""
         return list(self.formulas)[1:]
 
     def calls(self) -> str:
@@ -94,11 +94,11 @@ class Exercise:
         return f"{self.kind}({constructor}), forward({inputs}), backward({upstream})"
 
     def arguments(self) -> tuple[str, ...]:
-        """The names of all that an answer is given."""
+        """The names of everything that an answer gets."""
         return (*self.constructor, *self.inputs, *self.upstream)
 
     def draw(self, seed: int) -> list[Trial]:
-        """The trials of a seed, with what is right for them."""
+        """The trials for a seed, with the right results."""
         trials = self.trials(np.random.default_rng(seed))
         for trial in trials:
             trial.n = len(getattr(trial, self.inputs[0]))
@@ -106,7 +106,7 @@ class Exercise:
         return trials
 
     def run(self, module: ModuleType, trial: Trial) -> Ran:
-        """What the answer in a module gives; whatever it raises, this raises."""
+        """What the answer in a module gives. Exceptions of the answer are passed on."""
         given = self._given(trial)
         layer = self._make(module, given)
         output = copy.deepcopy(layer.forward(*(given[name] for name in self.inputs)))
@@ -119,7 +119,7 @@ class Exercise:
         return Ran({self.output: output} | found, again, changed)
 
     def slope(self, module: ModuleType, trial: Trial, gradient: str, index: tuple[int, ...]) -> float:
-        """The central difference of the loss, or of the sum of y dy, in one number, by the answer's own forward."""
+        """The central difference of the loss, or of the sum of y dy, for one number, from the answer's own forward."""
         name = gradient.removeprefix("d")
         sums = []
         for step in (_EPSILON, -_EPSILON):
@@ -131,7 +131,7 @@ class Exercise:
         return (sums[0] - sums[1]) / (2 * _EPSILON)
 
     def place(self, tensor: str, index: tuple[int, ...]) -> str:
-        """One number of a result, in words: "dW[1, 0]"."""
+        """The name of one number in a result: "dW[1, 0]"."""
         return f"{tensor}[{', '.join(map(str, index))}]" if index else tensor
 
     def _given(self, trial: Trial) -> dict[str, Any]:
@@ -148,9 +148,9 @@ class Exercise:
 
 @dataclass(frozen=True, kw_only=True)
 class StepExercise(Exercise):
-    """A class to complete by a ``step(params, grads)``; its only result is params after each of several steps.
+    """A class that lacks its ``step(params, grads)``; its only result is params after each of several steps.
 
-    A trial has ``params``, and ``gradients`` of shape (steps, size).
+    A trial has ``params`` and ``gradients`` of shape (steps, size).
     """
 
     inputs: tuple[str, ...] = ("params",)
@@ -166,7 +166,7 @@ class StepExercise(Exercise):
         return list(self.formulas)
 
     def calls(self) -> str:
-        return f"{self.kind}({', '.join(self.constructor)}), then step(params, grads) again and again"
+        return f"{self.kind}({', '.join(self.constructor)}), then step(params, grads) several times"
 
     def run(self, module: ModuleType, trial: Trial) -> Ran:
         given = self._given(trial)
@@ -182,7 +182,7 @@ class StepExercise(Exercise):
 
 
 def library_results(layer: Layer, trial: Trial, *params: str) -> dict[str, Array]:
-    """What a layer of the library gives for ``trial.x`` and ``trial.dy``, with the trial's values of these params."""
+    """What a library layer gives for ``trial.x`` and ``trial.dy``, with the trial's values of these params."""
     Sequential([layer], input_shape=trial.x.shape[1:], seed=0, dtype="float64")
     for name in params:
         setattr(layer, name, getattr(trial, name))

@@ -1,4 +1,4 @@
-"""The exercises on images: what they are tried on, and what goes wrong in them often."""
+"""The exercises on images: the data to try them on, and common mistakes."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from tinynet.support.types import Array
 
 def _pool_trials(rng: np.random.Generator) -> list[Trial]:
     trials = []
-    # Windows that touch, windows that overlap, and equal pixels, of which the first counts.
+    # Windows side by side, windows that overlap, and equal pixels, of which the first counts.
     for shape, pool_size, strides, ties in (
         ((3, 6, 4, 2), 2, 2, False),
         ((2, 7, 5, 3), 3, 2, False),
@@ -34,7 +34,7 @@ def _pool_trials(rng: np.random.Generator) -> list[Trial]:
 
 
 def _places(t: Trial, height: int, width: int, strides: int) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
-    """Each window's i and j, and where in the images it lies."""
+    """Each window's i and j, and its place in the images."""
     for i in range(t.dy.shape[1]):
         for j in range(t.dy.shape[2]):
             rows = slice(i * strides, i * strides + height)
@@ -44,9 +44,9 @@ def _places(t: Trial, height: int, width: int, strides: int) -> Iterator[tuple[i
 def _pooled(
     t: Trial, share: Callable[[Array], Array], kept: Callable[[Array, Array], Array] | None = None
 ) -> Array:
-    """dx where a window's pixels get their ``share`` (n, k, k, c) of dy.
+    """dx if the pixels of each window get their ``share`` (n, k, k, c) of dy.
 
-    Args: kept: what a window leaves of (dx, its part) where it lies; None adds.
+    Args: kept: gives the new dx in a window from (dx, the window's part); None adds them.
     """
     dx: Array = np.zeros_like(t.x)
     for i, j, there in _places(t, t.pool_size, t.pool_size, t.strides):
@@ -56,7 +56,7 @@ def _pooled(
 
 
 def _first(window: Array, step: int = 1) -> Array:
-    """1 at the first of the largest pixels, 0 elsewhere; from behind with a step of -1."""
+    """1 at the first of the largest pixels, 0 elsewhere; with a step of -1, at the last of them."""
     n, k, _, c = window.shape
     pixels = window.reshape(n, k * k, c)[:, ::step]
     shares = np.arange(k * k)[:, None] == pixels.argmax(axis=1)[:, None]
@@ -89,58 +89,62 @@ MAX_POOL = Exercise(
     solve=lambda t: library_results(MaxPool2D(t.pool_size, t.strides), t),
     formulas={
         "y": "y = the largest pixel of each window",
-        "dx": "dx = the sum of dy over the windows whose first largest pixel it is",
+        "dx": "dx = for each pixel, the sum of dy over the windows where it is the first largest pixel",
     },
     mistakes=(
         Mistake(
             "dx",
-            "is overwritten where windows overlap: = where += is due, as a pixel can be the largest of several "
+            "is overwritten where windows overlap: use += instead of =, as a pixel can be the largest of several "
             "windows",
             lambda t: _pooled(t, _first, _last_winner),
         ),
         Mistake(
             "dx",
-            "is overwritten where windows overlap: each window also sets its other pixels to 0; += is due",
+            "is overwritten where windows overlap: each window also sets its other pixels to 0; use += instead of =",
             lambda t: _pooled(t, _first, lambda dx, part: part),
         ),
         Mistake(
             "dx",
-            "goes to all of several equal largest pixels, and is overwritten where windows overlap: it goes to the "
-            "first, and += is due",
+            "gives dy to all of several equal largest pixels, and is overwritten where windows overlap: only the "
+            "first should get dy, added with +=",
             lambda t: _pooled(t, _all_largest, _last_winner),
         ),
         Mistake(
             "dx",
-            "goes to all of several equal largest pixels, and is overwritten where windows overlap: it goes to the "
-            "first, and += is due where each window sets its other pixels to 0",
+            "gives dy to all of several equal largest pixels, and is overwritten where windows overlap: only the "
+            "first should get dy, added with +=; each window also sets its other pixels to 0",
             lambda t: _pooled(t, _all_largest, lambda dx, part: part),
         ),
         Mistake(
             "dx",
-            "goes to all of several equal largest pixels: it goes to the first of them",
+            "gives dy to all of several equal largest pixels: only the first should get it",
             lambda t: _pooled(t, _all_largest),
         ),
         Mistake(
             "dx",
-            "is divided between several equal largest pixels: it goes to the first of them",
+            "divides dy between several equal largest pixels: only the first should get it",
             lambda t: _pooled(t, _equal_shares),
         ),
         Mistake(
             "dx",
-            "goes to the last of several equal largest pixels: it goes to the first",
+            "gives dy to the last of several equal largest pixels: only the first should get it",
             lambda t: _pooled(t, lambda window: _first(window, -1)),
         ),
         Mistake(
             "dx",
-            "goes to every pixel of the window: it goes to the largest only",
+            "gives dy to every pixel of the window: only the largest should get it",
             lambda t: _pooled(t, np.ones_like),
         ),
         Mistake(
             "dx",
-            "is divided between all pixels of the window, as for average-pooling: it goes to the largest only",
+            "divides dy between all pixels of the window, as in average-pooling: only the largest should get it",
             lambda t: _pooled(t, lambda window: np.full_like(window, 1 / t.pool_size**2)),
         ),
-        Mistake("dx", "goes to the smallest pixel", lambda t: _pooled(t, lambda window: _first(-window))),
+        Mistake(
+            "dx",
+            "gives dy to the smallest pixel instead of the largest",
+            lambda t: _pooled(t, lambda window: _first(-window)),
+        ),
         Mistake(
             "dx",
             "is multiplied by the largest pixel: the slope is 1",
@@ -197,7 +201,7 @@ def _convolution_dx(
 
 CONVOLUTION = Exercise(
     name="convolution",
-    title="convolution, a kernel slid over images",
+    title="convolution, a kernel that slides over images",
     kind="Conv2D",
     library="Conv2D in tinynet/layers/conv.py, and Columns in tinynet/layers/columns.py",
     constructor=("W", "b", "strides"),
@@ -205,72 +209,74 @@ CONVOLUTION = Exercise(
     solve=lambda t: library_results(Conv2D(t.W.shape[3], t.W.shape[:2], t.strides), t, "W", "b"),
     formulas={
         "y": "y = the sum of window times W, plus b",
-        "dx": "dx = the sum over the windows of dy W, where each lies: every window adds to its pixels",
-        "dW": "dW = the sum over the windows and the batch of window times dy",
-        "db": "db = the sum of dy over batch and places, axes 0, 1 and 2, (c_out,)",
+        "dx": "dx = the sum over the windows of dy W: each window adds to its own pixels",
+        "dW": "dW = the sum of window times dy, over the windows and the batch",
+        "db": "db = the sum of dy over batch and positions, axes 0, 1 and 2, (c_out,)",
     },
     mistakes=(
         Mistake(
             "dx",
-            "is overwritten where windows overlap: = where += is due, as a pixel is used in several windows",
+            "is overwritten where windows overlap: use += instead of =, as several windows use the same pixel",
             lambda t: _convolution_dx(t, overwrite=True),
         ),
         Mistake(
             "dx",
-            "has the kernel turned round: here it lies as it did in forward, and is not flipped",
+            "flips the kernel: it should lie as it does in forward",
             lambda t: _convolution_dx(t, t.W[::-1, ::-1]),
         ),
         Mistake(
             "dx",
-            "has W's input and output channels exchanged: the sum is over W's last axis",
+            "swaps W's input and output channels: the sum is over W's last axis",
             lambda t: _convolution_dx(t, t.W.swapaxes(2, 3)),
         ),
         Mistake(
             "dx",
-            "has its windows at i and j: they are at i s and j s, as in forward",
+            "places its windows at i and j: they should be at i s and j s, as in forward",
             lambda t: _convolution_dx(t, strides=1),
         ),
         Mistake(
             "dW",
-            "is the last window's only: = where += is due, as W is used in every window",
+            "is the last window's only: use += instead of =, as every window uses W",
             lambda t: _convolution_dW(t, only_last=True),
         ),
         Mistake(
             "dW",
-            "has the kernel's axes turned round: here it lies as it did in forward, and is not flipped",
+            "flips the kernel's axes: they should lie as they do in forward",
             lambda t: t.right["dW"][::-1, ::-1],
         ),
         Mistake(
             "dW",
-            "has its windows at i and j: they are at i s and j s, as in forward",
+            "places its windows at i and j: they should be at i s and j s, as in forward",
             lambda t: _convolution_dW(t, 1),
         ),
-        Mistake("dW", "is averaged over the batch where a sum is due", lambda t: t.right["dW"] / t.n),
+        Mistake("dW", "is averaged over the batch but should be summed", lambda t: t.right["dW"] / t.n),
         Mistake(
             "dW",
-            "is averaged over the windows where a sum is due",
+            "is averaged over the windows but should be summed",
             lambda t: t.right["dW"] / (t.dy.shape[1] * t.dy.shape[2]),
         ),
         Mistake(
             "db",
-            "is the last window's only: = where += is due, as b is used in every window",
+            "is the last window's only: use += instead of =, as every window uses b",
             lambda t: t.dy[:, -1, -1].sum(axis=0),
         ),
-        Mistake("db", "is not summed: yours has shape {found}, b has {right}", lambda t: t.dy),
+        Mistake("db", "is not summed: yours has shape {found}, but b has {right}", lambda t: t.dy),
         Mistake(
             "db",
-            "is summed over the batch only: yours has shape {found}, b has {right}",
+            "is summed over the batch only: yours has shape {found}, but b has {right}",
             lambda t: t.dy.sum(axis=0),
         ),
         Mistake(
             "db",
-            "is summed over the places only: yours has shape {found}, b has {right}",
+            "is summed over the positions only: yours has shape {found}, but b has {right}",
             lambda t: t.dy.sum(axis=(1, 2)),
         ),
         Mistake(
-            "db", "is averaged over batch and places where a sum is due", lambda t: t.dy.mean(axis=(0, 1, 2))
+            "db",
+            "is averaged over batch and positions but should be summed",
+            lambda t: t.dy.mean(axis=(0, 1, 2)),
         ),
-        Mistake("db", "is averaged over the batch where a sum is due", lambda t: t.right["db"] / t.n),
+        Mistake("db", "is averaged over the batch but should be summed", lambda t: t.right["db"] / t.n),
     ),
 )
 

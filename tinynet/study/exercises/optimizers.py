@@ -1,4 +1,4 @@
-"""The exercises on optimizers: what they are tried on, and what goes wrong in them often."""
+"""The exercises on optimizers: the data to try them on, and common mistakes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from tinynet.support.types import Array
 
 
 def _path(optimizer: Optimizer, t: Trial) -> dict[str, Array]:
-    """The params after each step of an optimizer of the library, (steps, size)."""
+    """The params after each step of a library optimizer, (steps, size)."""
     params, path = t.params.copy(), []
     for grads in t.gradients:
         optimizer.step(params, grads)
@@ -20,7 +20,7 @@ def _path(optimizer: Optimizer, t: Trial) -> dict[str, Array]:
 
 
 def _trials(rng: np.random.Generator, *settings: dict[str, float]) -> list[Trial]:
-    """With each of the settings, gradients of any sign, and gradients above 0 only."""
+    """For each of the settings: gradients of either sign, and gradients above 0 only."""
     trials = []
     for index, setting in enumerate(settings):
         gradients = rng.standard_normal((5, 4 + index))
@@ -35,16 +35,15 @@ def _unmoved(t: Trial) -> Array:
 
 
 _REBOUND = (
-    "stays as it was: params = params + ... makes a new array, and the caller keeps the old one; write into "
-    "that, with "
-    "+= or params[...] ="
+    "does not change: params = params + ... makes a new array, and the caller keeps the old one; write into the "
+    "old one with += or params[...] ="
 )
 
 
 def _rolled(
     velocity: Callable[[Trial, Any, Array], Array], move: Callable[[Trial, Array, Array], Array] | None = None
 ) -> Any:
-    """What comes out if velocity, of (trial, velocity, grads), is this, and the params move by that, if not by it."""
+    """The params after each step, with these functions of (trial, velocity, grads); None moves by the velocity."""
 
     def gives(t: Trial) -> Array:
         v, p, path = np.zeros_like(t.params), t.params, []
@@ -76,7 +75,7 @@ MOMENTUM = StepExercise(
         Mistake("params", _REBOUND, _unmoved),
         Mistake(
             "params",
-            "moves as if the velocity were not kept from step to step: set self.velocity",
+            "moves as if the velocity were not kept between steps: set self.velocity",
             _rolled(lambda t, v, g: -t.learning_rate * g),
         ),
         Mistake(
@@ -86,38 +85,38 @@ MOMENTUM = StepExercise(
         ),
         Mistake(
             "params",
-            "is Nesterov's: there params moves by momentum velocity - learning_rate grads, here by velocity",
+            "moves by momentum velocity - learning_rate grads, as in Nesterov's method; here it moves by velocity",
             _rolled(_velocity, lambda t, v, g: _velocity(t, v, g)),
         ),
         Mistake(
             "params",
-            "has the learning rate twice: in the velocity and in the move",
+            "applies the learning rate twice: in the velocity and in the move",
             _rolled(_velocity, lambda t, v, g: t.learning_rate * v),
         ),
-        Mistake("params", "lacks the learning rate", _rolled(lambda t, v, g: t.momentum * v - g)),
+        Mistake("params", "moves without the learning rate", _rolled(lambda t, v, g: t.momentum * v - g)),
         Mistake(
             "params",
-            "multiplies grads by 1 - momentum, as a mean would; here the gradient counts in full",
+            "multiplies grads by 1 - momentum, as for a mean; here the gradient counts in full",
             _rolled(lambda t, v, g: t.momentum * v - (1 - t.momentum) * t.learning_rate * g),
         ),
         Mistake(
             "params",
-            "keeps all of the velocity: momentum is missing",
+            "keeps all of the velocity: the factor momentum is missing",
             _rolled(lambda t, v, g: v - t.learning_rate * g),
         ),
         Mistake(
             "params",
-            "multiplies the new gradient by momentum, too: only the old velocity is",
+            "also multiplies the new gradient by momentum: only the old velocity should be",
             _rolled(lambda t, v, g: t.momentum * (v - t.learning_rate * g)),
         ),
         Mistake(
             "params",
-            "brakes where it should keep on: the sign of momentum velocity is wrong",
+            "slows down where it should keep going: the sign of momentum velocity is wrong",
             _rolled(lambda t, v, g: -t.momentum * v - t.learning_rate * g),
         ),
         Mistake(
             "params",
-            "moves by the velocity of the step before: the velocity comes first, then the move",
+            "moves by the velocity of the previous step: update the velocity first, then move",
             _rolled(_velocity, lambda t, v, g: (v + t.learning_rate * g) / t.momentum),
         ),
     ),
@@ -140,16 +139,15 @@ def _move(t: Trial, m: Array, v: Array, count: Any) -> Array:
 
 
 def _adapted(moments: _Moments = _moments, move: _Move = _move, first: int = 1) -> Callable[[Trial], Array]:
-    """What comes out if the moments are these, and the params move by minus that, with steps counted from ``first``."""
+    """The params after each step, with these moments, and this move subtracted; steps are counted from ``first``."""
 
     def gives(t: Trial) -> Array:
         m = v = np.zeros_like(t.params)
         p, path = t.params, []
         for count, g in enumerate(t.gradients, first):
             m, v = moments(t, m, v, g)
-            p = p - move(
-                t, m, v, np.float64(count)
-            )  # as NumPy's number, it divides by 0 without an exception
+            # A NumPy number divides by 0 without an exception.
+            p = p - move(t, m, v, np.float64(count))
             path.append(p)
         return np.stack(path)
 
@@ -169,7 +167,7 @@ ADAM = StepExercise(
             "beta_1": 0.8,
             "beta_2": 0.95,
             "epsilon": 0.05,
-        },  # an epsilon that shows where it stands
+        },  # epsilon is large enough to show where it is added
         {"learning_rate": 0.02, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 0.01},
     ),
     solve=lambda t: _path(Adam(t.learning_rate, t.beta_1, t.beta_2, t.epsilon), t),
@@ -177,13 +175,13 @@ ADAM = StepExercise(
         "params": "params moves by - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)"
     },
     errors={
-        "ZeroDivisionError": "In the first step t is 1: count before you divide by 1 - beta_1^t, which is 0 for t = 0"
+        "ZeroDivisionError": "In the first step, t is 1: count before you divide by 1 - beta_1^t, which is 0 for t = 0"
     },
     mistakes=(
         Mistake(
             "params",
             "is Adam with epsilon added to the root of the corrected v, as in Kingma & Ba's Algorithm 1 and PyTorch; "
-            "the library and Keras have it beside the root of v as it is",
+            "the library and Keras add it to the root of the uncorrected v",
             _adapted(
                 move=lambda t, m, v, count: (
                     t.learning_rate
@@ -197,12 +195,12 @@ ADAM = StepExercise(
         Mistake("params", _REBOUND, _unmoved),
         Mistake(
             "params",
-            "has no bias correction: m and v begin at 0 and are too small at first",
+            "has no bias correction: m and v start at 0 and are too small at first",
             _adapted(move=lambda t, m, v, count: t.learning_rate * m / (np.sqrt(v) + t.epsilon)),
         ),
         Mistake(
             "params",
-            "has the bias of m corrected, and not that of v: sqrt(1 - beta_2^t) is missing",
+            "corrects the bias of m, but not that of v: sqrt(1 - beta_2^t) is missing",
             _adapted(
                 move=lambda t, m, v, count: (
                     t.learning_rate / (1 - t.beta_1**count) * m / (np.sqrt(v) + t.epsilon)
@@ -211,7 +209,7 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "has the bias of v corrected, and not that of m: 1 / (1 - beta_1^t) is missing",
+            "corrects the bias of v, but not that of m: 1 / (1 - beta_1^t) is missing",
             _adapted(
                 move=lambda t, m, v, count: (
                     t.learning_rate * np.sqrt(1 - t.beta_2**count) * m / (np.sqrt(v) + t.epsilon)
@@ -220,7 +218,7 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "has epsilon inside the root: it stands beside it",
+            "adds epsilon inside the root: it belongs outside",
             _adapted(
                 move=lambda t, m, v, count: (
                     t.learning_rate * _correction(t, count) * m / np.sqrt(v + t.epsilon)
@@ -229,7 +227,7 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "has epsilon inside the root: it stands beside it",
+            "adds epsilon inside the root: it belongs outside",
             _adapted(
                 move=lambda t, m, v, count: (
                     t.learning_rate
@@ -241,23 +239,23 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "is NaN from the first step on, as it counts steps from 0: 1 - beta_1^0 is 0; the first step has t = 1",
+            "is NaN from the first step on, as it counts steps from 0, and 1 - beta_1^0 is 0; the first step has t = 1",
             _adapted(first=0),
         ),
         Mistake("params", "counts steps from 2: the first step has t = 1", _adapted(first=2)),
         Mistake(
             "params",
-            "takes t as 1 in every step: self.t has to count",
+            "uses t = 1 in every step: self.t must count the steps",
             _adapted(move=lambda t, m, v, count: _move(t, m, v, 1)),
         ),
         Mistake(
             "params",
-            "has m and v exchanged: it moves by v / sqrt(m)",
+            "swaps m and v: it moves by v / sqrt(m)",
             _adapted(move=lambda t, m, v, count: _move(t, v, m, count)),
         ),
         Mistake(
             "params",
-            "has m and v exchanged: beta_1 belongs to the mean of g, beta_2 to that of g^2",
+            "swaps beta_1 and beta_2: beta_1 belongs to the mean of g, beta_2 to that of g^2",
             _adapted(
                 lambda t, m, v, g: (
                     t.beta_2 * m + (1 - t.beta_2) * g,
@@ -267,7 +265,7 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "has m and v exchanged: m is the mean of g, v that of g^2",
+            "swaps m and v: m is the mean of g, v that of g^2",
             _adapted(
                 lambda t, m, v, g: (
                     t.beta_1 * m + (1 - t.beta_1) * g**2,
@@ -277,46 +275,46 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "has v as the mean of g, not squared",
+            "computes v as the mean of g instead of g^2",
             _adapted(
                 lambda t, m, v, g: (t.beta_1 * m + (1 - t.beta_1) * g, t.beta_2 * v + (1 - t.beta_2) * g)
             ),
         ),
         Mistake(
             "params",
-            "lacks the root of v",
+            "divides by v instead of its square root",
             _adapted(
                 move=lambda t, m, v, count: t.learning_rate * _correction(t, count) * m / (v + t.epsilon)
             ),
         ),
         Mistake(
             "params",
-            "has m as a sum: the new gradient counts by 1 - beta_1",
+            "computes m as a sum: the new gradient needs the factor 1 - beta_1",
             _adapted(lambda t, m, v, g: (t.beta_1 * m + g, _moments(t, m, v, g)[1])),
         ),
         Mistake(
             "params",
-            "has v as a sum: the new square counts by 1 - beta_2",
+            "computes v as a sum: the new square needs the factor 1 - beta_2",
             _adapted(lambda t, m, v, g: (_moments(t, m, v, g)[0], t.beta_2 * v + g**2)),
         ),
         Mistake(
             "params",
-            "has m and v as sums: the new gradient counts by 1 - beta",
+            "computes m and v as sums: the new terms need the factors 1 - beta_1 and 1 - beta_2",
             _adapted(lambda t, m, v, g: (t.beta_1 * m + g, t.beta_2 * v + g**2)),
         ),
         Mistake(
             "params",
-            "moves as if m were not kept from step to step: set self.m",
+            "moves as if m were not kept between steps: set self.m",
             _adapted(lambda t, m, v, g: ((1 - t.beta_1) * g, _moments(t, m, v, g)[1])),
         ),
         Mistake(
             "params",
-            "moves as if v were not kept from step to step: set self.v",
+            "moves as if v were not kept between steps: set self.v",
             _adapted(lambda t, m, v, g: (_moments(t, m, v, g)[0], (1 - t.beta_2) * g**2)),
         ),
         Mistake(
             "params",
-            "moves as if m and v were not kept from step to step: set self.m and self.v",
+            "moves as if m and v were not kept between steps: set self.m and self.v",
             _adapted(lambda t, m, v, g: ((1 - t.beta_1) * g, (1 - t.beta_2) * g**2)),
         ),
         Mistake(
@@ -324,7 +322,7 @@ ADAM = StepExercise(
         ),
         Mistake(
             "params",
-            "lacks the learning rate",
+            "moves without the learning rate",
             _adapted(move=lambda t, *args: _move(t, *args) / t.learning_rate),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Charts with samples from left to right: their frame, their table of numbers, and those that are made of lines."""
+"""Charts with samples from left to right: their frame, their table of numbers, and the line charts."""
 
 import html
 import math
@@ -14,13 +14,13 @@ from tinynet.study.tracing.statistics import RATIO_GUIDE
 from tinynet.support.types import Array
 
 TABLE_ROWS = 25
-WIDE = 50.0  # losses with this ratio between them are drawn on a logarithmic axis
-SMOOTHING = 0.8  # what the smoothed loss keeps from one sample to the next
+WIDE = 50.0  # losses that differ by more than this factor get a logarithmic axis
+SMOOTHING = 0.8  # how much of the smoothed loss carries over to the next sample
 
 
 @dataclass
 class Line:
-    """A series of numbers, one for each sample."""
+    """A series of numbers, one per sample."""
 
     name: str
     values: Array
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass
 class Chart:
-    """Lines, and guides to hold them against."""
+    """Lines, and guides to compare them with."""
 
     key: str
     title: str
@@ -42,24 +42,24 @@ class Chart:
 
 
 def overview(record: Record) -> list[Chart]:
-    """The charts of the whole model."""
+    """The charts for the whole model."""
     losses = record.series("loss")
     lines = [
         Line("batch", losses, "var(--muted)", "thin"),
         Line("batch, smoothed", smooth(losses), "var(--loss)", "thick"),
         Line("probe", record.series("probe_loss"), "var(--forward)"),
     ]
-    loss = Chart("loss", "Loss", "of a step's batch, before its update; of the probe, after it", lines)
+    loss = Chart("loss", "Loss", "of the step's batch, before the update; of the probe, after it", lines)
     if record.classes:
         guess = math.log(record.classes)
-        loss.guides = [(guess, f"ln {record.classes} = {guess:.3f}, guessing")]
+        loss.guides = [(guess, f"ln {record.classes} = {guess:.3f}, random guessing")]
     loss.logarithmic = float(losses.min()) > 0 and float(losses.max() / losses.min()) > WIDE
     ratios = Chart(
         "ratios",
-        "How far weights move in a step",
-        "norm of the update over norm of the weights",
+        "How far the weights move in a step",
+        "norm of the update divided by norm of the weights",
         _by_depth(record.weights, record.series("ratios")),
-        [(RATIO_GUIDE, f"{number(RATIO_GUIDE)} is usual")],
+        [(RATIO_GUIDE, f"{number(RATIO_GUIDE)} is typical")],
         logarithmic=True,
     )
     norms = _by_depth(record.weights, record.series("gradient_norms"))
@@ -67,15 +67,15 @@ def overview(record: Record) -> list[Chart]:
         loss,
         ratios,
         Chart(
-            "norms", "Size of the weights' gradients", "norm, for the step's batch", norms, logarithmic=True
+            "norms", "Size of the weights' gradients", "norms for the step's batch", norms, logarithmic=True
         ),
     ]
     for key, title, words, paths in (
-        ("dead", "Dead ReLU units", "0 for every example of the probe; of images: channels", record.relus),
+        ("dead", "Dead ReLU units", "0 for every probe example; for images, whole channels", record.relus),
         (
             "saturated",
             "Saturated outputs",
-            "of Sigmoid and Tanh, where the function is flat",
+            "of Sigmoid and Tanh, in the flat part of the function",
             record.squashing,
         ),
     ):
@@ -83,11 +83,11 @@ def overview(record: Record) -> list[Chart]:
             shares = _by_depth([f"layer {path}" for path in paths], record.series(key))
             charts.append(Chart(key, title, words, shares, percent=True))
     rate = Line("learning rate", record.series("learning_rate"), "var(--update)")
-    return [*charts, Chart("rate", "Learning rate", f"that {record.optimizer} was given", [rate])]
+    return [*charts, Chart("rate", "Learning rate", f"used by {record.optimizer}", [rate])]
 
 
 def _by_depth(names: Sequence[str], columns: Array) -> list[Line]:
-    """A line each, from the colour of the first layer to that of the last."""
+    """One line per column, coloured by depth from the first layer to the last."""
     last = max(len(names) - 1, 1)
     return [
         Line(
@@ -100,7 +100,7 @@ def _by_depth(names: Sequence[str], columns: Array) -> list[Line]:
 
 
 def smooth(values: Array) -> Array:
-    """An exponential mean, of what there is so far."""
+    """An exponentially weighted mean of the values so far."""
     total, weight, means = 0.0, 0.0, []
     for value in values:
         total, weight = SMOOTHING * total + value, SMOOTHING * weight + 1
@@ -112,7 +112,7 @@ def smooth(values: Array) -> Array:
 
 
 def line_chart(chart: Chart, record: Record) -> str:
-    """The chart as HTML; its script needs the chart's `chart_data`."""
+    """The chart as HTML; its script also needs `chart_data`."""
     low, high = _range(chart)
     place = _scale(chart, low, high)
     paths = "".join(
@@ -135,7 +135,7 @@ def line_chart(chart: Chart, record: Record) -> str:
 
 
 def chart_data(chart: Chart) -> dict[str, Any]:
-    """What the script needs to tell the numbers of a step."""
+    """The data that the script needs to show a step's numbers."""
     series = [{"name": line.name, "values": line.values.tolist()} for line in chart.lines]
     return {"series": series, "percent": chart.percent}
 
@@ -157,7 +157,7 @@ def _range(chart: Chart) -> tuple[float, float]:
 
 
 def _scale(chart: Chart, low: float, high: float) -> Callable[[float], float]:
-    """The function that gives a value's distance from the top, in percent; on a logarithmic axis 0 is at the foot."""
+    """A function from a value to its distance from the top, in percent; on a logarithmic axis, 0 is at the bottom."""
     if not chart.logarithmic:
         return lambda value: 100 * (high - value) / (high - low)
     top, height = math.log10(high), math.log10(high) - math.log10(low)
@@ -201,7 +201,7 @@ def figure(
     css: str,
     below: str = "",
 ) -> str:
-    """A drawing with its axes, and its numbers of one step, which the script fills in.
+    """A drawing with its axes, and the numbers of one step, which the script fills in.
 
     Args: ticks: (percent from the top, label).
     """
@@ -223,7 +223,7 @@ def figure(
 
 
 def table(title: str, record: Record, columns: Sequence[tuple[str, Array]], percent: bool = False) -> str:
-    """The numbers of at most 25 samples, to unfold. A column whose name speaks of a share has percents."""
+    """The numbers of at most 25 samples, collapsed. Columns with "share" in their name are in percent."""
     count = len(record.samples)
     rows_shown = sorted({round(i * (count - 1) / (TABLE_ROWS - 1)) for i in range(TABLE_ROWS)})
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name, _ in columns)
@@ -251,7 +251,7 @@ def _cell(value: float, percent: bool) -> str:
 
 
 def shown(value: float) -> str:
-    """A number as the page has it, with a true minus sign."""
+    """A number as the page shows it, with a true minus sign."""
     return number(value).replace("-", "−")
 
 

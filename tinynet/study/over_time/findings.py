@@ -11,11 +11,11 @@ from tinynet.study.tracing.statistics import RATIO_GUIDE
 from tinynet.support.types import Array
 
 RATIO_HIGH, RATIO_LOW = 0.1, 1e-5
-LOSS_OFF = 1.0  # how far the first loss may be from that of guessing
-DEAD, FLAT = 0.4, 0.5  # shares of dead ReLU units, of saturated outputs
-VANISHED, EXPLODED = 1e-4, 1e3  # first over last layer's gradient; the norm of any
-INPUT_LARGE = 10.0  # root mean square; about 1 is usual
-OFTEN = 0.25  # a share of the samples: once or twice is chance
+LOSS_OFF = 1.0  # how far the first loss may be from the loss of guessing
+DEAD, FLAT = 0.4, 0.5  # shares of dead ReLU units and of saturated outputs
+VANISHED, EXPLODED = 1e-4, 1e3  # first layer's gradient norm over the last layer's; any layer's norm
+INPUT_LARGE = 10.0  # root mean square; about 1 is typical
+OFTEN = 0.25  # share of the samples: once or twice may be chance
 
 
 class Finding(NamedTuple):
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 
 def findings(record: Record) -> list[Finding]:
-    """Everything that looks wrong, what explains most first. No finding is no proof that all is well."""
+    """Everything that looks wrong, what explains most first. An empty list does not prove that all is well."""
     found = [*_failure(record), *_inputs(record), *_first_loss(record)]
     if record.samples:
         found += [
@@ -43,7 +43,7 @@ def findings(record: Record) -> list[Finding]:
 def _failure(record: Record) -> Iterator[Finding]:
     if record.error is not None:
         more = (
-            f" The samples are {record.every:,} steps apart; every=1 shows the last steps."
+            f" The samples are {record.every:,} steps apart; set every=1 to see the last steps."
             if record.every > 1
             else ""
         )
@@ -54,9 +54,9 @@ def _inputs(record: Record) -> Iterator[Finding]:
     if record.input_rms > INPUT_LARGE:
         yield Finding(
             "unscaled",
-            f"Layer {record.input_path}, the first with weights, sees inputs of size {number(record.input_rms)} "
-            "(root mean square), and about 1 is usual: its gradients are as many times too large. Scale the inputs, "
-            "bytes with Rescale(1/255).",
+            f"Layer {record.input_path}, the first with weights, gets inputs of size {number(record.input_rms)} "
+            "(root mean square); about 1 is typical. Its gradients are too large by the same factor. Scale the inputs; "
+            "for bytes, use Rescale(1/255).",
             record.input_path,
         )
 
@@ -65,34 +65,33 @@ def _first_loss(record: Record) -> Iterator[Finding]:
     if not (record.samples and record.fresh and record.classes and record.samples[0].step == 1):
         return
     loss, guess = record.samples[0].loss, math.log(record.classes)
-    name = f"ln {record.classes} = {guess:.3f}, that of guessing among {record.classes} classes"
+    name = f"ln {record.classes} = {guess:.3f}, the loss of guessing among {record.classes} classes"
     if loss > guess + LOSS_OFF:
         yield Finding(
             "first-loss",
-            f"The first loss, {number(loss)}, is far above {name}: the untrained model is sure, and wrong. The "
-            "initial weights are too large, or the inputs unscaled.",
+            f"The first loss, {number(loss)}, is far above {name}: the untrained model is confident and wrong. "
+            "Its initial weights are too large, or its inputs are not scaled.",
         )
     elif loss < guess - LOSS_OFF:
         yield Finding(
             "first-loss",
             f"The first loss, {number(loss)}, is far below {name}: the model knew the answers before its first "
-            "step. Were its weights trained before, or are the labels among the inputs?",
+            "step. Were its weights already trained, or do the inputs contain the labels?",
         )
 
 
 def _ratios(record: Record) -> Iterator[Finding]:
     rates = record.series("learning_rate")
-    # The rate of a schedule goes to 0, and updates with it: small ones count only where the rate is not.
+    # A schedule may take the learning rate, and so the updates, to 0: small updates count only at a high rate.
     full = rates > 0.1 * np.nanmax(rates, initial=0)
     for path, ratios in zip(record.weights, record.series("ratios").T, strict=True):
-        known = ratios[1:][
-            np.isfinite(ratios[1:])
-        ]  # not the first: an adaptive optimizer's step is its largest
+        # Without the first sample: the first step of an adaptive optimizer is its largest.
+        known = ratios[1:][np.isfinite(ratios[1:])]
         if known.size and np.mean(known > RATIO_HIGH) >= OFTEN:
             typical = float(np.median(known[known > RATIO_HIGH]))
             yield Finding(
                 "ratio-high",
-                f"{path} moves by {number(typical)} of its size in a step, and {number(RATIO_GUIDE)} is usual: the "
+                f"{path} moves by {number(typical)} of its size per step; {number(RATIO_GUIDE)} is typical. The "
                 "learning rate is probably too high.",
                 path.rpartition(".")[0],
             )
@@ -101,8 +100,8 @@ def _ratios(record: Record) -> Iterator[Finding]:
             typical = float(np.median(moving))
             yield Finding(
                 "ratio-low",
-                f"{path} moves by {number(typical)} of its size in a step, and {number(RATIO_GUIDE)} is usual: it "
-                "hardly learns. The learning rate is too low, or no gradient arrives.",
+                f"{path} moves by {number(typical)} of its size per step; {number(RATIO_GUIDE)} is typical. It "
+                "hardly learns: the learning rate is too low, or no gradient reaches it.",
                 path.rpartition(".")[0],
             )
 
@@ -120,8 +119,8 @@ def _gradients(record: Record) -> Iterator[Finding]:
             yield Finding(
                 "vanishing",
                 f"The gradient of {path} is {number(float(np.median(shares)))} times that of {record.weights[last]}: "
-                "it vanishes on the way back, and the first layers hardly learn. ReLU in place of Sigmoid or Tanh, "
-                "batch-norm or Residual blocks keep it alive.",
+                "it vanishes on the way back, so the first layers hardly learn. To prevent this, use ReLU instead of "
+                "Sigmoid or Tanh, batch-norm, or Residual blocks.",
                 path.rpartition(".")[0],
             )
     for column in trained:
@@ -131,12 +130,11 @@ def _gradients(record: Record) -> Iterator[Finding]:
             most = number(float(np.nanmax(norms[:, column])))
             yield Finding(
                 "exploding",
-                f"The gradient of {path} has a norm of up to {most}, and is above "
-                f"{EXPLODED:,.0f} at step {step:,} for the first time. Try clip_norm=1, smaller initial weights, or "
-                "inputs scaled to 0..1.",
+                f"The norm of the gradient of {path} grows to {most}; it is first above {EXPLODED:,.0f} at step "
+                f"{step:,}. Try clip_norm=1, smaller initial weights, or inputs scaled to 0..1.",
                 path.rpartition(".")[0],
             )
-            break  # the layers below have it from there
+            break  # one finding is enough: the other gradients are part of the same explosion
 
 
 def _dead(record: Record) -> Iterator[Finding]:
@@ -145,9 +143,9 @@ def _dead(record: Record) -> Iterator[Finding]:
         if since is not None:
             yield Finding(
                 "dead",
-                f"Layer {path}: {shares[-1]:.0%} of the ReLU units are dead for every example of the probe {since}. "
-                "They pass no gradient on. A smaller learning rate, LeakyReLU, or biases that are not far below 0 "
-                "prevent it.",
+                f"Layer {path}: {shares[-1]:.0%} of the ReLU units are dead for every probe example, {since}. "
+                "They pass no gradient back. To prevent this, use a smaller learning rate, LeakyReLU, or biases that "
+                "are not far below 0.",
                 path,
             )
 
@@ -158,9 +156,9 @@ def _saturated(record: Record) -> Iterator[Finding]:
         if since is not None:
             yield Finding(
                 "saturated",
-                f"Layer {path}: {shares[-1]:.0%} of the {record.layers[path].kind} outputs are where it is flat "
-                f"{since}, and pass little gradient on. Its inputs are too large: scale them, or take smaller initial "
-                "weights.",
+                f"Layer {path}: {shares[-1]:.0%} of the {record.layers[path].kind} outputs are where the function "
+                f"is flat, {since}, and pass little gradient back. The inputs of this layer are too large: scale them, "
+                "or use smaller initial weights.",
                 path,
             )
 
@@ -173,22 +171,22 @@ def _progress(record: Record) -> Iterator[Finding]:
     if end > losses[0]:
         yield Finding(
             "no-progress",
-            f"The loss of the last samples, {number(end)} on average, is above the first, {number(float(losses[0]))}: "
-            "the model got worse. The learning rate is probably too high.",
+            f"The average loss of the last samples, {number(end)}, is above the first loss, "
+            f"{number(float(losses[0]))}: the model got worse. The learning rate is probably too high.",
         )
 
 
 def _since(record: Record, holds: Array) -> str | None:
-    """From which step on it held to the end; None if it does not hold at the end."""
+    """The step from which it held to the end, in words; None if it does not hold at the end."""
     if not holds[-1]:
         return None
     before = np.flatnonzero(~holds)
     first = int(before[-1]) + 1 if before.size else 0
-    return "from the first step on" if first == 0 else f"since step {record.samples[first].step:,}"
+    return "from the first step on" if first == 0 else f"from step {record.samples[first].step:,} on"
 
 
 def number(value: float) -> str:
-    """Three digits: 0.00123, 12.3, 1,230, 1.2e-5."""
+    """A number in a short form: 0.00123, 12.3, 1,234, 1.2e-5."""
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     digits, _, power = f"{value:.1e}".partition("e")

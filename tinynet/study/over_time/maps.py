@@ -1,4 +1,4 @@
-"""Histograms over time as pictures: a column for each sample, a row for each octave of sizes."""
+"""Histograms over time as pictures: one column per sample, one row per octave of sizes."""
 
 import math
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from tinynet.study.over_time.probe import LEVELS, LOWEST, octave
 from tinynet.study.over_time.record import Record
 from tinynet.support.types import Array
 
-LABEL_HEIGHT = 9.0  # of a picture's height, in percent
-HIDDEN_TAIL = 0.005  # the share of elements whose sizes are not worth rows of their own
+LABEL_HEIGHT = 9.0  # in percent of a picture's height
+HIDDEN_TAIL = 0.005  # the smallest elements, up to this share, get no rows of their own
 
 _TITLES = {"y": "output y", "dy": "gradient dy"}
-_WORDS = {"y": "of the probe", "dy": "of the probe's loss"}
-_OF_BATCH = "of the step's batch"
+_WORDS = {"y": "for the probe", "dy": "of the probe's loss"}
+_OF_BATCH = "for the step's batch"
 _TONES = {"y": "forward", "dy": "backward"}
 
 
 def heatmap(record: Record, index: int, counts: Array) -> tuple[str, dict[str, Any], Array]:
-    """A place's picture as HTML, what its script needs, and the rows that it paints, (rows, samples).
+    """A place's picture as HTML, the data its script needs, and the rows it paints, (rows, samples).
 
-    Args: index: of the place in ``record.places``; counts: its histograms (samples, BINS).
+    Args: index: position of the place in ``record.places``; counts: its histograms, (samples, BINS).
     """
     path, name = record.places[index]
     bins = bins_worth_showing(counts)
@@ -56,7 +56,7 @@ def heatmap(record: Record, index: int, counts: Array) -> tuple[str, dict[str, A
 
 
 def bins_worth_showing(counts: Array) -> list[int]:
-    """The bins that a picture has rows for, from the largest to the most negative; see `Histograms.count`."""
+    """The bins that get a row in the picture, from the largest to the most negative; see `Histograms.count`."""
     total = counts.sum(axis=0, dtype=np.int64)
     sizes = total[LEVELS:].copy()
     sizes[1:] += total[LEVELS - 1 :: -1]
@@ -64,7 +64,7 @@ def bins_worth_showing(counts: Array) -> list[int]:
     if not sizes.any():
         return [LEVELS]
     largest = int(np.flatnonzero(sizes)[-1])
-    # Sizes so small that hardly an element has them are counted as zero: a wide range would hide the rest.
+    # Very small sizes that few elements have are counted as zero: a wide range would hide the rest.
     smallest = int(np.searchsorted(np.cumsum(sizes), HIDDEN_TAIL * sizes.sum(), side="right"))
     smallest = max(1, min(smallest, largest))
     levels = range(smallest, largest + 1)
@@ -74,20 +74,19 @@ def bins_worth_showing(counts: Array) -> list[int]:
 
 
 def merged(counts: Array, bins: Sequence[int]) -> Array:
-    """The counts (samples, rows) of these bins; what is left out is added to the middle, where zero is."""
+    """The counts (samples, rows) of these bins; all other bins are added to the middle row, the one for zero."""
     rows: Array = counts[:, bins].astype(np.int64)
     rows[:, bins.index(LEVELS)] += counts.sum(axis=1, dtype=np.int64) - rows.sum(axis=1)
     return rows
 
 
 def _ticks(bins: Sequence[int]) -> list[tuple[float, str]]:
-    """Places of powers of ten, in percent from the top, as many as there is room for."""
+    """Positions of powers of ten, in percent from the top, with labels; as many as there is room for."""
     height, middle = len(bins), bins.index(LEVELS)
     ticks = [(100 * (middle + 0.5) / height, "≈ 0")]
     for rows, sign, side in ((bins[:middle], "", -1), (bins[middle + 1 :], "−", 1)):
-        top = LOWEST + max(
-            (abs(bin_number - LEVELS) for bin_number in rows), default=0
-        )  # exponents of the ends
+        # Exponents of the two ends.
+        top = LOWEST + max((abs(bin_number - LEVELS) for bin_number in rows), default=0)
         low = top - len(rows)
         for power in range(math.floor(top * math.log10(2)), math.ceil(low * math.log10(2)) - 1, -1):
             place = 100 * (middle + 0.5 + side * (0.5 + power / math.log10(2) - low)) / height

@@ -1,4 +1,4 @@
-"""Training over time: a callback that looks into the model every few steps, and writes one page of what it saw."""
+"""Training over time: a callback that looks inside the model every few steps and writes a page about what it saw."""
 
 import math
 import sys
@@ -24,22 +24,22 @@ PROBE_SIZE = 32  # examples
 
 
 class TrainingMonitor(Callback):
-    """Watch a model from inside while it trains; the page is written when training ends, however it ends.
+    """Watch a model from the inside while it trains, and write a page when training ends, however it ends.
 
         monitor = tn.study.TrainingMonitor("training.html", x_val, y_val)
         model.fit(x_train, y_train, ..., callbacks=[monitor])
 
     After the first step and every ``every`` steps, the first 32 examples run forward and backward through a twin of the
-    model. The page shows how outputs and gradients are spread in each layer and how far each weight moves for its size,
-    counts dead and saturated units, and says in words what looks wrong. Training gives the same bits with it as
-    without. Of more than 400 samples every second is dropped, and ``every`` is doubled.
+    model. The page shows how outputs and gradients are distributed in each layer and how far each weight moves relative
+    to its size, counts dead and saturated units, and says in words what looks wrong. Training is bit-identical with and
+    without the monitor. If there are more than 400 samples, every second one is dropped and ``every`` is doubled.
 
     Args:
-        path: the page to write; missing folders are made.
-        x, y: examples to look at, the same each time: a few of the validation set, say.
-        every: steps from one sample to the next.
-    Raises: ValueError: when training begins, if x or y don't fit the model and the loss.
-    Attributes: record: the numbers, a `Record`, from the beginning of training on.
+        path: where to write the page; missing folders are created.
+        x, y: examples to look at, the same ones each time; a few from the validation set, for example.
+        every: number of steps from one sample to the next.
+    Raises: ValueError: when training begins, if x or y doesn't fit the model and the loss.
+    Attributes: record: the numbers, a `Record`; available once training begins.
     """
 
     def __init__(self, path: PathLike, x: Any, y: Any, every: int = 50) -> None:
@@ -59,7 +59,7 @@ class TrainingMonitor(Callback):
             for path, layer in run.model.walk()
             for name in layer.param_specs
         }
-        # The guide is for weights: a bias begins at 0, and may move by many times its size.
+        # The guide is for weights: a bias starts at 0 and may move by many times its size.
         self._weights = {path: found for path, found in parameters.items() if found[0].ndim > 1} or parameters
         self._before = {path: np.empty_like(value) for path, (value, _, _) in self._weights.items()}
         self._rate = math.nan
@@ -74,7 +74,9 @@ class TrainingMonitor(Callback):
         record.samples = saved["samples"]
         if any(sample.counts.shape != (len(record.places), BINS) for sample in record.samples):
             self.record = None
-            raise ValueError("the samples of this TrainingMonitor's state are of another model")
+            raise ValueError(
+                "this TrainingMonitor's saved samples come from another model; resume with the model they came from"
+            )
         record.steps, record.every = saved["steps"], saved["every"]
         record.thinned, record.fresh = saved["thinned"], saved["fresh"]
 
@@ -114,13 +116,13 @@ class TrainingMonitor(Callback):
         )
 
     def on_epoch_begin(self, run: Run) -> None:
-        self._remember(run)  # again, as callbacks change weights and the learning rate between epochs
+        self._remember(run)  # again: callbacks may change weights and the learning rate between epochs
 
     def on_batch_end(self, run: Run) -> None:
         record = self.record
         assert record is not None
         record.steps += 1
-        if record.steps < self._next - 1:  # nothing to do, as after most steps
+        if record.steps < self._next - 1:  # nothing to do after most steps
             return
         if record.steps == self._next:
             record.samples.append(self._sample(run, record))
@@ -130,7 +132,7 @@ class TrainingMonitor(Callback):
         self._remember(run)
 
     def _remember(self, run: Run) -> None:
-        """Keep the weights, if the next step is one to look at: its update is what they change by."""
+        """Keep a copy of the weights if the next step is a sample: its update is the difference from this copy."""
         assert self.record is not None
         if self.record.steps == self._next - 1:
             self._rate = run.optimizer.current_learning_rate()
@@ -183,7 +185,7 @@ class TrainingMonitor(Callback):
 
     def on_train_end(self, run: Run) -> None:
         record = self.record
-        if record is None:  # training was refused
+        if record is None:  # training did not begin
             return
         error = sys.exception()
         if error is not self._error_before and error is not None:
@@ -195,7 +197,7 @@ class TrainingMonitor(Callback):
             "_weights",
             "_before",
             "_arrays",
-        ):  # they keep the model in memory
+        ):  # these keep the model in memory
             del self.__dict__[name]
 
         write_bytes(self.path, render(record).encode(), parents=True)
@@ -229,7 +231,7 @@ class TrainingMonitor(Callback):
 
 
 def _next_sample(record: Record) -> int:
-    """The step to look at next: the first, then every multiple of ``every``."""
+    """The next step to sample: the first, then every multiple of ``every``."""
     return (record.steps // record.every + 1) * record.every if record.steps else 1
 
 
@@ -238,7 +240,7 @@ def _watched(layer: Layer, y: Array) -> Watched:
 
 
 def _norm(array: Array) -> float:
-    """The Euclidean norm in one pass; `statistics.norm` is exact to more digits, and takes longer."""
+    """The Euclidean norm in one pass; `statistics.norm` is more precise but slower."""
     flat = array.reshape(-1)
     return math.sqrt(float(np.vdot(flat, flat)))
 

@@ -1,4 +1,4 @@
-"""The page of a `Record`: what looks wrong, charts of the whole model, a card for each layer. Nothing is fetched."""
+"""The page for a `Record`: what looks wrong, charts of the whole model, a card per layer. It loads nothing else."""
 
 import html
 import json
@@ -25,7 +25,7 @@ def render(record: Record) -> str:
         "epochs": [sample.epoch for sample in record.samples],
         "charts": {},
     }
-    pictures: list[Array] = [np.zeros(1, np.uint16)]  # one after the other, behind a 0: never empty
+    pictures: list[Array] = [np.zeros(1, np.uint16)]  # concatenated after a 0, so never empty
     charts, cards = '<p class="note">No step was finished, so there is nothing to show.</p>', ""
     if record.samples:
         shown = overview(record)
@@ -50,7 +50,7 @@ def render(record: Record) -> str:
 
 
 def _card(path: str, record: Record, histograms: Array, charts: dict[str, Any], pictures: list[Array]) -> str:
-    """A layer; adds to what its script needs."""
+    """A layer's card; also adds its data to ``charts`` and ``pictures``."""
     layer, maps = record.layers[path], []
     rms, columns = record.series("rms"), []
     for index, (owner, name) in enumerate(record.places):
@@ -81,12 +81,14 @@ def _card(path: str, record: Record, histograms: Array, charts: dict[str, Any], 
 
 def _about(record: Record) -> str:
     thinned = (
-        f" There were more than {MOST_SAMPLES} samples: every second was left out." if record.thinned else ""
+        f" There were more than {MOST_SAMPLES} samples, so every second one was dropped."
+        if record.thinned
+        else ""
     )
     return (
-        f"<p>A model seen from inside while it trained: after the first step and every {record.every:,} steps, "
-        f"{record.probe_size} fixed examples, the probe, ran forward and backward through a twin of it. Losses of "
-        f"batches, gradients and updates of weights are those of the training itself.{thinned}</p>"
+        f"<p>A look inside a model while it trained. After the first step and every {record.every:,} steps, the same "
+        f"{record.probe_size} examples, the probe, ran forward and backward through a twin of the model. Batch losses, "
+        f"weight gradients and weight updates come from the training itself.{thinned}</p>"
     )
 
 
@@ -104,10 +106,10 @@ def _facts(record: Record) -> str:
     facts = []
     if record.samples:
         first, last = record.samples[0], smooth(record.series("loss"))[-1]
-        facts.append(("Loss of a batch", f"{first.loss:.4g} → {last:.4g}"))
+        facts.append(("Batch loss", f"{first.loss:.4g} → {last:.4g}"))
         if record.classes and record.fresh:
             guess = f"ln {record.classes} = {math.log(record.classes):.4g}"
-            facts.append(("First loss, and that of guessing", f"{first.loss:.4g}; {guess}"))
+            facts.append(("First loss; loss of guessing", f"{first.loss:.4g}; {guess}"))
     facts += [
         ("Steps", end),
         ("Samples", f"{len(record.samples):,}, every {record.every:,} steps"),
@@ -124,8 +126,8 @@ def _findings(record: Record) -> str:
     if not found:
         return (
             '<section class="look quiet" aria-labelledby="look-title"><h2 id="look-title">Nothing looks wrong</h2>'
-            "<p>Looked for: errors, unscaled inputs, a first loss far from guessing, updates too large or too small, "
-            "gradients that vanish or explode, dead and saturated units, a loss that rises.</p></section>"
+            "<p>Checked for: errors, unscaled inputs, a first loss far from guessing, updates too large or too small, "
+            "vanishing or exploding gradients, dead or saturated units, a rising loss.</p></section>"
         )
     has_cards = record.layers if record.samples else {}
     items = "".join(
@@ -145,19 +147,17 @@ def _findings(record: Record) -> str:
 
 
 def _skipped(record: Record) -> str:
-    words = "Flatten and Reshape only give their input another shape: they have no card."
+    words = "Flatten and Reshape have no card: they only change the shape of their input."
     if record.input_path != "0":
-        before = f"Before layer {record.input_path} nothing has parameters: there the probe is the same at every step."
+        before = f"Nothing before layer {record.input_path} has parameters: the probe is the same there at every step."
         words = f"{before} {words}"
     if record.fused:
-        words += (
-            " The model's last layer, Softmax, is trained as one function with the loss; its input is shown."
-        )
+        words += " The final Softmax is trained as one function with the loss, so its input is shown instead."
     return html.escape(words)
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity as None, and six digits of the rest."""
+    """NaN and infinity become None; other floats keep six digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What a model that trains makes of a few fixed examples: every layer's output and gradient, in histograms.
+"""What a model in training computes for a few fixed examples: every layer's output and gradient, as histograms.
 
-The examples run through a twin of the model, which shares its parameters and nothing else: training with a
-probe gives the bits that it gives without. It is another loop over the layers; they know nothing of it.
+The examples run through a twin of the model, which shares only its parameters: training with a probe is
+bit-identical to training without one. The probe has its own loop over the layers; they know nothing about it.
 """
 
 import copy
@@ -20,39 +20,39 @@ from tinynet.protocols import Model
 from tinynet.support.types import Array
 
 LEVELS = 64  # octaves of sizes
-LOWEST = -48  # the first one begins at 2^-48, 3.6e-15
-BINS = 2 * LEVELS + 1  # negative sizes, zero and below, positive sizes
-SAMPLED = 1024  # elements that a histogram counts; of larger arrays the same random ones each time
+LOWEST = -48  # the first one starts at 2^-48, 3.6e-15
+BINS = 2 * LEVELS + 1  # negative sizes, zero and tiny sizes, positive sizes
+SAMPLED = 1024  # elements that a histogram counts; in larger arrays, the same random ones each time
 
-_PATTERNS = 512  # of a float32's sign and exponent
-_FIRST = 127 + LOWEST  # the exponent of the first octave, as it is stored
+_PATTERNS = 512  # bit patterns of a float32's sign and exponent
+_FIRST = 127 + LOWEST  # the exponent of the first octave as stored
 _EDGES = [side + edge for side in (0, 256) for edge in (0, *range(_FIRST, _FIRST + LEVELS))]
 
-_WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)  # frozen, they compute what they compute otherwise
-_SAME_NUMBERS = (Flatten, Reshape)  # their output is their input, in another shape
+_WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)  # these compute the same when frozen
+_SAME_NUMBERS = (Flatten, Reshape)  # these only change the shape of their input
 
 
 class Place(NamedTuple):
-    """An array that is looked at again and again."""
+    """An array that is looked at repeatedly."""
 
-    path: str  # of the layer: "2", inside a Residual "5.1"
+    path: str  # of the layer: "2", or "5.1" inside a Residual
     name: str  # "y", its output; "dy", the gradient with respect to it; "dW", a parameter's gradient
 
 
 class Look(NamedTuple):
-    """What the probe saw once; arrays that are valid until the next look."""
+    """What the probe saw once. Its arrays are valid until the next look."""
 
     loss: float
-    outputs: dict[str, Array]  # by the layer's path, from the first layer with parameters on
+    outputs: dict[str, Array]  # by layer path, starting at the first layer with parameters
     gradients: dict[str, Array]  # with respect to these outputs
 
 
 class Probe:
-    """Fixed examples, and a twin of the model to run them through in training mode.
+    """Fixed examples and a twin of the model to run them through, in training mode.
 
-    Batch-norm takes the examples' statistics, dropout drops the same units at each look.
+    Batch-norm uses the statistics of these examples; dropout drops the same units at each look.
 
-    Args: x (n, *input_shape), y: as `tinynet.training.inputs.check_data` gives them; loss: what trains the model.
+    Args: x (n, *input_shape), y: as `tinynet.training.inputs.check_data` returns them; loss: the one used in training.
     """
 
     def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
@@ -67,23 +67,22 @@ class Probe:
             if isinstance(twin, Dropout):
                 twin.step = twin.first_row = 0
             if isinstance(twin, _WEIGHTED):
-                twin.trainable = False  # nobody asks for the gradients of the twin's parameters
+                twin.trainable = False  # the gradients of the twin's parameters are not needed
             elif twin.param_specs:
                 self.followers.append((layer, twin))
         self.states = list(zip(self.twin.named_state().values(), model.named_state().values(), strict=True))
         self.first = next((i for i, layer in enumerate(model.layers) if _changes(layer)), 0)
-        self.input = _forward(
-            self.twin.layers[: self.first], to_host(x).astype(model.dtype), "", {}
-        )  # always the same
+        # The same at every look.
+        self.input = _forward(self.twin.layers[: self.first], to_host(x).astype(model.dtype), "", {})
 
     def look(self) -> Look:
-        """Run the examples forward and backward, with the parameters as they are now."""
+        """Run the examples forward and backward with the current parameters."""
         if self.twin.params is not self.source:  # the model is on the GPU
             self.twin.params[...] = to_host(self.source)
         for own, theirs in self.states:
             own[...] = to_host(theirs)
         for layer, twin in self.followers:
-            twin.trainable = layer.trainable  # a frozen batch-norm computes something else
+            twin.trainable = layer.trainable  # a frozen batch-norm computes something different
         layers, loss = self.twin.fuse(copy.copy(self.loss))
         outputs: dict[str, Array] = {}
         value = loss.forward(_forward(layers, self.input, "", outputs, self.first), self.y)
@@ -92,7 +91,7 @@ class Probe:
         return Look(value, outputs, gradients)
 
     def watched(self, look: Look) -> list[str]:
-        """The paths of the layers whose arrays say something: they change, and no other layer has the same."""
+        """The paths of the layers worth watching: their arrays change, and no other layer has the same ones."""
         return [
             path
             for path, layer in self.twin.walk()
@@ -101,7 +100,7 @@ class Probe:
 
 
 def _changes(layer: Layer) -> bool:
-    """Whether what it computes from the same input changes in training."""
+    """Whether its output for the same input changes during training."""
     return any(inner.param_specs or inner.state_names for _, inner in walk([layer]))
 
 
@@ -114,7 +113,7 @@ def _forward(
 
 
 def _forward_layer(layer: Layer, x: Array, path: str, found: dict[str, Array]) -> Array:
-    if type(layer) is Residual:  # as Residual.forward does it, with an eye on what is between
+    if type(layer) is Residual:  # like Residual.forward, but keeps the arrays in between
         y, cut = _forward(layer.layers, x, f"{path}.", found), x
         if layer.projection is not None:
             cut = _forward_layer(layer.projection, x, f"{path}.{len(layer.layers)}", found)
@@ -157,7 +156,7 @@ def _backward_layer(layer: Layer, dy: Array, path: str, found: dict[str, Array])
 class Histograms:
     """Counts of the elements of many arrays by sign and power of two, in a few passes over all of them.
 
-    Args: sizes: of the arrays, which come in this order each time.
+    Args: sizes: sizes of the arrays, which come in this order each time.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -176,19 +175,18 @@ class Histograms:
     def count(self, arrays: Sequence[Array]) -> tuple[Array, Array]:
         """Counts (arrays, BINS) and root mean squares (arrays,).
 
-        Bin ``LEVELS + k`` holds elements from 2^(LOWEST + k - 1) to twice that, bin ``LEVELS - k`` the negative ones;
-        the one in the middle those that are smaller, the last ones those that are larger, infinite or NaN.
+        Bin ``LEVELS + k`` counts elements from 2^(LOWEST + k - 1) to twice that, bin ``LEVELS - k`` the negative ones.
+        The middle bin counts zero and smaller ones; the first and last bins also count larger ones, infinity and NaN.
         """
         for array, picks, part in zip(arrays, self.picks, self.parts, strict=True):
             flat = array.ravel(order="K")  # a view, whatever the order of axes in memory
             part[...] = flat if picks is None else flat.take(picks)
-        # A float32's first 9 bits are its sign and its exponent + 127: they are counted, and then put in order.
+        # A float32's first 9 bits are its sign and its exponent + 127: count these patterns, then put them in order.
         patterns = self.values.view(np.uint32) >> np.uint32(23)
         patterns += self.rows
         found = np.bincount(patterns, minlength=len(self.counted) * _PATTERNS).reshape(-1, _PATTERNS)
-        found = np.add.reduceat(
-            found, _EDGES, axis=1
-        )  # zero and levels of positive numbers, then of negative ones
+        # Zero and the levels of positive numbers, then zero and the levels of negative ones.
+        found = np.add.reduceat(found, _EDGES, axis=1)
         counts = np.empty((len(found), BINS), np.uint16)
         counts[:, LEVELS:] = found[:, : LEVELS + 1]
         counts[:, LEVELS] += found[:, LEVELS + 1].astype(np.uint16)
@@ -198,6 +196,6 @@ class Histograms:
 
 
 def octave(bin_number: int) -> tuple[float, float]:
-    """The two ends of a bin's sizes; of the one in the middle, 0 and where the first begins."""
+    """The two ends of a bin's sizes; for the middle bin, 0 and the start of the first octave."""
     level = abs(bin_number - LEVELS)
     return (math.ldexp(1, LOWEST + level - 1) if level else 0.0), math.ldexp(1, LOWEST + level)
