@@ -53,6 +53,7 @@ class Checkpoint(Callback):
         if path is not None and Path(path).is_dir():
             raise ValueError(f"checkpoint: expected the path of a file, but {os.fspath(path)!r} is a folder")
         self.path, self.resume = path, resume
+        self._written: tuple[int, int] | None = None
         self.every = None if every is None else check_positive_int("checkpoint_every", every)
 
     def begin(
@@ -87,8 +88,9 @@ class Checkpoint(Callback):
 
     def write(self, epochs: int, batches: int) -> None:
         """Write that ``epochs`` epochs and ``batches`` batches of the next are done; without a path, do nothing."""
-        if self.path is not None:
+        if self.path is not None and self._written != (epochs, batches):
             storage.save(self.path, *self._contents(epochs, batches), kind="checkpoint")
+            self._written = epochs, batches
 
     def _contents(self, epochs: int, batches: int) -> tuple[dict[str, Any], dict[str, Array]]:
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
