@@ -11,6 +11,7 @@ import pytest
 
 import tinynet as tn
 from tests.fuzz import targets
+from tinynet.training import checkpoint
 
 X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
 Y = np.random.default_rng(1).integers(0, 2, 40)
@@ -249,6 +250,6 @@ def test_states_are_judged(name, value, tmp_path):
 def test_what_the_fuzzer_begins_with_goes_on(tmp_path):
     path = tmp_path / "c"
     targets._train(epochs=1, checkpoint=str(path))
-    assert tn.checkpoint.read(path).place["epochs"] == 1
+    assert checkpoint.read(path).place["epochs"] == 1
     targets._train(resume=str(path), checkpoint=str(path))
-    assert tn.checkpoint.read(path).place["epochs"] == 2
+    assert checkpoint.read(path).place["epochs"] == 2

@@ -17,7 +17,7 @@ import tinynet as tn
 from tests.support.strategies import seeds
 from tinynet import recipes
 from tinynet.engines import cpu
-from tinynet.training import steps
+from tinynet.training import steps as steps_module
 from tinynet.training import team as team_module
 from tinynet.training.team import Team, workers_for
 
@@ -557,7 +557,7 @@ class TestHowMany:
             teams.append(workers)
             return make(model, workers)
 
-        monkeypatch.setattr(steps, "Team", watched)
+        monkeypatch.setattr(steps_module, "Team", watched)
         monkeypatch.setattr(team_module, "_MANY_MULTIPLY_ADDS", 40_000_000)
         x, y = np.zeros((34, 28, 28, 1), np.float32), np.zeros(34, int)
         settings = {"loss": tn.SoftmaxCrossEntropy(), "batch_size": 34}
