@@ -153,6 +153,7 @@ def _read(
                     f"HTTP {response.status_code} {response.reason}".rstrip(),
                     passing=response.status_code in _PASSING_STATUS,
                 )
+            response.raw.enforce_content_length = True  # as urllib3 2 does by default
             # Not response.iter_content, which undoes a Content-Encoding.
             while not given_up.is_set() and (piece := response.raw.read(_CHUNK, decode_content=False)):
                 received += len(piece)
