@@ -19,7 +19,7 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 MEMORY = 50_000  # kB that a target may take
 MEMORY_DISK = "/dev/shm" if os.path.isdir("/dev/shm") else None  # each run writes a file
-NAMES = ("idx", "gzip", "model", "description", "checkpoint", "resume", "header")
+NAMES = ("idx", "gzip", "model", "description", "checkpoint", "resume")
 
 
 def main() -> int:

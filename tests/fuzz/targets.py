@@ -17,7 +17,7 @@ import tinynet as tn
 import tinynet.training.checkpoint
 from tinynet.datasets import IdxError, parse_idx
 from tinynet.datasets.download import BadFileError, FileSpec, unpack
-from tinynet.files import header, storage
+from tinynet.files import storage
 
 _CONTENT = b"\0\0\x08\1\0\0\0\x05hello"
 _PACKED = gzip.compress(_CONTENT, mtime=0)
@@ -117,19 +117,6 @@ def _train(epochs: int = 2, **settings: str) -> None:
     )
 
 
-def header_alone(data: bytes) -> None:
-    """The header's check agrees with the safetensors package: what it lets pass, that one reads."""
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > len(data) - 8:
-        return
-    try:
-        header.check(data[8 : 8 + size], len(data) - 8 - size)
-    except ValueError:
-        return
-    arrays = safetensors.numpy.load(data)
-    assert sum(array.nbytes for array in arrays.values()) == len(data) - 8 - size
-
-
 @contextlib.contextmanager
 def _refusals(data: bytes):
     with open(_PATH, "wb") as file:
@@ -148,5 +135,4 @@ TARGETS = {
     "description": description,
     "checkpoint": checkpoint,
     "resume": resume,
-    "header": header_alone,
 }

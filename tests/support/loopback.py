@@ -27,8 +27,8 @@ from tinynet.datasets.http import Limits
 
 REPOSITORY = Path(__file__).parents[2]
 
-FAST = Limits(connect=10, read=10, grace=10, minimum_rate=1e6, attempts=3, pause=0.01)
-SHORT = dataclasses.replace(FAST, read=0.5, grace=0.5)  # for servers that let these pass
+FAST = Limits(connect=10, read=10, attempts=3, pause=0.01)
+SHORT = dataclasses.replace(FAST, read=0.5)  # for servers that let it pass
 
 Behaviour = Callable[["Handler"], None]
 

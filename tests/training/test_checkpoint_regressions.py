@@ -214,13 +214,15 @@ def test_ctrl_c_in_a_run_within_a_callback_ends_both():
 @pytest.mark.parametrize(
     ("changed", "word"),
     [
-        ({"layer 2 rate": None}, "rate"),
-        ({"layer 2 rate": 7.0}, "rate"),
+        ({"layer 2 rate": "0.5"}, "rate"),
+        ({"layer 2 rate": [0.5]}, "rate"),
         ({"layer 0 units": 10**13}, "units"),
-        ({"optimizer clip_norm": -1.0}, "clip_norm"),
+        ({"layer 0 trainable": 0.5}, "trainable"),
+        ({"layer 0 W": 0.5}, "W"),
+        ({"optimizer learning_rate": -1.0}, "learning_rate"),
     ],
 )
-def test_changed_settings_are_judged(changed, word, tmp_path):
+def test_changed_settings_that_can_not_be_put_back(changed, word, tmp_path):
     from tinynet.files import storage
 
     path = tmp_path / "c"
@@ -230,6 +232,46 @@ def test_changed_settings_are_judged(changed, word, tmp_path):
     storage.save(path, description | {"changed": changed}, arrays, kind="checkpoint")
     with pytest.raises(ValueError, match=word):
         targets._train(resume=str(path))
+
+
+def test_changed_settings_are_put_back_though_no_layer_could_be_made_with_one_of_them(tmp_path):
+    """Both of a layer's arguments that only fit each other, and an optional one of an optimizer."""
+
+    class Clip(tn.Layer):
+        made = 0
+
+        def __init__(self, low, high, note=None):
+            super().__init__()
+            if low >= high:
+                raise ValueError("low >= high")
+            self.low, self.high, self.note = low, high, note
+            Clip.made += 1
+
+        def forward(self, x, training=False):
+            return np.clip(x, self.low, self.high)
+
+        def backward(self, dy):
+            return dy
+
+    class Change(tn.Callback):
+        def on_epoch_end(self, run):
+            clip = run.model.layers[1]
+            if run.epoch == 0:
+                clip.low, clip.high, clip.note = 2.0, 3.0, "moved"
+                run.optimizer.clip_norm = None
+
+    def run(epochs, **options):
+        made = model(tn.Dense(6), Clip(0.0, 1.0))
+        fit(made, epochs, [Change()], tn.SGD(0.1, clip_norm=1.0), **options)
+        return made
+
+    whole = run(2)
+    run(1, checkpoint=tmp_path / "c")
+    before = Clip.made
+    again = run(2, resume=tmp_path / "c")
+    assert Clip.made == before + 1
+    assert (again.layers[1].low, again.layers[1].high, again.layers[1].note) == (2.0, 3.0, "moved")
+    np.testing.assert_array_equal(again.params, whole.params)
 
 
 @pytest.mark.parametrize(("name", "value"), [("step_count", -1), ("step_count", 3.0), ("best", 10**400)])

@@ -248,7 +248,6 @@ class _Search:
                 mirror.rstrip("/") + "/" + spec.gzip_name,
                 limit=spec.limit,
                 limits=limits,
-                magic=GZIP_MAGIC,
                 on_progress=lambda received: bar.update(received - bar.n),  # back to 0 at another attempt
             )
         return unpack(data, spec)

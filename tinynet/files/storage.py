@@ -5,20 +5,24 @@ metadata has two entries: ``tinynet``, the description as JSON, and ``sha256``, 
 arrays. The digest detects corruption; it is not a signature.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from tinynet.files import atomic, header
+from tinynet.files.atomic import write_bytes
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array
 
 FORMAT = 1
+MAX_HEADER = 1 << 20  # bytes
+MAX_PAYLOAD = 1 << 32  # bytes of all arrays together
+MAX_DEPTH = 100  # of lists and objects in the description
 
 _KINDS = {
     "model": "a model file, which load_model(path) reads",
@@ -61,33 +65,31 @@ def save(
         data = _to_bytes(text, arrays)
     except ValueError as error:
         raise ModelFileError(f"{name}: the {kind} can't be written: {error}") from error
-    atomic.write_bytes(path, data)
+    write_bytes(path, data)
 
 
 def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
-    """Return the file's content; raise ValueError if `load` would not accept it."""
+    """The file's content; raises ValueError if `load` would not take it."""
     from safetensors.numpy import save as to_bytes
 
-    header.parse_json(text)
+    _parse(text)
     for name, array in arrays.items():
-        if array.dtype not in header.DTYPES.values():
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             raise ValueError(f"array {name!r}: expected floats, integers or booleans, got {array.dtype}")
-    if sum(array.nbytes for array in arrays.values()) > header.MAX_PAYLOAD:
-        raise ValueError(f"its arrays are over {header.MAX_PAYLOAD:,} bytes, more than load accepts")
+    if sum(array.nbytes for array in arrays.values()) > MAX_PAYLOAD:
+        raise ValueError(f"its arrays are over {MAX_PAYLOAD:,} bytes, more than load accepts")
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     data = to_bytes(arrays, metadata={"tinynet": text, "sha256": _digest(text, arrays)})
-    size = int.from_bytes(data[:8], "little")
-    if size > header.MAX_HEADER:
-        raise ValueError(f"its description is over {header.MAX_HEADER:,} bytes, more than load accepts")
-    header.check(data[8 : 8 + size], len(data) - 8 - size)
+    if int.from_bytes(data[:8], "little") > MAX_HEADER:
+        raise ValueError(f"its description is over {MAX_HEADER:,} bytes, more than load accepts")
     return data
 
 
 def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the (description, arrays) of a file that `save` wrote; the arrays are read-only.
 
-    Nothing in the file is trusted before it is checked: first its header, see `tinynet.files.header`, then the digest.
-    This takes at most twice the file's size in memory, plus what a header of a megabyte can need.
+    The safetensors package checks the header, and the digest the rest. Memory is bounded by twice the file's size
+    plus what a header of 1 MiB can need; a foreign file is refused once its header is read.
 
     Raises: ModelFileError: if it is not such a file, is of another kind, is damaged or can't be read;
         FileNotFoundError: if there is no file.
@@ -107,7 +109,7 @@ def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, A
         raise ModelFileError(f"{name}: can't be read: {error.strerror or error}") from error
     except _Cause as error:
         raise ModelFileError(f"{name}: {error}") from error
-    except (SafetensorError, ValueError, RecursionError, MemoryError) as error:
+    except (SafetensorError, ValueError, KeyError, RecursionError, MemoryError) as error:
         cause = str(error) or type(error).__name__
         raise ModelFileError(f"{name}: is damaged or not a tinynet {kind}: {cause}") from error
 
@@ -116,43 +118,38 @@ class _Cause(Exception):
     """Why a file is rejected, in a sentence that lacks only the file's name."""
 
 
-def _read(file: BinaryIO, kind: str) -> tuple[bytes, dict[str, str]]:
-    """Check the header, and return the whole file and the header's metadata."""
+def _read(file: BinaryIO, kind: str) -> tuple[bytes, str, str]:
+    """All of the file, and from its metadata the description and the digest; the rest of the header is not checked."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise _Cause(f"is not a tinynet {kind}: it is not a regular file")
     prefix = file.read(8)
     size = int.from_bytes(prefix, "little")
-    if len(prefix) < 8 or not 2 <= size <= header.MAX_HEADER:
+    if len(prefix) < 8 or not 2 <= size <= MAX_HEADER:
         looks = next((f" but {what}" for begins, what in _FOREIGN.items() if prefix.startswith(begins)), "")
         raise _Cause(f"is not a tinynet {kind}{looks}: it does not begin like a safetensors file")
     payload = status.st_size - 8 - size
     if payload < 0:
         raise _Cause(f"is damaged or not a tinynet {kind}: it ends before its header does")
-    if payload > header.MAX_PAYLOAD:
-        raise _Cause(f"is not a tinynet {kind}: it has more than {header.MAX_PAYLOAD:,} bytes")
-    begin = prefix + file.read(size)
-    metadata = header.check(begin[8:], payload)
-    file.seek(0)
-    data = file.read(status.st_size)
-    if not data.startswith(begin) or len(data) != status.st_size:
-        raise _Cause("changed while it was read; try again")
-    return data, metadata
+    if payload > MAX_PAYLOAD:
+        raise _Cause(f"is not a tinynet {kind}: it has more than {MAX_PAYLOAD:,} bytes")
+    match json.loads(file.read(size)):
+        case {"__metadata__": {"tinynet": str(text), "sha256": str(digest), **more}} if not more:
+            file.seek(0)
+            return file.read(status.st_size), text, digest
+    raise ValueError("its metadata is not a description and its digest")
 
 
-def _from_bytes(data: bytes, metadata: dict[str, str], kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
+def _from_bytes(data: bytes, text: str, digest: str, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     from safetensors.numpy import load as from_bytes
 
-    if metadata.keys() != {"tinynet", "sha256"}:
-        raise ValueError("its metadata is not a description and its digest")
-    text = metadata["tinynet"]
-    description = header.parse_json(text)
+    description = _parse(text)
     if not isinstance(description, dict) or "format" not in description:
         raise ValueError("its description does not name a format")
     if description["format"] != FORMAT:
         raise _Cause(f"expected format {FORMAT}, got {description['format']!r:.60}; update tinynet")
     arrays: dict[str, Array] = from_bytes(data)
-    if _digest(text, arrays) != metadata["sha256"]:
+    if _digest(text, arrays) != digest:
         raise _Cause("is damaged: its contents don't match its SHA-256; get another copy")
     if any(array.dtype == bool and array.view(np.uint8).max(initial=0) > 1 for array in arrays.values()):
         raise ValueError("a boolean in it is neither 0 nor 1")
@@ -161,6 +158,22 @@ def _from_bytes(data: bytes, metadata: dict[str, str], kind: str) -> tuple[dict[
         known = _KINDS.get(found) if isinstance(found, str) else None
         raise _Cause(f"expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}")
     return description, arrays
+
+
+def _parse(text: str) -> Any:
+    """The description as `json.loads` gives it; raises ValueError if it is no JSON or nested too deeply."""
+    with contextlib.suppress(RecursionError):
+        description = json.loads(text)
+        items = [description]
+        for _ in range(MAX_DEPTH):
+            items = [inside for item in items for inside in _inside(item)]
+        if not any(isinstance(item, (list, dict)) for item in items):
+            return description
+    raise ValueError(f"expected lists and objects nested at most {MAX_DEPTH} deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _digest(text: str, arrays: Mapping[str, Array]) -> str:
