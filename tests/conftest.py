@@ -9,11 +9,21 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.browser import chromium  # noqa: F401  (a fixture)
-from tests.gpus import gpu  # noqa: F401  (a fixture)
-from tests.strict_arrays import stand_in  # noqa: F401  (a fixture)
+TESTS = Path(__file__).parent
+HELPERS = [path for path in TESTS.rglob("*.py") if not path.name.startswith(("test_", "conftest", "__"))]
+# Helpers' assertions are explained as those of tests are, and checked under `python -O` too.
+pytest.register_assert_rewrite(
+    *(".".join(path.relative_to(TESTS.parent).with_suffix("").parts) for path in HELPERS)
+)
 
-hypothesis.settings.register_profile("tinynet", deadline=None, print_blob=True)
+from tests.browser import chromium  # noqa: E402, F401  (a fixture)
+from tests.gpus import gpu  # noqa: E402, F401  (a fixture)
+from tests.strict_arrays import stand_in  # noqa: E402, F401  (a fixture)
+
+# How long an example takes or is drawn says more of the machine than of tinynet.
+hypothesis.settings.register_profile(
+    "tinynet", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("tinynet")
 
 
