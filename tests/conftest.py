@@ -9,6 +9,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Under pytest-xdist each process has its share of the cores, for BLAS threads without a core of their own wait for each
+# other in loops: the largest networks took ten times as long. NumPy isn't imported yet; child processes inherit this.
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if PROCESSES > 1:
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // PROCESSES)))
+
 TESTS = Path(__file__).parent
 HELPERS = [path for path in TESTS.rglob("*.py") if not path.name.startswith(("test_", "conftest", "__"))]
 # Helpers' assertions are explained as those of tests are, and checked under `python -O` too.

@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import recipes
+from tinynet import parallel, recipes
 
 DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # test_memory_cnn.py has the others
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """As in `fit`."""
+    with parallel.blas_threads(1):
+        yield
 
 
 def batch_for(recipe, size=None):
