@@ -9,11 +9,28 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support.browser import chromium  # noqa: F401  (a fixture)
-from tests.support.gpus import gpu  # noqa: F401  (a fixture)
-from tests.support.strict_arrays import stand_in  # noqa: F401  (a fixture)
+# Under pytest-xdist each process has its share of the cores, for BLAS threads without a core of their own wait for each
+# other in loops: the largest networks took ten times as long. NumPy isn't imported yet; child processes inherit this.
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if PROCESSES > 1:
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // PROCESSES)))
 
-hypothesis.settings.register_profile("tinynet", deadline=None, print_blob=True)
+TESTS = Path(__file__).parent
+HELPERS = [path for path in TESTS.rglob("*.py") if not path.name.startswith(("test_", "conftest", "__"))]
+# Helpers' assertions are explained as those of tests are, and checked under `python -O` too.
+pytest.register_assert_rewrite(
+    *(".".join(path.relative_to(TESTS.parent).with_suffix("").parts) for path in HELPERS)
+)
+
+from tests.support.browser import chromium  # noqa: E402, F401  (a fixture)
+from tests.support.gpus import gpu  # noqa: E402, F401  (a fixture)
+from tests.support.strict_arrays import stand_in  # noqa: E402, F401  (a fixture)
+
+# How long an example takes or is drawn says more of the machine than of tinynet.
+hypothesis.settings.register_profile(
+    "tinynet", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("tinynet")
 
 

@@ -97,7 +97,7 @@ class TestWhatItComputes:
         assert (smaller.params.size < model.params.size) == (gone > 0)
         assert smaller.output_shape == model.output_shape
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=25)
     @given(models(), st.floats(0, 0.99))
     def test_it_trains_on_saves_and_loads(self, tmp_path_factory, case, share):
         model, x = case

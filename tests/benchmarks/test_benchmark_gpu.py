@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,7 +88,7 @@ def test_augmentation_makes_tinynets_pictures_of_the_same_draws():
 
 class TestClocks:
     def test_events_are_recorded_between_an_idle_device_and_the_end_of_its_work(self):
-        told = []
+        started, told = time.perf_counter(), []
 
         def record():
             told.append("event")
@@ -101,7 +102,7 @@ class TestClocks:
         span = clock.stop()
         assert told == ["wait", "event", "work", "event", "wait"]
         assert span.device == 3.0  # seconds: the events are the second and the fourth recorded call
-        assert 0 < span.wall < 1
+        assert 0 < span.wall < time.perf_counter() - started
 
     def test_the_wall_clock_has_no_time_of_the_device(self):
         clock = clocks.WallClock(lambda: None)
@@ -314,19 +315,19 @@ def test_what_torch_tries_before_it_trains_leaves_nothing_behind(monkeypatch, tm
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory):
-    """The results of a rehearsal on few images, and its folder; PyTorch is left out if missing."""
-    folder = tmp_path_factory.mktemp("rehearsal")
+    """The results of a rehearsal on few images, its folder and seconds; PyTorch is left out if missing."""
+    started, folder = time.perf_counter(), tmp_path_factory.mktemp("rehearsal")
     data = {name: array[:2000] for name, array in run_gpu.synthetic().items()}
     arguments = ["--device", "cpu", "--synthetic", "--cases", "mlp_adam", "--steps", "3", "--repeats", "1"]
     arguments += ["--contenders", "tinynet", "torch", "--output", str(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_gpu, "synthetic", lambda: data)
         assert run_gpu.main(arguments) == 0
-    return json.loads((folder / "results.json").read_text()), folder
+    return json.loads((folder / "results.json").read_text()), folder, time.perf_counter() - started
 
 
 def test_a_rehearsal_measures_tinynet(rehearsed):
-    results, folder = rehearsed
+    results, folder, whole = rehearsed
     assert results["equivalence"]["mlp_adam"]["tinynet"]["agrees"]
     (process,) = results["time"]["mlp_adam"]["tinynet"]
     assert set(process["by_size"]) == {"32", "512"}
@@ -334,7 +335,7 @@ def test_a_rehearsal_measures_tinynet(rehearsed):
         assert set(by_tf32) == {"off", "on"}
         for entry in by_tf32.values():
             assert len(entry["wall"]) == run_gpu.EPOCHS
-            assert all(0 < seconds < 10 for seconds in entry["wall"])
+            assert all(0 < seconds < whole for seconds in entry["wall"])
     assert results["left_out"]["the time to an accuracy"] == "the images are made up"
     text = (folder / "results.md").read_text()
     assert "rehearsal" in text
@@ -343,7 +344,7 @@ def test_a_rehearsal_measures_tinynet(rehearsed):
 
 @NEEDS_TORCH
 def test_a_rehearsal_compares_torch(rehearsed):
-    results, _ = rehearsed
+    results, _, _ = rehearsed
     entry = results["equivalence"]["mlp_adam"]["torch"]
     assert entry["agrees"]
     assert entry["differences"]["float64"][0] < 1e-12

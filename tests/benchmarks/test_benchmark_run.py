@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ ABSENT = contenders.Contender(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of every part: its results, its output and its folder."""
+    """A run of every part: its results, its output, its folder and how many seconds it took."""
+    started = time.perf_counter()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (700, 28, 28), dtype=np.uint8)
     labels = (images[:, 0, 0] // 26).astype(np.uint8)
@@ -41,11 +43,12 @@ def finished(tmp_path_factory):
         arguments += ["--repeats", "2", "--epochs", "3", "--train-size", "500", "--output", str(folder)]
         status = run.main(arguments)
     assert status == 0
-    return json.loads((folder / "results.json").read_text()), "\n".join(printed), folder
+    results = json.loads((folder / "results.json").read_text())
+    return results, "\n".join(printed), folder, time.perf_counter() - started
 
 
 def test_what_is_not_installed_is_left_out_with_a_line_that_says_so(finished):
-    results, printed, folder = finished
+    results, printed, folder, _ = finished
     line = "no-such-distribution not installed: pip install -e '.[bench-absent]'"
     assert f"absent was left out: {line}" in printed
     assert results["left_out"] == {"absent": line}
@@ -53,7 +56,7 @@ def test_what_is_not_installed_is_left_out_with_a_line_that_says_so(finished):
 
 
 def test_every_process_has_its_figures(finished):
-    results, _, _ = finished
+    results, _, _, whole = finished
     epochs = results["time"]["mlp_adam"]
     assert [len(runs) for runs in epochs.values()] == [2, 2]
     for measured in epochs["tinynet"]:
@@ -65,13 +68,13 @@ def test_every_process_has_its_figures(finished):
         assert 0 <= measured["accuracy"] <= 1
         assert measured["environment"]["threads"] == "1 worker"
     for measured in results["first_step"]["mlp_adam"]["tinynet"]:
-        assert 0 < measured["start_to_first_step"] < 60
+        assert 0 < measured["start_to_first_step"] < whole
     for measured in epochs["numpy-limit"]:
         assert set(measured["ways"]) == {"1 BLAS thread", "all BLAS threads"}
 
 
 def test_the_report_shows_those_figures(finished):
-    results, _, folder = finished
+    results, _, folder, _ = finished
     text = (folder / "results.md").read_text()
     measured = results["time"]["mlp_adam"]["tinynet"]
     seconds = [value for process in measured for value in process["seconds"]]
@@ -84,7 +87,7 @@ def test_the_report_shows_those_figures(finished):
 
 
 def test_it_compares_losses_in_both_dtypes(finished):
-    results, _, _ = finished
+    results, _, _, _ = finished
     entry = results["equivalence"]["mlp_adam"]["tinynet"]
     assert len(entry["float32"]) == len(entry["float64"]) == 3
     assert entry["differences"] == {"float32": [0, 0, 0], "float64": [0, 0, 0]}
@@ -92,14 +95,14 @@ def test_it_compares_losses_in_both_dtypes(finished):
 
 
 def test_accuracy_and_scaling_are_measured(finished):
-    results, _, _ = finished
+    results, _, _, _ = finished
     assert [len(process["accuracies"]) for process in results["accuracy"]["mlp_adam"]["tinynet"]] == [2, 2, 2]
     assert set(results["scaling"]["width"]["tinynet"]) == {"8", "16"}
     assert results["scaling"]["batch"]["tinynet"]["64"]["images"] == 500
 
 
 def test_plots_are_written(finished):
-    _, _, folder = finished
+    _, _, folder, _ = finished
     assert {path.name for path in folder.glob("*.png")} == {"epochs.png", "scaling.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.glob("*.png"))
 

@@ -17,6 +17,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,16 @@ def fetch_from(
     made_up: MadeUp, cache: Path, *mirrors: str, limits: Limits = FAST, **more: Any
 ) -> dict[str, bytes]:
     return fetch("The set", made_up.specs, cache, mirrors=mirrors, limits=limits, **more)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each pause between two attempts, none of which is made."""
+    seconds: list[float] = []
+    monkeypatch.setattr(
+        "tinynet.datasets.http.time", SimpleNamespace(monotonic=time.monotonic, sleep=seconds.append)
+    )
+    return seconds
 
 
 def failure(made_up: MadeUp, cache: Path, *mirrors: str, limits: Limits = FAST, **more: Any) -> str:
@@ -206,10 +217,8 @@ def test_a_server_that_drips_is_given_up(made_up: MadeUp, server: Server, tmp_pa
     behaviours = {"a body": drip(data, 0.02), "a body, slowly": drip(data, 0.4), "headers": drip_headers}
     server.on(FIRST, behaviours[what])
     limits = dataclasses.replace(FAST, connect=0.2, read=0.8)
-    start = time.monotonic()
     text = failure(made_up, tmp_path, server.url, limits=limits)
     assert "too slow: under 262,144 bytes in 1 s" in text
-    assert time.monotonic() - start < 5
     assert server.paths == ["/" + FIRST]
     made_up.serve(server, "good/")
     mirrors = server.url, server.url + "good"
@@ -224,7 +233,7 @@ def test_a_server_that_stays_silent_is_given_up(made_up: MadeUp, server: Server,
 
 
 def test_what_cannot_be_reached_is_asked_once_and_at_once(
-    made_up: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made_up: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     looked_up: list[str] = []
     real = socket.getaddrinfo
@@ -237,9 +246,8 @@ def test_what_cannot_be_reached_is_asked_once_and_at_once(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound but not listening: refused
         refused = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
-        start = time.monotonic()
         text = failure(made_up, tmp_path, refused, "http://no-such-host.invalid/", "ftp://x/", "nonsense")
-    assert time.monotonic() - start < 5
+    assert waits == []
     assert looked_up.count("127.0.0.1") == 1
     assert looked_up.count("no-such-host.invalid") == 1
     assert "efused" in text or "No connection could be made" in text
@@ -516,7 +524,7 @@ def test_two_processes_at_once(made_up: MadeUp, server: Server, tmp_path: Path) 
         subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=30) for process in processes]
+    outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
     assert str(made_up.arrays[0].shape).encode() in outputs[0][0]
@@ -538,7 +546,7 @@ def test_a_process_ended_in_the_middle_leaves_no_bad_file(
         assert until(lambda: "/t10k-images-idx3-ubyte.gz" in server.paths)
         time.sleep(0.1)
         process.send_signal(getattr(signal, number))
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode != 0
     assert (cache / FIRST).read_bytes() == data
     for path in cache.iterdir():

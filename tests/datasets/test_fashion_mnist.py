@@ -146,6 +146,13 @@ def test_upstreams_own_files_from_a_mirror(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == upstream
     np.testing.assert_array_equal(parse_idx(tmp_path / "train-images-idx3-ubyte.gz"), x_train)
 
-    start = time.perf_counter()
-    fashion_mnist.load(tmp_path)
-    assert time.perf_counter() - start < 5  # 0.35 s on an idle machine; this is for a busy one
+    reads, needed = [], []
+    for _ in range(3):  # the best of them: the machine may be busy
+        start = time.process_time()
+        fashion_mnist.load(tmp_path)
+        middle = time.process_time()
+        for data in upstream.values():
+            hashlib.sha256(gzip.decompress(data))
+        reads.append(middle - start)
+        needed.append(time.process_time() - middle)
+    assert min(reads) < 5 * min(needed)  # about once, as it does little more

@@ -107,7 +107,7 @@ class TestHistograms:
         assert share == pytest.approx(np.mean((array >= 0.5) & (array < 1)), abs=0.05)
 
     def test_rows_hold_every_element(self):
-        values = np.concatenate([np.zeros(9), RNG.standard_normal(500), [1e-12]])
+        values = np.concatenate([np.zeros(9), np.random.default_rng(2).standard_normal(500), [1e-12]])
         (counts,), _ = Histograms([values.size]).count([values])
         bins = bins_worth_showing(counts[None])
         rows = merged(counts[None], bins)[0]
@@ -566,7 +566,12 @@ class TestFindings:
 
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], (6,), seed=0)
         record = monitored(
-            model, tmp_path, y=RNG.integers(0, 3, 48), optimizer=tn.SGD(0), callbacks=[Spoil()], epochs=2
+            model,
+            tmp_path,
+            y=np.random.default_rng(2).integers(0, 3, 48),
+            optimizer=tn.SGD(0),
+            callbacks=[Spoil()],
+            epochs=2,
         )
         assert "no-progress" in kinds(record)
 

@@ -66,6 +66,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.routes: dict[str, list[Behaviour]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.dripped = 0  # bytes of all that `drip` sent
         self.lock = threading.Lock()
         self.closing = threading.Event()
 
@@ -151,6 +152,7 @@ def drip(data: bytes, pause: float) -> Behaviour:
         handler.head(Content_Length=len(data))
         for i in range(len(data)):
             handler.wfile.write(data[i : i + 1])
+            handler.server.dripped += 1
             if handler.server.closing.wait(pause):
                 return
 
@@ -232,7 +234,7 @@ def child_environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path} | more
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait for something that another process does."""
     end = time.monotonic() + seconds
     while not condition():

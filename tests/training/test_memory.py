@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import recipes
+from tinynet import parallel, recipes
 
 DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # the others are in test_memory_cnn.py
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """As in `fit`."""
+    with parallel.blas_threads(1):
+        yield
 
 
 def batch_for(recipe, size=None):
@@ -136,17 +143,18 @@ def test_a_float32_model_makes_no_float64_array_of_size(name, monkeypatch):
 def test_import_is_light():
     """matplotlib, requests, tqdm and the like are imported on first use."""
     code = (
-        "import sys, time, numpy; start = time.perf_counter(); import tinynet; "
-        "seconds = time.perf_counter() - start; "
+        "import sys, time; start = time.process_time(); import numpy; middle = time.process_time(); "
+        "import tinynet; ratio = (time.process_time() - middle) / (middle - start); "
         "heavy = {'matplotlib', 'requests', 'tqdm', 'safetensors', 'threadpoolctl', 'platformdirs', 'IPython'}; "
-        "print(seconds, sorted(heavy & sys.modules.keys()))"
+        "print(ratio, sorted(heavy & sys.modules.keys()))"
     )
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(3)
+        for _ in range(5)
     ]
     assert {run.stdout.split(maxsplit=1)[1].strip() for run in runs} == {"[]"}
-    assert min(float(run.stdout.split()[0]) for run in runs) < 0.25
+    # 2.5 times as long as NumPy by itself; requests or matplotlib would add twice that.
+    assert min(float(run.stdout.split()[0]) for run in runs) < 6
 
 
 def test_float64_targets_of_a_float32_model_are_cast_once():

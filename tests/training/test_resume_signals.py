@@ -77,7 +77,8 @@ for number in range(int(sys.argv[4])):
     while not os.path.exists(path + ".digest"):
         again = not kill and chance.random() < 0.3
         codes.append(process(case, path, chance.randint(1, 14), again))
-        assert codes[-1] != 1 and len(codes) < 200, codes
+        if codes[-1] == 1 or len(codes) == 200:
+            sys.exit(f"{case}: {codes}")
     rounds.append({"case": case, "codes": codes, "digest": open(path + ".digest").read()})
 print(json.dumps(rounds))
 """

@@ -16,7 +16,8 @@ from tinynet.study import gradcheck
 
 CASES = layer_cases()
 # All examples of a test are meant to share one device.
-on_one_device = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NO_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+on_one_device = settings(max_examples=20, suppress_health_check=NO_CHECKS)
 
 
 def rounding(dtype):
@@ -63,7 +64,7 @@ def test_a_layer_computes_what_it_computes_on_the_cpu(gpu, name, dtype, data, se
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=NO_CHECKS)
 @given(data=st.data(), seed=seeds)
 def test_every_gradient_check_passes(gpu, name, data, seed):
     case = data.draw(CASES[name])
