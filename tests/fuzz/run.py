@@ -6,7 +6,7 @@
 
 It begins with the files of tests/fuzz/corpus; --keep adds to them what reached new code. An input that ends a target
 with anything but the documented error is written to --failures: put it into the corpus of its target, where the tests
-read it from then on, and mend the library.
+read it from then on, and fix the library.
 """
 
 import argparse

@@ -19,7 +19,7 @@ SCALARS = (bool, int, float, complex, np.bool_, np.number)
 class StrictArray(np.lib.mixins.NDArrayOperatorsMixin):
     """Stands in for `cupy.ndarray`. Each `Strict` has its own subclass."""
 
-    _strict: Any  # a tests.strict_arrays.Strict
+    _strict: Any  # a tests.support.strict_arrays.Strict
     __array_priority__ = 100
 
     def __init__(self, *arguments, **options):

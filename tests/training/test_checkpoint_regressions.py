@@ -295,3 +295,47 @@ def test_what_the_fuzzer_begins_with_goes_on(tmp_path):
     assert checkpoint.read(path).place["epochs"] == 1
     targets._train(resume=str(path), checkpoint=str(path))
     assert checkpoint.read(path).place["epochs"] == 2
+
+
+def without_the_setting(path, name):
+    """The checkpoint as a version wrote it that did not have this argument yet."""
+    from tinynet.files import storage
+
+    description, arrays = storage.load(path, kind="checkpoint")
+    description = {key: item for key, item in description.items() if key not in ("format", "kind")}
+    del description["settings"][name]
+    storage.save(path, description, arrays, kind="checkpoint")
+
+
+def test_an_argument_that_the_checkpoints_version_did_not_have_counts_as_its_default(tmp_path):
+    def run(path, clip_norm=None, negative_slope=0.3, **settings):
+        rng = np.random.default_rng(0)
+        layers = [tn.Dense(4), tn.LeakyReLU(negative_slope), tn.Dense(3), tn.Softmax()]
+        tn.Sequential(layers, (2,), seed=0).fit(
+            rng.standard_normal((20, 2)),
+            rng.integers(0, 3, 20),
+            optimizer=tn.Adam(clip_norm=clip_norm),
+            loss=tn.CrossEntropy(),
+            callbacks=[tn.EarlyStopping("loss", patience=3)],
+            verbose=0,
+            checkpoint=path,
+            **settings,
+        )
+
+    path = tmp_path / "c"
+    for name in ("optimizer clip_norm", "layer 1 negative_slope", "optimizer epsilon"):
+        run(path, epochs=1)
+        without_the_setting(path, name)
+        run(path, epochs=2, resume=path)
+    for name, other in (("clip_norm", 1.0), ("negative_slope", 0.1)):
+        run(path, epochs=1)
+        without_the_setting(path, f"{'optimizer' if name == 'clip_norm' else 'layer 1'} {name}")
+        with pytest.raises(ValueError, match=f"{name}: .* in the checkpoint, {other} here"):
+            run(path, epochs=2, resume=path, **{name: other})
+
+
+def test_a_schedules_last_digits_may_differ():
+    """A cosine of another system's mathematical library."""
+    assert checkpoint._is_close(0.1, 0.1 * (1 + 1e-15))
+    assert not checkpoint._is_close(0.1, 0.1001)
+    assert not checkpoint._is_close("ZeroDivisionError()", 0.1)

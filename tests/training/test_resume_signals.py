@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SERVER = """
 import json, os, random, signal, sys, time, warnings
 import tinynet as tn
-from tests.runs import digest, start
+from tests.support.runs import digest, start
 
 folder, kill = sys.argv[1], sys.argv[2] == "SIGKILL"
 chance = random.Random(int(sys.argv[3]))
@@ -85,7 +85,7 @@ print(json.dumps(rounds))
 
 undisturbed = """
 import json
-from tests.runs import digest, start
+from tests.support.runs import digest, start
 print(json.dumps({case: digest(*start(case)) for case in ("dense", "two_workers", "pruned")}))
 """
 

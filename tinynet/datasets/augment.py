@@ -165,7 +165,7 @@ class Compose:
 
     def __init__(self, *steps: Step) -> None:
         if not steps:
-            raise ValueError("Compose: expected at least one step, got none; give RandomFlip(), say")
+            raise ValueError("Compose: expected at least one step, got none; give RandomFlip(), for example")
         for step in steps:
             if not callable(step) or isinstance(step, type):
                 raise ValueError(

@@ -16,7 +16,7 @@ OPERATIONS: dict[str, str] = {}
 
 def operation(body: F) -> F:
     """Run the function on NumPy's arrays, and the kernel of its name on an engine's: the first argument decides."""
-    name, module = body.__name__, getattr(body, "__module__", None) or __name__
+    name, module = body.__name__, __name__ if isinstance(body, np.ufunc) else body.__module__
     if OPERATIONS.setdefault(name, module) != module:
         raise ValueError(f"operation {name}: {OPERATIONS[name]} has one of that name; choose another")
 

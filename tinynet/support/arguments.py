@@ -21,6 +21,11 @@ def arguments_of(owner: object) -> dict[str, Any]:
         ) from error
 
 
+def defaults_of(owner: object) -> dict[str, Any]:
+    """The default of each of the constructor's arguments, by name; ``inspect.Parameter.empty`` where there is none."""
+    return {name: parameter.default for name, parameter in _parameters(owner).items()}
+
+
 def shown(owner: object) -> str:
     """The object as code makes it, with the arguments that differ from their defaults: ``Dense(units=300)``."""
     return f"{type(owner).__name__}({shown_arguments(owner)})"

@@ -1,4 +1,4 @@
-"""The error for NaN or infinity in training."""
+"""The library's own errors."""
 
 REMEDY = "Try a smaller learning rate, clip_norm=1, or inputs scaled to 0..1"
 
@@ -11,12 +11,12 @@ class NonFiniteError(FloatingPointError):
 
 
 class DeviceError(RuntimeError):
-    """There is no GPU that could be used, with the reason."""
+    """Raised when there is no usable GPU; says why."""
 
 
 class DeviceMemoryError(MemoryError):
-    """The GPU's memory does not suffice, with a batch size to try."""
+    """Raised when the GPU is out of memory; suggests what to try, such as a smaller batch."""
 
 
 class ModelFileError(ValueError):
-    """A model file or checkpoint that can't be written or read, with the file's name and the cause."""
+    """Raised when a model file or checkpoint can't be written or read; names the file and the cause."""

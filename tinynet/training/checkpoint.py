@@ -165,7 +165,12 @@ class Checkpoint(Callback):
     def _mismatches(self, saved: "Saved") -> list[str]:
         """Return everything that prevents this run from resuming there, without changing anything."""
         run, place, wrong = self.run, saved.place, []
-        for name, theirs in (dict.fromkeys(self.settings, "nothing") | saved.settings).items():
+        defaults = {
+            name: value
+            for name, value in resume.defaults(run, self.callbacks).items()
+            if name in self.settings
+        }
+        for name, theirs in (dict.fromkeys(self.settings, "nothing") | defaults | saved.settings).items():
             mine = self.settings.get(name, "nothing")
             # Reused objects already carry the callbacks' changes.
             if mine not in (theirs, saved.changed.get(name, theirs)):
@@ -195,7 +200,7 @@ class Checkpoint(Callback):
         wrong += [
             f"learning rate at step {step}: {theirs} in the checkpoint, {mine} here"
             for step, theirs in saved.rates
-            if (mine := resume.rate_at(learning_rate, int(step))) != theirs
+            if not _is_close(mine := resume.rate_at(learning_rate, int(step)), theirs)
         ][:1]
         weights = _weights(run.model)
         wrong += [
@@ -221,6 +226,11 @@ class Checkpoint(Callback):
         except Exception as error:
             wrong.append(f"{type(run.optimizer).__name__} rejects its state: {error!r}")
         return wrong
+
+
+def _is_close(mine: float | str, theirs: float) -> bool:
+    """Whether two learning rates are the same but for the last digits of a cosine, which differ between systems."""
+    return not isinstance(mine, str) and math.isclose(mine, theirs, rel_tol=1e-9)
 
 
 def _trial(callback: Callback) -> Callback:

@@ -1,4 +1,4 @@
-"""What `fit` was given to train and to validate with, checked and made ready before anything is changed."""
+"""The data that `fit` trains and validates with, checked before anything is changed."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Data(NamedTuple):
 
     batches: Batches
     validation: Pair | None
-    on_bytes: bool  # whether pixels from 0 to 255 train the model, say
+    on_bytes: bool  # whether x holds integers such as pixels from 0 to 255
 
 
 def prepare_data(
@@ -40,7 +40,7 @@ def prepare_data(
     validation_data: Any,
     validation_split: float,
 ) -> Data:
-    """See `tinynet.training.loop.fit` for the arguments. Raises: ValueError, TypeError: if they don't fit."""
+    """The checked data of a run; the arguments are those of `fit`. Raises: ValueError, TypeError."""
     if y is None:
         if validation_split:
             raise ValueError("validation_split needs arrays x and y; with an iterable, give validation_data")

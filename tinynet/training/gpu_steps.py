@@ -56,7 +56,7 @@ class GpuSteps:
         workers: int | None,
     ) -> None:
         if workers not in (None, 1):
-            raise ValueError(f"workers: the GPU takes a batch whole; expected None or 1, got {workers}")
+            raise ValueError(f"workers: a GPU takes whole batches; expected None or 1, got {workers}")
         self.run, self.batches, self.validation = run, batches, validation
         self.device = cast(Gpu, run.model.device)
         self._watched = changes_between_steps(callbacks)

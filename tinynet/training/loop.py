@@ -31,7 +31,7 @@ def train(
     saving: Checkpoint,
     epochs: range,
 ) -> None:
-    """The loop. Each step computes a batch's loss and gradients, and updates the parameters."""
+    """Train for some epochs. Each of the steps computes a batch's loss and gradients, and updates the parameters."""
     after_each_batch = [
         callback for callback in callbacks if type(callback).on_batch_end is not Callback.on_batch_end
     ]
@@ -46,7 +46,7 @@ def train(
             if run.stop_training or interrupt.pending:
                 break
         steps.settle()
-        if run.in_mid_epoch and not run.stop_training:  # Ctrl-C: what is not finished is no epoch
+        if run.in_mid_epoch and not run.stop_training:  # Ctrl-C; an unfinished epoch does not count
             saving.write(run.epoch, run.batch + 1)
             break
         measured = run.measured()
@@ -133,7 +133,7 @@ def fit(
     )
     run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None, batch_size)
     shown = _with_display(callbacks, verbose)
-    # What overflows makes the loss NaN or infinite, which the steps report with its place.
+    # An overflow makes the loss NaN or infinite, and the steps report where.
     quiet = np.errstate(over="ignore", invalid="ignore")
     with (
         HeldInterrupt() as interrupt,
@@ -145,7 +145,7 @@ def fit(
         with _told(shown, run):
             steps.prepare()
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
-            # A run that a callback has stopped is done, also when it is resumed.
+            # A run that a callback stopped stays stopped when it is resumed.
             remaining = range(first, first if run.stop_training else epochs)
             writing = [saving] if saving.path is not None else []
             train(run, steps, [*shown, *writing], interrupt, saving, remaining)
@@ -157,7 +157,7 @@ def fit(
 
 @contextmanager
 def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
-    """Tell the callbacks that training begins, and on every way out that it ends."""
+    """Call on_train_begin of each callback, and on_train_end however the block ends."""
     begun: list[Callback] = []
     try:
         for callback in callbacks:
@@ -165,27 +165,29 @@ def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
             callback.on_train_begin(run)
         yield
     finally:
-        with ExitStack() as ends:  # each on_train_end runs, in order, whatever the others raise
+        with ExitStack() as ends:  # all of them run, in order, whatever the others raise
             for callback in reversed(begun):
                 ends.callback(callback.on_train_end, run)
 
 
 def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
-    """The callbacks with what ``verbose`` asks for; the bar is first, as it has to be gone when others print."""
+    """The callbacks, and the display for ``verbose``. The bar comes first, to be gone before others print."""
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
     bar: list[Callback] = [ProgressBar(leave=not has_table)] if verbose == 1 else []
     return [*bar, *callbacks, *([EpochTable()] if verbose == 2 else [])]
 
 
 def _warn_of_interrupt(run: Run, checkpoint: str | os.PathLike[str] | None) -> None:
-    go_on = f"; go on with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
     if run.history.epochs >= run.epochs:
-        go_on = ": when all were done"
-    warnings.warn(
-        f"training was interrupted in epoch {run.epoch + 1} of {run.epochs}, after batch {run.batch + 1} of "
-        f"{run.steps_per_epoch}{go_on}",
-        stacklevel=3,
-    )
+        message = "training was interrupted after the last batch; nothing was lost"
+    else:
+        message = (
+            f"training was interrupted in epoch {run.epoch + 1} of {run.epochs}, after batch {run.batch + 1} of "
+            f"{run.steps_per_epoch}"
+        )
+        if checkpoint is not None:
+            message += f"; continue with resume={os.fspath(checkpoint)!r}"
+    warnings.warn(message, stacklevel=3)
 
 
 def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, augment: Any) -> list[Callback]:

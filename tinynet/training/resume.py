@@ -14,13 +14,13 @@ import numpy as np
 from tinynet.engines import cpu
 from tinynet.engines.devices import to_host
 from tinynet.layers import Layer
+from tinynet.support.arguments import defaults_of
 from tinynet.support.types import Array
 from tinynet.training.batches import ArrayBatches, Batches
 from tinynet.training.callbacks import Callback
 from tinynet.training.run import Run
 from tinynet.version import __version__
 
-_LIBRARY = ("tinynet.training.callbacks", "tinynet.pruning")
 _PLAIN = (bool, int, float, str, type(None))
 
 # The digest of the data reads at most so many examples and bytes: enough to tell data sets apart, at little cost.
@@ -92,16 +92,37 @@ def settings(
 
 def _arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
     """Return the arguments of the library's callbacks, except the files they write."""
-    own = [
-        (index, callback)
-        for index, callback in enumerate(callbacks)
-        if any(kind.__module__ in _LIBRARY and kind is not Callback for kind in type(callback).__mro__)
-    ]
     return {
         f"callback {index} {name}": vars(callback)[name]
-        for index, callback in own
-        for name in inspect.signature(type(callback).__init__).parameters
+        for index, callback in _from_the_library(callbacks)
+        for name in defaults_of(callback)
         if name in vars(callback) and isinstance(vars(callback)[name], _PLAIN) and name != "path"
+    }
+
+
+def _from_the_library(callbacks: Sequence[Callback]) -> list[tuple[int, Callback]]:
+    return [
+        (index, callback)
+        for index, callback in enumerate(callbacks)
+        if any(
+            kind.__module__.startswith("tinynet.") and kind is not Callback for kind in type(callback).__mro__
+        )
+    ]
+
+
+def defaults(run: Run, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Return the default of each argument among the settings, by name.
+
+    A checkpoint of an earlier version, which did not have an argument yet, was computed with its default.
+    """
+    owners: dict[str, object] = {f"layer {path}": layer for path, layer in run.model.walk()}
+    owners |= {f"callback {index}": callback for index, callback in _from_the_library(callbacks)}
+    owners["optimizer"] = run.optimizer
+    return {
+        f"{prefix} {name}": plain(default)
+        for prefix, owner in owners.items()
+        for name, default in defaults_of(owner).items()
+        if default is not inspect.Parameter.empty
     }
 
 

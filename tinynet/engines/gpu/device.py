@@ -72,8 +72,8 @@ class Gpu(Device):
             yield
         except TypeError as error:
             raise TypeError(
-                f"{what}: the model is on the GPU, and so is the batch that it is given; bring what it draws there by "
-                f"cupy.asarray, or take the steps of tinynet.datasets.augment ({error})"
+                f"{what}: the model and therefore the batch are on the GPU; move what {what} draws there with "
+                f"cupy.asarray, or use the steps of tinynet.datasets.augment ({error})"
             ) from error
 
     @contextmanager
@@ -139,10 +139,10 @@ class Gpu(Device):
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             reason = str(error)
         # Outside the except block, because the error and its traceback hold on to arrays.
-        mend = advice()
+        hint = advice()
         free()
         self.cupy.get_default_memory_pool().free_all_blocks()
-        raise DeviceMemoryError(f"out of GPU memory ({reason}); {mend}")
+        raise DeviceMemoryError(f"out of GPU memory ({reason}); {hint}")
 
 
 def find_cupy() -> Any:
