@@ -1,4 +1,4 @@
-"""Fixtures: the made-up data set, the server on loopback, an environment without the machine's settings."""
+"""Fixtures: the made-up data set, the server on loopback, an environment without this machine's settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def made_up() -> MadeUp:
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch, made_up: MadeUp) -> MadeUp:
-    """fashion_mnist.load, made to want the made-up files and to know no source outside the test."""
+    """Make fashion_mnist.load look for the made-up files, and only in the sources of the test."""
     monkeypatch.setattr(fashion_mnist, "FILES", made_up.specs)
     monkeypatch.setattr(fashion_mnist, "MIRRORS", ())
     monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDERS", ())
@@ -41,7 +41,7 @@ def patched(monkeypatch: pytest.MonkeyPatch, made_up: MadeUp) -> MadeUp:
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """No setting of the machine reaches the tests, but for those that want the real data."""
+    """Hide this machine's settings from the tests, except from those that need the real data."""
     if request.node.get_closest_marker("data"):
         return
     for name in list(os.environ):

@@ -1,4 +1,4 @@
-"""The distribution's archive, with an apt-get and a dpkg-deb made for the test, and once with the real ones."""
+"""The distribution's archive, with a fake apt-get and dpkg-deb, and once with the real ones."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 from tests.support.loopback import LOAD, MadeUp, child_environment, python, until
 from tinynet.datasets import DownloadError, archive, fashion_mnist
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="apt-get is a program of Debian's descendants")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="apt-get exists on Debian and its derivatives")
 
 
 class FakeApt:
-    """An apt-get and a dpkg-deb in a folder of their own, at the front of PATH."""
+    """A fake apt-get and dpkg-deb, in a folder at the front of PATH."""
 
     def __init__(self, folder: Path, tree: Path) -> None:
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.log = folder / "calls"
         self.log.write_text("")
-        # The command is the last word that is not an option's value: "update", or "download PACKAGE".
+        # The arguments end in "update" or "download PACKAGE".
         self.script("apt-get", 'case "$*" in *update) true;; *) echo deb > "$PWD/package_1_all.deb";; esac')
         self.script("dpkg-deb", f'cp -r {shlex.quote(str(tree))}/. "$3"')
 
@@ -72,7 +72,7 @@ def test_the_package_is_downloaded_unpacked_and_kept(
     assert update.endswith(" update")
     assert download.endswith(" download dataset-fashion-mnist")
     assert unpack.startswith("dpkg-deb -x ")
-    for call in (update, download):  # nothing of the system's own is written
+    for call in (update, download):  # nothing is written to the system's folders
         assert f"Dir::State::lists={tmp_path / 'tmp'}" in call
         assert f"Dir::Cache={tmp_path / 'tmp'}" in call
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -113,7 +113,7 @@ def test_a_broken_source_among_good_ones_does_no_harm(apt: FakeApt, patched: Mad
             "echo 'E: No package'; exit 100",
             "W: Failed to fetch http://x / E: No",
         ),
-        ("true", "true", "failed: it said nothing"),
+        ("true", "true", "failed: it printed nothing"),
         ("true", "echo 1; echo 2; echo 3; echo 4; exit 1", "failed: 2 / 3 / 4"),
     ],
 )
@@ -148,13 +148,13 @@ def test_no_apt_get(tmp_path: Path, patched: MadeUp, monkeypatch: pytest.MonkeyP
 
 
 def test_an_apt_get_that_cannot_run(apt: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(apt.bin))  # else the system's own would be tried next
+    monkeypatch.setenv("PATH", str(apt.bin))  # otherwise the system's own would be tried next
     (apt.bin / "apt-get").write_text("#!/no/such/interpreter\n")
     assert "apt-get could not be started" in failure(tmp_path / "cache")
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended (a zombie that nobody waits for counts)."""
+    """Whether the process has ended; a zombie counts as ended."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
@@ -171,7 +171,9 @@ def test_an_apt_get_that_hangs_is_stopped_with_its_helpers(apt: FakeApt, tmp_pat
     apt.on(update=f"(sleep 60; touch {ended}) & echo $! > {helper}; wait")
     for seconds in (0.3, 3, 30):  # a slow machine may not even have started the helper
         with (
-            pytest.raises(archive.ArchiveError, match=rf"apt-get was stopped after {seconds} s"),
+            pytest.raises(
+                archive.ArchiveError, match=rf"apt-get did not finish within {seconds} s and was stopped"
+            ),
             archive.unpacked("anything", update_seconds=seconds),
         ):
             pass
@@ -212,7 +214,7 @@ def test_ctrl_c_stops_apt_get_and_cleans_up(apt: FakeApt, patched: MadeUp, tmp_p
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the archive is Debian's and Ubuntu's")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the archive is that of Debian and Ubuntu")
 def test_the_real_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if archive.unavailable():
         pytest.skip(archive.unavailable())
@@ -224,7 +226,7 @@ def test_the_real_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     try:
         (x_train, _), _ = fashion_mnist.load(tmp_path / "cache", archive=True)
     except DownloadError as error:
-        pytest.skip(f"the archive does not give the package here: {error}")
+        pytest.skip(f"the package is not available here: {error}")
     assert x_train.shape == (60000, 28, 28)
     assert len(list((tmp_path / "cache").iterdir())) == 4
     assert before is None or lists.stat().st_mtime_ns == before

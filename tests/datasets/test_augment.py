@@ -253,7 +253,7 @@ class TestEveryStep:
     @every_step
     def test_what_is_no_generator_is_refused(self, step):
         with pytest.raises(
-            ValueError, match=r"expected a numpy.random.Generator, got 0; np.random.default_rng"
+            ValueError, match=r"expected a numpy.random.Generator, got 0; use np.random.default_rng"
         ):
             step(np.zeros((2, 28, 28), np.uint8), 0)
 
@@ -321,7 +321,7 @@ def test_bad_arguments_are_refused(make, message):
             RandomShift(2, fill=256),
             (2, 9, 9),
             "uint8",
-            "a fill that uint8 can hold, .* 0 to 255, got 256; give",
+            "a fill that uint8 can hold, .* 0 to 255, got 256; use another fill",
         ),
         (RandomErasing(2, fill=-1), (2, 9, 9), "uint8", "0 to 255, got -1"),
         (RandomErasing(2, fill=0.5), (2, 9, 9), "int16", "whole number from -32768 to 32767, got 0.5"),

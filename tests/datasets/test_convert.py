@@ -1,4 +1,4 @@
-"""from_image_file: real files, written by Pillow, become what the data set would have made of them."""
+"""from_image_file: real files, written by Pillow, become what the makers of the data set would have made of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMOOTH, SHARP = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that property tests may use."""
+    """A folder for property tests, which can't use tmp_path."""
     return tmp_path_factory.mktemp("pictures")
 
 
@@ -46,14 +46,14 @@ def block(
     background: Any = 255,
     mode: str = "L",
 ) -> Image.Image:
-    """A picture (width, height) of one color, but for a box (left, top, right, bottom)."""
+    """A picture (width, height) of one color with a box (left, top, right, bottom) of another."""
     picture = Image.new(mode, size, background)
     picture.paste(color, box)
     return picture
 
 
 def expected_block(width: int, height: int) -> Array:
-    """Where a block ends up, and how large."""
+    """The expected image of a block: where it ends up, and how large."""
     longest = max(width, height)
     width, height = max(1, round(28 * width / longest)), max(1, round(28 * height / longest))
     image = np.zeros((28, 28), np.uint8)
@@ -63,7 +63,7 @@ def expected_block(width: int, height: int) -> Array:
 
 
 def enlarged(image: Array, how: Image.Resampling = SMOOTH, size: tuple[int, int] = (400, 300)) -> Image.Image:
-    """An image of the data set as a picture on a white ground, as in a shop."""
+    """An image of the data set as a picture on a white background, as in a shop."""
     side = min(size) - 20
     picture = Image.new("L", size, 255)
     place = (size[0] - side) // 2, (size[1] - side) // 2
@@ -72,13 +72,13 @@ def enlarged(image: Array, how: Image.Resampling = SMOOTH, size: tuple[int, int]
 
 
 def noisy(picture: Image.Image) -> Image.Image:
-    """As a photo of it might be: the white is not white, and the paper has a grain."""
+    """The picture as a photo might show it: white is not quite white, and the paper has a grain."""
     noise = np.random.default_rng(0).normal(0, 4, (picture.height, picture.width))
     return Image.fromarray(np.clip(np.asarray(picture) * 0.94 + noise, 0, 255).astype(np.uint8))
 
 
 def t_shirt(mode: str = "RGB", color: Any = (20, 40, 160), background: Any = (255, 255, 255)) -> Image.Image:
-    """A picture that looks different from each side."""
+    """A picture that has no symmetry."""
     picture = Image.new(mode, (90, 120), background)
     for box in ((10, 20, 80, 45), (25, 20, 65, 110), (60, 60, 65, 114)):
         picture.paste(color, box)
@@ -96,7 +96,7 @@ class TestSteps:
                 lambda pair: abs(pair[0] - pair[1]) > 13
             )
         )
-        if size == (28, 28):  # which would be taken for an image of the data set
+        if size == (28, 28):  # would be taken for an image of the data set
             size = 28, 29
         picture = block(size, (left, top, left + width, top + height), color, background)
         np.testing.assert_array_equal(converted(picture, folder), expected_block(width, height))
@@ -126,18 +126,18 @@ class TestSteps:
         picture = block((100, 100), (40, 40, 60, 50), 0, 240)
         picture.paste(235, (5, 5, 90, 30))
         np.testing.assert_array_equal(converted(picture, folder), expected_block(20, 10))
-        picture.paste(225, (40, 5, 60, 30))  # this is not close
+        picture.paste(225, (40, 5, 60, 30))  # not close
         assert converted(picture, folder)[0].any()
 
     def test_closeness_is_that_of_colors(self, folder: Path) -> None:
-        blue, teal = (0, 0, 255), (0, 87, 0)  # nearly one grey
+        blue, teal = (0, 0, 255), (0, 87, 0)  # nearly the same grey
         image = converted(block((50, 50), (10, 10, 30, 40), teal, blue, "RGB"), folder)
         np.testing.assert_array_equal(image, expected_block(20, 30))
 
     def test_the_longest_edge_loses_rows_and_columns(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Of 56 every second stays, as it was; none becomes a mean of two."""
+        """Of 56, every second one is kept as it is; none becomes a mean of two."""
         monkeypatch.setattr(convert, "_sharpened", lambda values: values)
         pixels = np.random.default_rng(0).choice(np.array([0, 100, 200], np.uint8), (56, 56))
         pixels[[0, 0, -1, -1], [0, -1, 0, -1]] = 255
@@ -160,7 +160,7 @@ class TestSteps:
         np.testing.assert_allclose(convert._sharpened(point), expected / (1 + total))
 
     def test_a_larger_picture_is_averaged_before_that(self, folder: Path) -> None:
-        """Of sixteen pixels, black or white by chance, few are all white; of the single ones half are."""
+        """Sixteen random black or white pixels are seldom all white; a single one is white half the time."""
         pixels = np.full((290, 290), 255, np.uint8)
         pixels[5:-5, 5:-5] = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (280, 280))
         pixels[4:-4, [4, -5]] = pixels[[4, -5], 4:-4] = 0
@@ -183,7 +183,7 @@ class TestSteps:
     def test_the_brightest_pixel_becomes_255(self, folder: Path) -> None:
         pale = t_shirt("L", 200, 230)
         assert converted(pale, folder).max() == 255
-        dark = ImageOps.invert(pale)  # means of its bytes are rounded, and then stretched eightfold
+        dark = ImageOps.invert(pale)  # means of its bytes are rounded, then scaled up eightfold
         np.testing.assert_allclose(converted(dark, folder), converted(pale, folder).astype(int), atol=20)
 
 
@@ -208,12 +208,12 @@ class TestImagesOfTheDataSet:
             assert np.abs(again.astype(int) - image).mean() < 3
 
     def test_in_all_of_them_the_brightest_pixel_is_white(self, fashion_mnist: Any) -> None:
-        """What step 4 rests on."""
+        """The basis of step 4."""
         for images, _ in fashion_mnist:
             assert images.max(axis=(1, 2)).min() >= 254
 
     def test_in_nearly_all_of_them_the_odd_margin_comes_first(self, fashion_mnist: Any) -> None:
-        """What step 5 rests on."""
+        """The basis of step 5."""
         for axis in (1, 2):
             inked = fashion_mnist[1][0].any(axis=axis)  # (n, 28)
             first, last = inked.argmax(axis=1), 27 - inked[:, ::-1].argmax(axis=1)
@@ -223,9 +223,9 @@ class TestImagesOfTheDataSet:
     def test_without_sharpening_they_are_found_again(
         self, light: bool, folder: Path, fashion_mnist: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Trimmed, brought to 28 and centred, enlarged images are the images themselves, or nearly so.
+        """Enlarged, then trimmed, reduced to 28 and centered, an image is nearly the same again.
 
-        They are not where the trimming took off an edge that is within 5% of the background.
+        The exceptions have an edge within 5% of the background, which is trimmed off.
         """
         monkeypatch.setattr(convert, "_sharpened", lambda values: values)
         errors = []
@@ -236,7 +236,7 @@ class TestImagesOfTheDataSet:
         assert np.mean(errors) < 4
         assert np.mean(np.array(errors) < 1) > 0.7
 
-    # Sharpened twice, their edges are brighter and so, scaled to 255, the rest is darker.
+    # They are sharpened a second time: their edges become brighter, and the rest, after scaling to 255, darker.
     @pytest.mark.parametrize(
         ("change", "kind"),
         [
@@ -259,7 +259,7 @@ class TestImagesOfTheDataSet:
             np.abs(converted(change(enlarged(image)), folder, kind).astype(int) - image).mean()
             for image in images
         ]
-        assert np.mean(errors) < 22  # of 255; it was 16 to 20
+        assert np.mean(errors) < 22  # of 255; measured: 16 to 20
         assert np.max(errors) < 60
 
 
@@ -314,7 +314,7 @@ class TestKindsOfFiles:
     def test_transparent_parts_count_as_white(self, folder: Path) -> None:
         expected = converted(PLAIN, folder)
         thing = Image.fromarray((np.asarray(PLAIN.convert("L")) < 255).astype(np.uint8) * 255)
-        for hidden in ((0, 0, 0), (255, 0, 0)):  # the color that a transparent pixel happens to have
+        for hidden in ((0, 0, 0), (255, 0, 0)):  # the color behind the transparency
             picture = t_shirt("RGB", background=hidden)
             picture.putalpha(thing)
             np.testing.assert_array_equal(converted(picture, folder), expected)
@@ -350,7 +350,7 @@ def saved(picture: Image.Image, kind: str, **settings: Any) -> bytes:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG of this size, with hardly any pixels."""
+    """A PNG that announces this size but has hardly any pixels."""
     chunks = [
         b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0),
         b"IDAT" + zlib.compress(b"\0\0"),
@@ -364,14 +364,14 @@ def png_of(width: int, height: int) -> bytes:
 LONG_TEXT = PngImagePlugin.PngInfo()
 LONG_TEXT.add_text("comment", "x" * 3_000_000, zip=True)
 PNG, JPEG = saved(PLAIN, "PNG"), saved(PLAIN, "JPEG")
-UNSEEN = "expected something on a plain background, got a picture of one brightness"
+UNSEEN = "expected an object on a plain background, got a picture of one brightness"
 REFUSED = {
     "text": (b"a shirt, blue", "expected a PNG or JPEG picture, got another kind of file; convert it first"),
     "nothing": (b"", "expected a PNG or JPEG picture"),
     "GIF": (saved(PLAIN, "GIF"), "expected a PNG or JPEG picture"),
-    "half a PNG": (PNG[: len(PNG) // 2], "the picture is damaged: .*; take another copy"),
+    "half a PNG": (PNG[: len(PNG) // 2], "the picture is damaged: .*; use another copy"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "the picture is damaged: .*truncated"),
-    "the begin of a PNG": (PNG[:20], "expected a PNG or JPEG picture|the picture is damaged"),
+    "the beginning of a PNG": (PNG[:20], "expected a PNG or JPEG picture|the picture is damaged"),
     "PNG without pixels": (png_of(5, 5), "the picture is damaged"),
     "PNG with a text that is a bomb": (
         saved(PLAIN, "PNG", pnginfo=LONG_TEXT),
@@ -441,7 +441,7 @@ class TestRefused:
         try:
             image = from_image_file(path)
         except ValueError as error:
-            assert str(error).startswith(f"{path}: ")  # noqa: PT017  (it may well succeed)
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017  (it may also succeed)
         else:
             assert (image.shape, image.dtype) == ((28, 28), np.uint8)
 

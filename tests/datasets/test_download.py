@@ -1,4 +1,4 @@
-"""The downloader against a real HTTP server on loopback, in every state that servers are found in."""
+"""The downloader against a real HTTP server on loopback that fails in all the ways that servers do."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def failure(made_up: MadeUp, cache: Path, *mirrors: str, limits: Limits = FAST, **more: Any) -> str:
-    """The message of the error that fetching ends with; checks that nothing bad was kept."""
+    """The message of the error that ends fetching; checks that no bad file was kept."""
     with pytest.raises(DownloadError) as error:
         fetch_from(made_up, cache, *mirrors, limits=limits, **more)
     assert isinstance(error.value, OSError)
@@ -89,7 +89,7 @@ def test_good_files_are_returned_and_kept(made_up: MadeUp, server: Server, tmp_p
     assert len(server.requests) == 4
     assert all(headers["Accept-Encoding"] == "identity" for _, headers in server.requests)
     assert fetch_from(made_up, cache, server.url) == made_up.content
-    assert len(server.requests) == 4  # the second time from the cache
+    assert len(server.requests) == 4  # the second time, they come from the cache
 
 
 def test_only_what_is_missing_is_fetched(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_ways_to_send_a_good_file(made_up: MadeUp, server: Server, tmp_path: Pat
     assert (tmp_path / FIRST).read_bytes() == data
 
 
-# Trouble that can pass
+# Failures that can pass
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_trouble_that_does_not_pass_ends_with_the_mirror(
     assert server.paths[:4] == ["/bad/" + FIRST] * 3 + ["/good/" + FIRST]
 
 
-# Trouble that cannot pass: one request, and another mirror helps
+# Failures that can't pass: one request, then the next mirror
 
 
 def bad_behaviours(data: bytes, same_size: int = 0) -> dict[str, tuple[Behaviour, str]]:
@@ -186,8 +186,8 @@ def bad_behaviours(data: bytes, same_size: int = 0) -> dict[str, tuple[Behaviour
         "too long, announced": (send(data + bytes(500_000)), "sent more than"),
         "too long, unannounced": (send_without_end(data), "sent more than"),
         "gzip bomb": (send(gzip.compress(bytes(50_000_000))), "a gzip file of more than"),
-        "sign-in page": (send(PAGE, Content_Type="text/html"), "a web page, .*sign in first"),
-        "redirect to a sign-in page": (redirect("/sign-in"), "a web page, .*sign in first"),
+        "sign-in page": (send(PAGE, Content_Type="text/html"), "a web page, .*requires a sign-in"),
+        "redirect to a sign-in page": (redirect("/sign-in"), "a web page, .*requires a sign-in"),
         "redirects in a circle": (redirect("/" + FIRST), "Exceeded 5 redirects"),
         "redirect to a file": (redirect("file:///etc/passwd"), "No connection adapters .*file:///etc"),
     }
@@ -204,7 +204,7 @@ def test_a_bad_file_is_not_kept_and_the_next_mirror_is_asked(
     text = failure(made_up, tmp_path, server.url)
     line = next(line for line in text.splitlines() if line.startswith(f"  {server.url}") and FIRST in line)
     assert re.search(message, line), line
-    assert server.paths.count("/" + FIRST) == (6 if "circle" in kind else 1)  # never a second attempt
+    assert server.paths.count("/" + FIRST) == (6 if "circle" in kind else 1)  # no second attempt
 
     made_up.serve(server, "good/")
     assert fetch_from(made_up, tmp_path, server.url, server.url + "good") == made_up.content
@@ -212,7 +212,7 @@ def test_a_bad_file_is_not_kept_and_the_next_mirror_is_asked(
 
 @pytest.mark.parametrize("what", ["a body", "a body, slowly", "headers"])
 def test_a_server_that_drips_is_given_up(made_up: MadeUp, server: Server, tmp_path: Path, what: str) -> None:
-    """Each read of the socket brings something, so its timeout never ends it."""
+    """Each read of the socket brings something, so the socket's timeout does not help."""
     data = made_up.packed[FIRST]
     behaviours = {"a body": drip(data, 0.02), "a body, slowly": drip(data, 0.4), "headers": drip_headers}
     server.on(FIRST, behaviours[what])
@@ -283,7 +283,7 @@ def test_no_way_back_from_https(url: str, location: str, refused: bool) -> None:
 
 
 def test_a_redirect_whose_body_has_no_end(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
-    """Its body is not read: requests would take it all into memory before it follows the redirect."""
+    """The body is not read: requests would read all of it into memory before following the redirect."""
     ended = threading.Event()
 
     def behave(handler: Any) -> None:
@@ -302,9 +302,9 @@ def test_a_redirect_whose_body_has_no_end(made_up: MadeUp, server: Server, tmp_p
     assert ended.wait(10)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate of this test")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 def test_over_tls(made_up: MadeUp, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A redirect to plain http is refused, and so is a certificate that nobody vouches for."""
+    """A redirect to plain http is refused, and so is an untrusted certificate."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(
         [
@@ -387,7 +387,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     made_up.serve(server)
     (tmp_path / "file").write_bytes(b"")
     assert fetch_from(made_up, tmp_path / "file" / "cache", server.url) == made_up.content
-    assert capsys.readouterr().err.count("cannot keep the files in") == 1
+    assert capsys.readouterr().err.count("can't keep the files in") == 1
 
 
 @posix
@@ -399,7 +399,7 @@ def test_a_read_only_cache_is_done_without(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     made_up.serve(server)
-    fetch_from(made_up, tmp_path, server.url)  # so that all is imported
+    fetch_from(made_up, tmp_path, server.url)  # so that everything is imported
     with read_only(reachable_folder):
         assert fetch_from(made_up, reachable_folder, server.url) == made_up.content
     assert capsys.readouterr().err.count("Permission denied") == 1
@@ -411,7 +411,7 @@ def test_a_read_only_cache_is_done_without(
 def test_a_full_disk_leaves_no_part_of_a_file(
     made_up: MadeUp, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], room: int
 ) -> None:
-    """What is there stays, damaged or not, and the data is returned all the same."""
+    """The files in the cache stay as they are, damaged or not, and the data is still returned."""
     made_up.serve(server)
     fetch_from(made_up, tmp_path / "warm", server.url)
     cache = made_up.put_in(tmp_path / "cache")
@@ -420,7 +420,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(
     with full_disk(room):
         assert fetch_from(made_up, cache, server.url) == made_up.content
         assert fetch_from(made_up, tmp_path / "new", server.url) == made_up.content
-    assert capsys.readouterr().err.count("cannot keep the files in") == 2
+    assert capsys.readouterr().err.count("can't keep the files in") == 2
     expected = made_up.packed | {FIRST: b"damaged"}
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == expected
     for path in (tmp_path / "new").iterdir():
@@ -453,7 +453,7 @@ def test_unpack_decompresses_no_more_than_the_right_file_has(made_up: MadeUp) ->
         tracemalloc.stop()
 
 
-# The last error
+# The final error
 
 
 def test_the_last_error_tells_everything(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
@@ -462,12 +462,12 @@ def test_the_last_error_tells_everything(made_up: MadeUp, server: Server, tmp_pa
     text = failure(
         made_up, cache, server.url, "https://no-such-host.invalid/x", folders=[system], progress=False
     )
-    assert text.startswith("The set: 4 of 4 files could not be had (train-images-idx3-ubyte.gz, ")
+    assert text.startswith("The set: 4 of 4 files were not found (train-images-idx3-ubyte.gz, ")
     assert f"{cache}: not there" in text
     assert f"{system}: not there" in text
     assert f"{server.url}: HTTP 403 Forbidden (train-images-idx3-ubyte.gz)" in text
     assert "https://no-such-host.invalid/x: no connection" in text
-    assert f"place them in {cache}" in text
+    assert f"put them into {cache}" in text
     assert "TINYNET_DATA" in text
     assert "https://no-such-host.invalid/x/t10k-labels-idx1-ubyte.gz" in text
 
@@ -476,7 +476,7 @@ def test_the_last_error_tells_everything(made_up: MadeUp, server: Server, tmp_pa
 
 
 def test_offline_opens_no_socket_and_starts_no_program(made_up: MadeUp, tmp_path: Path) -> None:
-    """Watched from inside a process of its own, by Python's audit events."""
+    """Watched by Python's audit events, in a process of its own."""
     watched = (
         "import sys\n"
         "def watch(event, arguments):\n"
@@ -506,7 +506,7 @@ def test_offline_can_be_switched_off(
     assert fetch_from(made_up, tmp_path, server.url) == made_up.content
 
 
-# More than one process
+# Several processes
 
 
 def test_two_processes_at_once(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
@@ -584,7 +584,7 @@ def test_a_bar_on_a_terminal(made_up: MadeUp, server: Server, tmp_path: Path) ->
     ) as process:
         os.close(terminal)
         seen = b""
-        with contextlib.suppress(OSError):  # Linux: the end of a terminal is an error
+        with contextlib.suppress(OSError):  # on Linux, the end of a terminal is an error
             while piece := os.read(main, 4096):
                 seen += piece
         os.close(main)
@@ -593,7 +593,7 @@ def test_a_bar_on_a_terminal(made_up: MadeUp, server: Server, tmp_path: Path) ->
 
 
 def test_importing_brings_in_no_network() -> None:
-    """requests, tqdm and platformdirs are slow to import and are not needed to read a file."""
+    """requests, tqdm and platformdirs are slow to import and not needed to read a file."""
     code = (
         "import sys; import tinynet.datasets\n"
         "print([m for m in ('requests', 'urllib3', 'tqdm', 'platformdirs') if m in sys.modules])"

@@ -49,14 +49,14 @@ def test_from_the_environments_folder(
 ) -> None:
     monkeypatch.setenv("TINYNET_DATA", str(patched.put_in(tmp_path)))
     check(fashion_mnist.load(), patched)
-    with pytest.raises(DownloadError):  # data_dir goes before it
+    with pytest.raises(DownloadError):  # data_dir takes precedence
         fashion_mnist.load(tmp_path / "other")
 
 
 def test_the_order_of_the_sources(
     patched: MadeUp, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each source has one file more than those before it: each is asked for just what is still missing."""
+    """Each source has one more file than those before it and is asked only for what is still missing."""
     names = list(patched.packed)
     folders = [tmp_path / "cache", tmp_path / "system"]
     for folder, name in zip(folders, names, strict=False):
@@ -74,7 +74,7 @@ def test_the_order_of_the_sources(
 
 
 def test_a_missing_data_set_is_an_os_error_with_the_way_out(patched: MadeUp, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="Fashion-MNIST: 4 of 4 files could not be had") as error:
+    with pytest.raises(OSError, match="Fashion-MNIST: 4 of 4 files were not found") as error:
         fashion_mnist.load(tmp_path / "empty")
     assert "apt install dataset-fashion-mnist" in str(error.value)
     assert not (tmp_path / "empty").exists()
@@ -94,7 +94,7 @@ def test_the_table_of_files() -> None:
 
 @pytest.mark.data
 def test_the_real_set(fashion_mnist: Any) -> None:
-    """The figures of the paper: 6,000 and 1,000 examples of each class."""
+    """The numbers in the paper: 6,000 and 1,000 examples of each class."""
     (x_train, y_train), (x_test, y_test) = fashion_mnist
     assert x_train.shape == (60_000, 28, 28)
     assert x_test.shape == (10_000, 28, 28)
@@ -107,19 +107,19 @@ def test_the_real_set(fashion_mnist: Any) -> None:
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Upstream's four gzip files, byte for byte, made from those that this machine has."""
+    """Upstream's four gzip files, byte for byte, made from the local ones."""
     folder = fashion_mnist.cache_folder()
     try:
         fashion_mnist.load(archive=True)
     except DownloadError as error:
-        pytest.skip(f"Fashion-MNIST can't be had here: {error}")
+        pytest.skip(f"Fashion-MNIST is not available here: {error}")
     files = {}
     for spec in fashion_mnist.FILES:
         places = [place / spec.gzip_name for place in (folder, *fashion_mnist.SYSTEM_FOLDERS)]
         data = next((place.read_bytes() for place in places if place.exists()), b"")
         if not data:
-            pytest.skip(f"{spec.gzip_name} is here in decompressed form only")
-        if data[3] == 0:  # Debian's gzip has no name in it; upstream's has the name and the time
+            pytest.skip(f"{spec.gzip_name} is only available decompressed here")
+        if data[3] == 0:  # Debian's gzip holds no name; upstream's holds the name and the time
             when = 1504176606 if spec.name.startswith("train") else 1504176627
             head = b"\x1f\x8b\x08\x08" + struct.pack("<I", when) + b"\0\3" + spec.name.encode() + b"\0"
             data = head + data[10:]
@@ -131,7 +131,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_upstreams_own_files_from_a_mirror(
     upstream: dict[str, bytes], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way with the true bytes: sizes and both hashes of the table are those of the real files."""
+    """The whole download with the real bytes: the table's sizes and hashes are those of the real files."""
     for spec in fashion_mnist.FILES:
         data = upstream[spec.gzip_name]
         assert len(data) == spec.gzip_size

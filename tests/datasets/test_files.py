@@ -1,4 +1,4 @@
-"""atomic_write: the old content or the new, whatever happens in between."""
+"""atomic_write: a file has its old content or the new, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_failing_system_call_leaves_the_old_file(
 
 
 def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows cannot open a folder."""
+    """Windows can't open a folder."""
 
     def refuse(*arguments: object) -> int:
         raise PermissionError(13, "Permission denied")

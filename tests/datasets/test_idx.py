@@ -1,4 +1,4 @@
-"""parse_idx: every type and shape comes back, and nothing that is not a whole IDX file does."""
+"""parse_idx: every type and shape can be read, and everything but a complete IDX file is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tinynet.datasets import IdxError, parse_idx
 
-# Type codes and types, written down a second time from the format's description.
+# Type codes and types, written a second time from the description of the format.
 CODES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 
 shapes = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def idx_bytes(code: int, shape: tuple[int, ...], seed: int = 0) -> bytes:
-    """An IDX file with random elements (any bit pattern: NaN, infinities, denormals)."""
+    """An IDX file with random elements: any bit pattern, including NaN, infinities and denormals."""
     payload = np.random.default_rng(seed).bytes(math.prod(shape) * np.dtype(CODES[code]).itemsize)
     return bytes([0, 0, code, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + payload
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def every_source(data: bytes, folder: Path) -> list[Any]:
-    """The same content in each form that parse_idx takes."""
+    """The same content in every form that parse_idx takes."""
     plain, packed = folder / "file", folder / "file.gz"
     plain.write_bytes(data)
     packed.write_bytes(gzip.compress(data, 1))
@@ -92,7 +92,7 @@ def test_the_result_is_independent_of_the_bytes() -> None:
 
 
 def test_bytes_gzipped_in_pieces() -> None:
-    """A gzip file may have several members, as bgzip and `cat a.gz b.gz` make them."""
+    """A gzip file may have several members, as made by bgzip and `cat a.gz b.gz`."""
     data = idx_bytes(0x0B, (3, 5))
     packed = b"".join(gzip.compress(data[i : i + 7]) for i in range(0, len(data), 7))
     np.testing.assert_array_equal(parse_idx(packed), parse_idx(data))
@@ -127,7 +127,7 @@ def test_a_file_with_something_after_it_is_refused(folder: Path, more: bytes, se
 
 
 def check_it_is_idx_or_refused(data: bytes, folder: Path) -> None:
-    """Either the bytes are a whole IDX file, or IdxError says otherwise; no other error, no large allocation."""
+    """Either the bytes are a complete IDX file or IdxError is raised; no other error, no large allocation."""
     for source in (data, gzip.compress(data, 1), *every_source(data, folder)[4:5]):
         tracemalloc.start()
         try:
@@ -163,7 +163,7 @@ def test_any_change_of_a_gzip_file_is_seen_or_harmless(position: int, flip: int)
     data = idx_bytes(0x08, (3, 8))
     packed = bytearray(gzip.compress(data, mtime=0))
     packed[position % len(packed)] ^= flip
-    with contextlib.suppress(IdxError):  # the header's time or system, which mean nothing here
+    with contextlib.suppress(IdxError):  # else it is in the time or the system, unused here
         assert parse_idx(bytes(packed)).tobytes() == data[12:]
 
 
@@ -173,7 +173,7 @@ HEADER = b"\0\0\x08"
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no data at all"),
+        (b"", "found no data; download the file again"),
         (b"\0", "expected a header of 4 bytes, found 1"),
         (b"\0\0\x08", "expected a header of 4 bytes, found 3"),
         (b"<!DOCTYPE html>", "begins with the bytes 00 00, found 3c 21 44 4f"),
@@ -237,7 +237,7 @@ def test_no_more_is_decompressed_than_the_header_announces(tmp_path: Path) -> No
 
 
 def test_a_gzip_file_that_announces_too_much_costs_no_memory() -> None:
-    """Its size is not known before it is read: memory grows with what is there, not with what is announced."""
+    """Its size is not known in advance: memory grows with what is read, not with what is announced."""
     liar = gzip.compress(b"\0\0\x08\1\x06\0\0\0" + bytes(100_000))  # 100 MB announced, 100 kB there
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""train_validation_split: nothing lost, nothing doubled, pairs kept together."""
+"""train_validation_split: no example is lost or doubled, and inputs keep their targets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_size_that_is_no_number_is_refused(size: Any) -> None:
 def test_counts_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="got 10 inputs and 9 targets"):
         train_validation_split(np.zeros(10), np.zeros(9), 2)
-    with pytest.raises(ValueError, match="a row for each example"):
+    with pytest.raises(ValueError, match="one row per example"):
         train_validation_split(np.float64(3), np.zeros(1), 1)  # type: ignore[arg-type]
 
 

@@ -1,6 +1,6 @@
-"""A small data set made up for the tests, and a real HTTP server on loopback to fetch it from.
+"""A small made-up data set, and a real HTTP server on loopback to fetch it from.
 
-The fixtures that hand them out are in conftest.py.
+Their fixtures are in conftest.py.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from tinynet.datasets.http import Limits
 REPOSITORY = Path(__file__).parents[2]
 
 FAST = Limits(connect=10, read=10, attempts=3, pause=0.01)
-SHORT = dataclasses.replace(FAST, read=0.5)  # for servers that let it pass
+SHORT = dataclasses.replace(FAST, read=0.5)  # for servers that make the client wait this long
 
 Behaviour = Callable[["Handler"], None]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with what the test registered for the path; each path may have a list, one for each request."""
+    """Answers as the test registered for the path; of several behaviours, each request uses up one."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each answer waits 40 ms
+    disable_nagle_algorithm = True  # otherwise each answer takes 40 ms longer
     server: Server
 
     def do_GET(self) -> None:
@@ -85,7 +85,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.routes["/" + path] = list(behaviours)
 
 
-# What a server can do, as functions of the request handler.
+# What a server may do, as functions of the request handler.
 
 
 def send(data: bytes, **headers: str | int) -> Behaviour:
@@ -97,7 +97,7 @@ def send(data: bytes, **headers: str | int) -> Behaviour:
 
 
 def send_part(data: bytes, announce: bool = True) -> Behaviour:
-    """Half of the data, then the end of the connection."""
+    """Half of the data, then the connection ends."""
 
     def behave(handler: Handler) -> None:
         handler.head(**({"Content-Length": len(data)} if announce else {"Connection": "close"}))
@@ -132,7 +132,7 @@ def send_without_end(beginning: bytes) -> Behaviour:
 
 
 def stall(data: bytes, after: int, announce: int | None = None) -> Behaviour:
-    """A part of the data, then nothing, with the connection open. ``after=-1``: not even headers."""
+    """Part of the data, then nothing, with the connection open. ``after=-1``: not even headers."""
 
     def behave(handler: Handler) -> None:
         if after >= 0:
@@ -146,7 +146,7 @@ def stall(data: bytes, after: int, announce: int | None = None) -> Behaviour:
 
 
 def drip(data: bytes, pause: float) -> Behaviour:
-    """A byte now and then: no read ever times out."""
+    """A byte now and then, so that no read of the socket times out."""
 
     def behave(handler: Handler) -> None:
         handler.head(Content_Length=len(data))
@@ -160,7 +160,7 @@ def drip(data: bytes, pause: float) -> Behaviour:
 
 
 def drip_headers(handler: Handler) -> None:
-    """Headers without an end, a byte now and then."""
+    """Endless headers, a byte now and then."""
     handler.close_connection = True
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while not handler.server.closing.wait(0.05):
@@ -168,7 +168,7 @@ def drip_headers(handler: Handler) -> None:
 
 
 def reset(handler: Handler) -> None:
-    """The connection ends with RST, as a crashed server or a middle box ends it."""
+    """End the connection with RST, as a crashed server or a middlebox does."""
     import socket
 
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -190,7 +190,7 @@ def redirect(location: str) -> Behaviour:
 
 
 class MadeUp:
-    """A data set of Fashion-MNIST's form, of random bytes: 100 kB, 12 images to train on and 3 to test on."""
+    """Random bytes in the format of Fashion-MNIST: 100 kB, 12 training images and 3 test images."""
 
     def __init__(self) -> None:
         draw = np.random.default_rng(0)
@@ -235,7 +235,7 @@ def child_environment(**more: str) -> dict[str, str]:
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Wait for something that another process does."""
+    """Wait until another process has done something."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -248,10 +248,10 @@ def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
-# A child process that loads the made-up set: arguments are the cache folder, the specs as JSON, and the mirror.
+# For a child process that loads the made-up set. Arguments: the cache folder, the specs as JSON, and the mirror.
 LOAD = """
 import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from tinynet.datasets import fashion_mnist
 from tinynet.datasets.download import FileSpec
 fashion_mnist.FILES = tuple(FileSpec(**spec) for spec in json.loads(sys.argv[2]))

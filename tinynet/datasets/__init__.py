@@ -1,5 +1,4 @@
-"""Data: reading IDX files, fetching and loading Fashion-MNIST, setting examples aside for validation; pictures
-changed at random for training, and pictures from image files."""
+"""Data: Fashion-MNIST, IDX files, validation splits, augmentation, and images from picture files."""
 
 from tinynet.datasets import augment, fashion_mnist
 from tinynet.datasets.convert import from_image_file

@@ -1,8 +1,8 @@
-"""A data set from the archive of the Linux distribution: Debian, Ubuntu and their descendants.
+"""A data set from the package archive of the Linux distribution: Debian, Ubuntu and those derived from them.
 
-``apt-get`` is run with list, cache and download folders of our own, in a temporary folder: it checks the
-archive's signatures with the system's keys and uses the system's mirrors and proxies. It needs no root,
-changes nothing of the system and installs nothing.
+``apt-get`` runs with its lists, cache and downloads in a temporary folder. It checks the archive's signatures with
+the system's keys and uses the system's mirrors and proxies. It needs no root, installs nothing and leaves the system
+as it is.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Read after the system's settings. Hooks are for the system's own lists (one empties its download cache), and
-# descriptions of desktop applications are many megabytes that nobody reads here.
+# Read after the system's settings. The hooks are meant for the system's own lists (one empties its download cache),
+# and the descriptions of desktop applications are many megabytes that are not needed here.
 _SETTINGS = """\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -29,16 +29,16 @@ Acquire::https::Timeout "10";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 Debug::NoLocking "1";
-APT::Sandbox::User "root"; // as root, keep root: the user _apt may not enter our folder
+APT::Sandbox::User "root"; // when run as root, stay root: the user _apt can't enter our folder
 """
 
 
 class ArchiveError(Exception):
-    """The distribution's archive did not give the package; the message says why."""
+    """The package could not be taken from the distribution's archive; the message says why."""
 
 
 def unavailable() -> str:
-    """Why this machine has no such archive, or "" where it has one."""
+    """Why this machine can't use such an archive, or "" if it can."""
     missing = [name for name in ("apt-get", "dpkg-deb") if shutil.which(name) is None]
     return f"no {' and no '.join(missing)} on this machine" if missing else ""
 
@@ -47,13 +47,13 @@ def unavailable() -> str:
 def unpacked(
     package: str, *, update_seconds: float = 120.0, download_seconds: float = 600.0
 ) -> Iterator[Path]:
-    """Download a package and unpack it into a temporary folder, which is deleted at the end.
+    """Download a package and unpack it into a temporary folder, which is deleted on exit.
 
     Args:
-        package: its name.
-        update_seconds, download_seconds: how long the two steps may take.
-    Yields: the folder; a file that the package would install as ``/usr/share/x`` is ``usr/share/x`` in it.
-    Raises: ArchiveError: if there is no apt-get, or it does not know the package, or anything fails.
+        package: name of the package.
+        update_seconds, download_seconds: time limits of the two steps.
+    Yields: the folder; a file that the package installs as ``/usr/share/x`` is ``usr/share/x`` in it.
+    Raises: ArchiveError: if there is no apt-get, it does not know the package, or a step fails.
     """
     reason = unavailable()
     if reason:
@@ -67,7 +67,7 @@ def unpacked(
             *("apt-get", "-q", "-c", str(folder / "settings")),
             *("-o", f"Dir::State::lists={folder / 'lists'}", "-o", f"Dir::Cache={folder / 'cache'}"),
         ]
-        # One broken third-party source fails the update, but not the lists of the others: go on and see.
+        # A broken third-party source makes the update fail, but the other lists are there: try the download anyway.
         _, update_output = _run([*apt_get, "update"], folder, update_seconds)
         status, output = _run([*apt_get, "download", package], folder / "download", download_seconds)
         packages = list((folder / "download").glob("*.deb"))
@@ -80,12 +80,12 @@ def unpacked(
 
 
 def _run(command: Sequence[str], folder: Path, seconds: float) -> tuple[int, str]:
-    """Run a command in ``folder``; return its exit status and what it printed."""
+    """Run a command in ``folder``; return its exit status and its output."""
     import subprocess
 
     environment = os.environ | {"LC_ALL": "C"}
     try:
-        # A session of its own: apt-get's helpers are stopped together with it.
+        # A session of its own, so that apt-get's helpers are stopped with it.
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -102,8 +102,8 @@ def _run(command: Sequence[str], folder: Path, seconds: float) -> tuple[int, str
             output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _stop(process.pid)
-            raise ArchiveError(f"{command[0]} was stopped after {seconds:g} s without an end") from None
-        except BaseException:  # Ctrl-C reaches only us, because of the session of its own
+            raise ArchiveError(f"{command[0]} did not finish within {seconds:g} s and was stopped") from None
+        except BaseException:  # Ctrl-C: apt-get, in another session, does not receive it
             _stop(process.pid)
             raise
     return process.returncode, output.decode(errors="replace")
@@ -116,7 +116,7 @@ def _stop(pid: int) -> None:
 
 
 def _last_lines(output: str) -> str:
-    """apt-get's own errors and warnings if it printed any, else the end of what it said."""
+    """apt-get's own errors and warnings if it printed any, else the last lines of its output."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("E:", "W:", "Err:"))] or lines
-    return " / ".join(told[-3:]) or "it said nothing"
+    return " / ".join(told[-3:]) or "it printed nothing"

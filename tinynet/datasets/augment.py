@@ -1,13 +1,13 @@
-"""Augmentation: pictures changed at random while training, so that no epoch shows the same ones twice.
+"""Augmentation: images changed at random during training, so that no two epochs show the same ones.
 
     from tinynet.datasets import augment
 
     changes = augment.Compose(augment.RandomFlip(), augment.RandomShift(2), augment.RandomErasing(8))
     model.fit(x_train, y_train, ..., augment=changes)
 
-Each step is a function ``(x, generator) -> y`` of a batch. It draws for each image anew, and nothing but the
-generator decides: the same state gives the same result. ``x`` is never written to; ``y`` is a new C-contiguous
-array of its shape and dtype.
+Each step is a function ``(x, generator) -> y`` of a batch. It draws separately for each image, and only from the
+generator: the same state gives the same result. ``x`` is never written to; ``y`` is a new C-contiguous array of the
+same shape and dtype.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Step = Callable[[Array, np.random.Generator], Array]
 
 
 class RandomFlip:
-    """Images mirrored left to right, some of them.
+    """Mirror some images left to right.
 
     y[i, r, c] = x[i, r, width - 1 - c] with the given probability, else x[i, r, c]
 
@@ -48,17 +48,17 @@ class RandomFlip:
 
 
 class RandomShift:
-    """Images moved by some pixels down or up and right or left; what moves in from outside is ``fill``.
+    """Shift images by some pixels vertically and horizontally; ``fill`` moves in from outside.
 
     y[i, r, c] = x[i, r - down[i], c - right[i]] where that is in the image, else fill
-    down, right: uniform over the whole numbers from -pixels to pixels, drawn apart
+    down, right: uniform over the whole numbers from -pixels to pixels, drawn independently
 
     Shapes: x, y (n, height, width) or (n, height, width, channels)
     Args:
-        pixels: the farthest move in each direction, a positive int.
+        pixels: the largest shift in each direction, a positive int.
         fill: the value of the background.
-    Raises: ValueError: for other arguments; when called, for other shapes, if an image could move out of sight, or
-        if fill is no value of x's dtype.
+    Raises: ValueError: for other arguments; when called, for other shapes, if an image could be shifted out of view,
+        or if x's dtype can't hold fill.
     Source: Krizhevsky, Sutskever & Hinton 2012; with padding, He et al. 2016.
     """
 
@@ -74,7 +74,7 @@ class RandomShift:
                 f"{self!r}: expected images of more than {p} x {p} pixels, got {height} x {width}; "
                 "make pixels smaller"
             )
-        # Where each image's window on the padded one begins: `pixels` is no move, less is a move down or right.
+        # Where each image's window on the padded one begins: `pixels` is no shift, less is a shift down or right.
         up, left = generator.integers(0, 2 * p + 1, (2, n))  # (n,) each
         return shift_images(x, up, left, p, self.fill)
 
@@ -83,18 +83,18 @@ class RandomShift:
 
 
 class RandomErasing:
-    """A square of some images painted over, so that no part of a picture is relied on alone.
+    """Paint over a square in some images, so that the network does not rely on a single part.
 
     y[i, top[i] : top[i] + size[i], left[i] : left[i] + size[i]] = fill with the given probability, else y[i] = x[i]
     top, left: uniform over the places where the square is within the image
 
     Shapes: x, y (n, height, width) or (n, height, width, channels)
     Args:
-        size: side of the square in pixels, a positive int; or (low, high), from which each image draws its own.
-        probability: that an image is painted on, from 0 to 1.
+        size: side of the square in pixels, a positive int; or (low, high), between which each image draws its own.
+        probability: that an image gets a square, from 0 to 1.
         fill: the value of the square.
     Raises: ValueError: for other arguments; when called, for other shapes, if the square is larger than an image, or
-        if fill is no value of x's dtype.
+        if x's dtype can't hold fill.
     Source: Zhong et al. 2017, whose rectangles have random proportions; DeVries & Taylor 2017.
     """
 
@@ -103,7 +103,7 @@ class RandomErasing:
         self.low = check_positive_int("RandomErasing size", low)
         self.high = check_positive_int("RandomErasing size", high)
         if self.low > self.high:
-            raise ValueError(f"RandomErasing size: expected (low, high) in this order, got {size!r}")
+            raise ValueError(f"RandomErasing size: expected (low, high) with low <= high, got {size!r}")
         self.probability = check_number("RandomErasing probability", probability, 0, 1)
         self.fill = check_number("RandomErasing fill", fill, -np.inf, np.inf)
 
@@ -127,7 +127,7 @@ class RandomErasing:
 
 @operation
 def flip_images(x: Array, mirrored: Array) -> Array:
-    """Those of the images that ``mirrored`` (n,) says, mirrored left to right."""
+    """Mirror the images selected by ``mirrored`` (n,) left to right."""
     y = x.copy()
     y[mirrored] = x[mirrored, :, ::-1]
     return y
@@ -135,37 +135,37 @@ def flip_images(x: Array, mirrored: Array) -> Array:
 
 @operation
 def shift_images(x: Array, up: Array, left: Array, pixels: int, fill: float) -> Array:
-    """Each image's window that begins ``up`` and ``left`` (n,) on the image with so many pixels of fill around it."""
+    """Pad each image with ``pixels`` of fill and take its window that begins at ``up`` and ``left`` (n,)."""
     n, height, width = x.shape[:3]
     padded = np.full((n, height + 2 * pixels, width + 2 * pixels, *x.shape[3:]), fill, x.dtype)
     padded[:, pixels : pixels + height, pixels : pixels + width] = x
-    # Every window of an image's size, without copying; taking one for each image is one fast gather.
+    # All windows of an image's size, without copying; one fast gather takes one per image.
     windows = sliding_window_view(padded, x.shape[1:], axis=tuple(range(1, x.ndim)))
     return np.ascontiguousarray(windows[np.arange(n), up, left].reshape(x.shape))
 
 
 @operation
 def erase_squares(x: Array, chosen: Array, top: Array, left: Array, size: Array, fill: float) -> Array:
-    """The chosen images with fill in a square; all of them (n,)."""
+    """Paint a square of fill into the chosen images; ``chosen``, ``top``, ``left`` and ``size`` are (n,)."""
     y = x.copy()
-    # A slice for each image takes half the time of one mask over all pixels.
+    # One slice per image takes half the time of a mask over all pixels.
     for i, r, c, s in np.stack([np.arange(len(x)), top, left, size], axis=1)[chosen].tolist():
         y[i, r : r + s, c : c + s] = fill
     return y
 
 
 class Compose:
-    """Steps one after the other, in the order given: ``Compose(f, g)(x) = g(f(x))``.
+    """Apply steps in the given order: ``Compose(f, g)(x) = g(f(x))``.
 
-    They draw from the one generator in turn.
+    They draw from the same generator in turn.
 
     Args: steps: functions ``(x, generator) -> y``, those above or your own.
-    Raises: ValueError: if there is none, or one can't be called.
+    Raises: ValueError: if there are none, or one is not callable.
     """
 
     def __init__(self, *steps: Step) -> None:
         if not steps:
-            raise ValueError("Compose: expected at least one step, got none; give RandomFlip(), for example")
+            raise ValueError("Compose: expected at least one step, got none; try Compose(RandomFlip())")
         for step in steps:
             if not callable(step) or isinstance(step, type):
                 raise ValueError(
@@ -189,21 +189,21 @@ def _hint(step: Any) -> str:
 
 
 def _check_batch(step: Step, x: Any, generator: Any, fill: float = 0.0) -> None:
-    """Raises ValueError unless x is a batch of images, fill fits it, and there is a generator."""
+    """Raises ValueError unless x is a batch of images, its dtype can hold fill, and generator is one."""
     if not is_array(x) or x.ndim not in (3, 4):
         found = f"shape {x.shape}" if is_array(x) else type(x).__name__
         raise ValueError(
             f"{step!r}: expected images (n, height, width) or (n, height, width, channels), got {found}; "
-            "reshape them, for instance x.reshape(-1, 28, 28)"
+            "reshape them, for example with x.reshape(-1, 28, 28)"
         )
     if x.dtype.kind in "iu":
         low, high = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
         if not (fill.is_integer() and low <= fill <= high):
             raise ValueError(
                 f"{step!r}: expected a fill that {x.dtype} can hold, a whole number from {low} to {high}, "
-                f"got {fill:g}; give another fill"
+                f"got {fill:g}; use another fill"
             )
     if not isinstance(generator, np.random.Generator):
         raise ValueError(
-            f"{step!r}: expected a numpy.random.Generator, got {generator!r}; np.random.default_rng(0) makes one"
+            f"{step!r}: expected a numpy.random.Generator, got {generator!r}; use np.random.default_rng(0)"
         )

@@ -1,8 +1,8 @@
-"""A picture from an image file, made 28 x 28 in the way that Fashion-MNIST was made.
+"""A picture from an image file, made into 28 x 28 pixels as the images of Fashion-MNIST were.
 
-Source: Xiao, Rasul & Vollgraf 2017, section 2, which lists the steps; step 4 is ImageMagick's ``-sharpen 1x1``. Not
-told there, but seen in all 70,000 images: the brightest pixel is 254 or 255. And in over 98% of them the odd row
-or column of the margin comes first.
+Source: Xiao, Rasul & Vollgraf 2017, section 2, which lists the steps; step 4 is ImageMagick's ``-sharpen 1x1``. Two
+facts are not in the paper but in the images: the brightest pixel of all 70,000 is 254 or 255, and in over 98% of them
+an odd margin has its extra row at the top or its extra column at the left.
 """
 
 from __future__ import annotations
@@ -15,44 +15,45 @@ import numpy as np
 
 from tinynet.support.types import Array
 
-# Pillow comes with matplotlib, which can't do without it, so it is no dependency of its own. It is imported when
-# first used: training needs none.
+# Pillow is installed with matplotlib, which requires it. It is imported on first use, as training does not need it.
 if TYPE_CHECKING:
     from PIL import Image
 
 SIDE = 28
-THUMBNAIL = 73  # longest edge of the shop's thumbnails, 51 x 73, that the data set was made of
-LARGEST = 4 * THUMBNAIL  # a photo is averaged down to this, as its grain would stop the trimming
-TOLERANCE = 0.05 * 255  # a color as close as this to the background's is background
-FAINTEST = 5.0  # of 255; what differs less from its background is not there
+THUMBNAIL = 73  # longest edge of the shop's thumbnails, 51 x 73, from which the data set was made
+LARGEST = 4 * THUMBNAIL  # photos are averaged down to this, because their grain would prevent the trimming
+TOLERANCE = 0.05 * 255  # colors within this distance of the background's count as background
+FAINTEST = 5.0  # of 255; something that differs less from its background counts as absent
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue (ITU-R BT.601)
 
 
 def from_image_file(path: str | os.PathLike[str]) -> Array:
-    """The picture in a PNG or JPEG file, as an image of Fashion-MNIST.
+    """The picture in a PNG or JPEG file, as an image like those of Fashion-MNIST.
 
-    It should show one thing on a plain background, light or dark; the corners tell its color. Transparent parts
-    count as white, and a photo that was taken sideways is turned upright. Then, as the data set was made:
+    It should show one object on a plain background, light or dark; the background's color is taken from the corners.
+    Transparent parts count as white, and photos taken sideways are turned upright. Then the steps by which the data
+    set was made follow:
 
-    1. edges within 5% of the background's color are trimmed;
-    2. a larger picture is averaged down to the size of the data set's thumbnails; then, by leaving out rows and
-       columns, its longest edge becomes 28;
-    3. it becomes grey, and negative unless the thing is lighter than its background, which becomes 0;
-    4. it is sharpened with a Gaussian of radius 1 and standard deviation 1, and scaled to a maximum of 255;
-    5. it is put in the middle of a canvas of 28 x 28.
+    1. Trim edges within 5% of the background's color.
+    2. Average a larger picture down to the size of the data set's thumbnails; then drop rows and columns until its
+       longest edge is 28.
+    3. Convert it to grey, with the background as 0, and invert it unless the object is lighter than its background.
+    4. Sharpen it with a Gaussian of radius 1 and standard deviation 1, and scale it to a maximum of 255.
+    5. Center it on a canvas of 28 x 28.
 
-    A picture of 28 x 28 on a dark background is taken for one of the data set: it becomes grey and stays as it is.
+    A picture of 28 x 28 pixels on a dark background is taken for an image of the data set: it is only converted to
+    grey.
 
     Args: path: the file.
     Returns: (28, 28) bytes; the background is 0.
     Raises:
-        ValueError: naming the file, if it is no PNG or JPEG, is damaged or too large, or nothing is to be seen.
+        ValueError: naming the file, if it is not a PNG or JPEG picture, is damaged, too large or shows nothing.
         OSError: if it can't be read.
     """
     picture = _opened(path)
     colors = np.asarray(picture, np.float32)  # (height, width, 3)
     corners = colors[[0, 0, -1, -1], [0, -1, 0, -1]]
-    background = np.median(corners, axis=0)  # (3,); the thing may hide a corner
+    background = np.median(corners, axis=0)  # (3,); the object may hide a corner
     thing = np.sqrt(np.mean((colors - background) ** 2, axis=2)) > TOLERANCE  # (height, width)
     if not thing.any():
         raise _nothing_seen(path)
@@ -60,7 +61,7 @@ def from_image_file(path: str | os.PathLike[str]) -> Array:
     if picture.size == (SIDE, SIDE) and level < 128:
         return _to_bytes(greys)
     values = _thumbnail(picture, thing) @ GREY - level
-    if (greys - level)[thing].sum() < 0:  # it is darker than its background
+    if (greys - level)[thing].sum() < 0:  # the object is darker than its background
         values = -values
     values = _sharpened(np.maximum(values, 0))
     if values.max() < FAINTEST:
@@ -70,18 +71,18 @@ def from_image_file(path: str | os.PathLike[str]) -> Array:
 
 def _nothing_seen(path: str | os.PathLike[str]) -> ValueError:
     return ValueError(
-        f"{os.fspath(path)}: expected something on a plain background, got a picture of one brightness; "
-        "take one with more contrast"
+        f"{os.fspath(path)}: expected an object on a plain background, got a picture of one brightness; "
+        "use one with more contrast"
     )
 
 
 def _opened(path: str | os.PathLike[str]) -> Image.Image:
-    """A file's picture in RGB, upright, opaque, and no larger than need be."""
+    """The picture of a file in RGB, upright, opaque, and no larger than needed."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = os.fspath(path)
     with open(path, "rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata and of large pictures, all of which can be used
+        warnings.simplefilter("ignore")  # about odd metadata and large pictures, both usable
         try:
             with Image.open(file, formats=("PNG", "JPEG")) as opened:
                 picture = _with_eight_bits(ImageOps.exif_transpose(opened))
@@ -91,8 +92,8 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
             ) from None
         except Image.DecompressionBombError as error:
             raise ValueError(f"{name}: the picture is too large: {error}; make it smaller") from None
-        except Exception as error:  # Pillow raises many kinds, as it trusts what a file says of itself
-            raise ValueError(f"{name}: the picture is damaged: {error}; take another copy") from error
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            raise ValueError(f"{name}: the picture is damaged: {error}; use another copy") from error
     picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -103,14 +104,14 @@ def _with_eight_bits(picture: Image.Image) -> Image.Image:
     """The picture in RGB, or in RGBA if parts of it may be transparent."""
     from PIL import Image
 
-    if picture.mode.startswith("I"):  # 16-bit grey, of which some versions of Pillow keep the low bits
+    if picture.mode.startswith("I"):  # 16-bit grey: some versions of Pillow would keep the low bits
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     may_be_transparent = "A" in picture.getbands() or "transparency" in picture.info
     return picture.convert("RGBA" if may_be_transparent else "RGB")
 
 
 def _thumbnail(picture: Image.Image, thing: Array) -> Array:
-    """The part where the thing is, (height, width, 3), with a longest edge of 28."""
+    """The part with the object, (height, width, 3), with a longest edge of 28."""
     from PIL import Image
 
     rows, columns = np.flatnonzero(thing.any(axis=1)), np.flatnonzero(thing.any(axis=0))
@@ -122,7 +123,7 @@ def _thumbnail(picture: Image.Image, thing: Array) -> Array:
 
 
 def _sharpened(values: Array) -> Array:
-    """Each value moved away from the Gaussian mean of its neighbours, as ImageMagick does."""
+    """Each value moved away from the Gaussian mean of its neighbours, as ImageMagick does it."""
     bell = np.exp(-(np.arange(-1, 2) ** 2) / 2)
     kernel = -np.outer(bell, bell)
     kernel[1, 1] = -2 * kernel.sum()
@@ -138,7 +139,7 @@ def _to_bytes(values: Array) -> Array:
 
 
 def _centred(values: Array) -> Array:
-    """On a canvas of 28 x 28, from pixel 14 - size // 2 on, as over 98% of the data set's images are."""
+    """On a canvas of 28 x 28, starting at pixel 14 - size // 2, as in over 98% of the data set's images."""
     height, width = values.shape
     top, left = SIDE // 2 - height // 2, SIDE // 2 - width // 2
     canvas = np.zeros((SIDE, SIDE), np.uint8)

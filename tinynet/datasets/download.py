@@ -1,9 +1,8 @@
-"""Getting a known set of files, from the nearest source that has them unharmed.
+"""Getting a known set of files from the nearest source that has them intact.
 
-The sources in order: the cache folder, folders of the system, mirrors on the web, the archive of the Linux
-distribution. Whatever the source, the SHA-256 of the decompressed content decides: the same data may have
-been gzipped anew, so only the content can be compared. What is not right is not used and never reaches the
-cache.
+The sources, in order: the cache folder, system folders, mirrors on the web, the archive of the Linux distribution.
+Whatever the source, the SHA-256 of the decompressed content decides, because the same data may have been gzipped
+again. A wrong file is not used and never reaches the cache.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class DownloadError(OSError):
-    """Files could not be had from any source. The message lists each source and why it failed."""
+    """No source has the files. The message lists each source and why it failed."""
 
 
 @dataclass(frozen=True)
 class FileSpec:
-    """What is known of a file: upstream's gzip of it, and the content, which decides."""
+    """What is known about a file: upstream's gzip of it, and its content, which decides."""
 
     name: str  # without .gz
     gzip_size: int
@@ -49,13 +48,13 @@ class FileSpec:
 
     @property
     def limit(self) -> int:
-        """The most bytes that any encoding of the file is allowed."""
+        """The most bytes that any encoding of the file may have."""
         return max(self.gzip_size, self.raw_size) + (1 << 16)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the distribution, and the folder in it that holds the files."""
+    """A package of the distribution, and the folder in it with the files."""
 
     name: str
     folder: str
@@ -73,24 +72,24 @@ def fetch(
     progress: bool = True,
     limits: Limits = Limits(),  # noqa: B008  (frozen)
 ) -> dict[str, bytes]:
-    """Get every file, from the first source that has it unharmed.
+    """Get every file from the first source that has it intact.
 
-    Files from a mirror or from the archive are kept in ``cache``, gzipped, each written completely or not at
-    all; a damaged one there is replaced. Where the folder cannot be written, the data is still returned.
-    With the environment variable ``TINYNET_OFFLINE`` set to 1 no socket is opened and no program started.
+    Files from a mirror or from the archive are kept in ``cache``, gzipped, each written completely or not at all; a
+    damaged file there is replaced. If the folder can't be written, the data is still returned. With the environment
+    variable ``TINYNET_OFFLINE`` set to 1, no socket is opened and no program is started.
 
     Args:
-        title: what the set is called in messages.
+        title: name of the data set in messages.
         files: the files to get.
-        cache: the folder to look in first and to keep files in.
+        cache: the folder to look in first and to keep the files in.
         folders: more folders to look in; they are never written to.
-        mirrors: http or https addresses, each of a folder that holds the gzip files.
-        package: the distribution's package of the files.
-        use_archive: ask the distribution's archive if everything else failed.
-        progress: show a progress bar of downloads, if standard error is a terminal.
-        limits: time limits and number of attempts of downloads.
-    Returns: the decompressed content by the name of the file.
-    Raises: DownloadError: (an OSError) if a file is nowhere to be had.
+        mirrors: http or https addresses of folders with the gzip files.
+        package: the distribution's package with the files.
+        use_archive: ask the distribution's archive if everything else has failed.
+        progress: show a progress bar for downloads if standard error is a terminal.
+        limits: time limits and the number of attempts for downloads.
+    Returns: the decompressed content, by file name.
+    Raises: DownloadError: (an OSError) if no source has a file.
     """
     search = _Search(title, files, cache, progress)
     search.look_in(cache)
@@ -112,7 +111,7 @@ def fetch(
 
 
 def is_offline() -> bool:
-    """Whether the environment variable TINYNET_OFFLINE forbids every connection."""
+    """Whether the environment variable TINYNET_OFFLINE forbids connections."""
     return os.environ.get("TINYNET_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
@@ -121,10 +120,9 @@ class BadFileError(ValueError):
 
 
 def unpack(data: bytes, spec: FileSpec) -> tuple[bytes, bytes]:
-    """Decompress ``data`` and check it; no more memory is used than the right file needs.
+    """Decompress ``data`` and check it, in no more memory than the right file needs.
 
-    Returns: the gzip file, which differs from ``data`` where a server gzipped it once more on its way, and
-        its content.
+    Returns: the gzip file, which is not ``data`` if a server has gzipped it once more, and its content.
     Raises: BadFileError: if the content is not that of ``spec``.
     """
     packed = data
@@ -170,16 +168,16 @@ def _difference(data: bytes, spec: FileSpec, found: str) -> str:
 
 
 def _beginning(data: bytes) -> str:
-    """What the data looks like to a person."""
+    """How the data begins, for a reader."""
     if not data:
         return "nothing"
     if data.lstrip()[:1] == b"<":
-        return f"a web page, {data[:40]!r}; a network that asks to sign in first sends such pages"
+        return f"a web page, {data[:40]!r}; a network that requires a sign-in sends such pages"
     return f"{data[:16]!r}"
 
 
 class _Search:
-    """What was found so far, and why the rest was not."""
+    """The files found so far, and why the others were not."""
 
     def __init__(self, title: str, files: Sequence[FileSpec], cache: Path, progress: bool) -> None:
         self.title = title
@@ -188,7 +186,7 @@ class _Search:
         self.progress = progress
         self.found: dict[str, bytes] = {}
         self.failures: dict[str, dict[str, list[str]]] = {}  # source -> reason -> names of files
-        self.keeps = True  # until the cache folder turns out not to be writable
+        self.keeps = True  # until the cache folder turns out to be read-only
 
     @property
     def missing(self) -> list[FileSpec]:
@@ -200,7 +198,7 @@ class _Search:
             names.append(name)
 
     def look_in(self, folder: Path) -> None:
-        """Take the files that are in ``folder``, gzipped or (put there by hand) not."""
+        """Take the files in ``folder``, gzipped or, if put there by hand, decompressed."""
         for spec in self.missing:
             there = False
             for path in (folder / spec.gzip_name, folder / spec.name):
@@ -218,7 +216,7 @@ class _Search:
                     self.failed(str(folder), "not there", spec.gzip_name)
 
     def ask_mirrors(self, mirrors: Sequence[str], limits: Limits) -> None:
-        """Download what is missing; a mirror that cannot be reached is asked once only."""
+        """Download the missing files; a mirror that can't be reached is asked only once."""
         with http.new_session() as session:
             for mirror in mirrors:
                 if self.missing and self.progress:
@@ -240,7 +238,7 @@ class _Search:
         """One file from one mirror, checked: the gzip file and its content."""
         from tqdm import tqdm
 
-        # disable=None: only where standard error is a terminal
+        # disable=None: shown only if standard error is a terminal
         off = None if self.progress else True
         with tqdm(total=spec.gzip_size, desc=spec.gzip_name, unit="B", unit_scale=True, disable=off) as bar:
             data = http.receive(
@@ -248,12 +246,12 @@ class _Search:
                 mirror.rstrip("/") + "/" + spec.gzip_name,
                 limit=spec.limit,
                 limits=limits,
-                on_progress=lambda received: bar.update(received - bar.n),  # back to 0 at another attempt
+                on_progress=lambda received: bar.update(received - bar.n),  # back to 0 on a new attempt
             )
         return unpack(data, spec)
 
     def ask_archive(self, package: Package) -> None:
-        """Take what is missing from the distribution's package, and say so."""
+        """Take the missing files from the distribution's package, with a message on standard error."""
         if not archive.unavailable():
             _say(f"getting {self.title} by `apt-get download {package.name}`; this installs nothing")
         try:
@@ -267,34 +265,34 @@ class _Search:
             self.failed(f"the distribution's archive (package {package.name})", str(error))
 
     def keep(self, spec: FileSpec, packed: bytes) -> None:
-        """Put a verified file into the cache; doing without is no reason to fail."""
+        """Put a verified file into the cache; failing to is only reported."""
         if not self.keeps:
             return
         try:
             write_bytes(self.cache / spec.gzip_name, packed, parents=True)
         except OSError as error:
             self.keeps = False
-            _say(f"cannot keep the files in {self.cache} ({_reason(error)}); they will be fetched again")
+            _say(f"can't keep the files in {self.cache} ({_reason(error)}); they will be downloaded again")
 
     def report(self, mirrors: Sequence[str], package: Package | None) -> str:
-        """The final error: every source, why it failed, and how to do it by hand."""
+        """The final error message: every source, why it failed, and how to install the files by hand."""
         names = ", ".join(spec.gzip_name for spec in self.missing)
-        lines = [f"{self.title}: {len(self.missing)} of {len(self.files)} files could not be had ({names})."]
+        lines = [f"{self.title}: {len(self.missing)} of {len(self.files)} files were not found ({names})."]
         for source, reasons in self.failures.items():
             for reason, files in reasons.items():
                 which = f" ({', '.join(files)})" if 0 < len(files) < len(self.files) else ""
                 lines.append(f"  {source}: {reason}{which}")
-        lines.append(f"To put them there by hand: download the missing files and place them in {self.cache},")
-        lines.append("or name a folder that has them: data_dir, or the environment variable TINYNET_DATA.")
+        lines.append(f"To install them by hand, download the missing files and put them into {self.cache},")
+        lines.append("or name a folder that has them with data_dir or the environment variable TINYNET_DATA.")
         for mirror in [mirror for mirror in mirrors if mirror.startswith("https:")][-1:]:
             lines += [f"  {mirror.rstrip('/')}/{spec.gzip_name}" for spec in self.missing]
         if package is not None:
-            lines.append(f"On Debian and Ubuntu, `sudo apt install {package.name}` does it too.")
+            lines.append(f"On Debian and Ubuntu, `sudo apt install {package.name}` works too.")
         return "\n".join(lines)
 
 
 def _read(path: Path, spec: FileSpec) -> bytes:
-    """The content of a file on this machine, gzipped or not, checked."""
+    """The content of a local file, gzipped or not, checked."""
     size = path.stat().st_size
     if size > spec.limit:
         raise BadFileError(f"expected {spec.gzip_size:,} bytes, found {size:,}")
@@ -303,7 +301,7 @@ def _read(path: Path, spec: FileSpec) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """An error's own words, without the path that the caller names anyway."""
+    """The error's message without the path, which the caller names anyway."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

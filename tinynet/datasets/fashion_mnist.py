@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey pictures of clothes, 28 x 28, in ten classes.
+"""Fashion-MNIST: 70,000 grey images of clothes, 28 x 28, in ten classes.
 
 Source: Han Xiao, Kashif Rasul and Roland Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
 Machine Learning Algorithms", 2017, https://arxiv.org/abs/1708.07747. The data is under the MIT licence.
@@ -66,7 +66,7 @@ MIRRORS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",  # last: plain http
 )
 
-SYSTEM_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)  # Debian's and Ubuntu's package puts it there
+SYSTEM_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)  # of the Debian and Ubuntu package
 PACKAGE = Package("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -75,22 +75,21 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 def load(
     data_dir: str | os.PathLike[str] | None = None, *, archive: bool = False, progress: bool = True
 ) -> tuple[Pair, Pair]:
-    """Load Fashion-MNIST, and fetch it first if it is not on this machine (31 MB, once).
+    """Load Fashion-MNIST, downloading it first if it is not on this machine (31 MB, once).
 
-    The files are looked for in the cache folder, then where Debian and Ubuntu install them, then on the
-    mirrors (the address in ``TINYNET_MIRROR`` before the others), and last in the distribution's archive.
-    Each is checked against the SHA-256 of its content. ``TINYNET_OFFLINE=1`` forbids every connection.
+    The files are looked for in the cache folder, then where Debian and Ubuntu install them, then on the mirrors (the
+    address in ``TINYNET_MIRROR`` first), and last in the distribution's archive. Each is checked against the SHA-256
+    of its content. With ``TINYNET_OFFLINE=1`` no connection is made.
 
     Args:
-        data_dir: the cache folder; None takes the environment variable ``TINYNET_DATA``, else the user's
-            cache folder. It may hold the four files as ``.gz`` or decompressed.
-        archive: may run ``apt-get download`` as the last resort, where there is one; it needs no root and
-            installs nothing.
-        progress: show a progress bar of downloads, if standard error is a terminal.
+        data_dir: the cache folder; None means the environment variable ``TINYNET_DATA``, or else the user's cache
+            folder. It may hold the four files gzipped or decompressed.
+        archive: allow ``apt-get download`` as the last resort, where it exists; it needs no root and installs nothing.
+        progress: show a progress bar for downloads if standard error is a terminal.
     Returns: ``(x_train, y_train), (x_test, y_test)``, uint8 arrays of shapes (60000, 28, 28), (60000,),
         (10000, 28, 28) and (10000,); pixels 0 to 255, labels 0 to 9 as in `CLASS_NAMES`.
-    Raises: tinynet.datasets.DownloadError: (an OSError) if the files are nowhere to be had; it lists every
-        source, why it failed, and how to put the files there by hand.
+    Raises: tinynet.datasets.DownloadError: (an OSError) if no source has the files; it lists every source, why it
+        failed, and how to install the files by hand.
     """
     contents = fetch(
         "Fashion-MNIST",
@@ -107,7 +106,7 @@ def load(
 
 
 def cache_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that `load` looks in first and keeps the files in; it may not exist yet."""
+    """The folder where `load` looks first and keeps the files; it may not exist yet."""
     chosen = os.environ.get("TINYNET_DATA") if data_dir is None else data_dir
     if chosen:
         return Path(chosen).expanduser()

@@ -1,4 +1,4 @@
-"""The IDX file format of MNIST and its descendants.
+"""The IDX file format of MNIST and the data sets modelled on it.
 
     offset  bytes       meaning
     0       2           zero
@@ -41,20 +41,20 @@ class IdxError(ValueError):
 def parse_idx(bytes_or_path: bytes | bytearray | memoryview | str | os.PathLike[str]) -> NDArray[Any]:
     """Read an IDX file, gzipped or not, into an array.
 
-    Whether the file is whole is decided from its header and its size, before the array is allocated. Of a
-    gzipped file, whose size is not known before, no more is decompressed than the header announces and
-    one byte, and memory grows with what has really been read.
+    The header is compared with the file's size before the array is allocated. The size of a gzipped file is not
+    known in advance: no more than one byte beyond what the header announces is decompressed, and memory grows with
+    what has been read.
 
     Args:
         bytes_or_path: the content of the file, or its path.
-    Returns: a writable C-contiguous array of the file's shape and type, in the machine's own byte order.
+    Returns: a writable C-contiguous array of the file's shape and type, in the machine's byte order.
     Raises:
         IdxError: (a ValueError) if the data is empty, truncated, too long, damaged, or not IDX.
-        OSError: if the file cannot be read (FileNotFoundError if it is not there).
-    Source: see the module's own description of the format.
+        OSError: if the file can't be read (FileNotFoundError if it does not exist).
+    Source: see the description of the format in this module.
     """
     if isinstance(bytes_or_path, (bytes, bytearray, memoryview)):
-        data = bytes(bytes_or_path)  # no copy of what is bytes already
+        data = bytes(bytes_or_path)  # bytes are not copied
         return _parse(io.BytesIO(data), len(data), f"IDX data of {len(data):,} bytes")
     if not isinstance(bytes_or_path, (str, os.PathLike)):
         raise TypeError(f"parse_idx expects bytes or a path, got {type(bytes_or_path).__name__}")
@@ -63,7 +63,7 @@ def parse_idx(bytes_or_path: bytes | bytearray | memoryview | str | os.PathLike[
 
 
 def _parse(file: io.BufferedIOBase, size: int, name: str) -> NDArray[Any]:
-    """Read the ``size`` bytes of ``file``; ``name`` is what messages call it."""
+    """Read the ``size`` bytes of ``file``; ``name`` stands for it in messages."""
     gzipped = file.read(2) == GZIP_MAGIC
     file.seek(0)
     if not gzipped:
@@ -75,12 +75,12 @@ def _parse(file: io.BufferedIOBase, size: int, name: str) -> NDArray[Any]:
             raise IdxError(f"{name}: the file changed while it was read; try again")
         return _native(array)
 
-    # GzipFile checks the check sum when it reaches the end: reading one byte beyond the data takes it there.
+    # GzipFile verifies the checksum at the end of the file, which is only reached by reading beyond the data.
     with _gzip_errors(name), gzip.GzipFile(fileobj=file) as stream:
         dtype, shape = _read_header(stream, name)
         expected = math.prod(shape) * dtype.itemsize
         if expected > size * _MAX_GZIP_RATIO:
-            _check_size(expected, f"{size:,} gzipped bytes, which cannot hold as many", shape, dtype, name)
+            _check_size(expected, f"{size:,} gzipped bytes, which can't hold as many", shape, dtype, name)
         raw = bytearray()
         while chunk := stream.read(min(_CHUNK, expected + 1 - len(raw))):
             raw += chunk
@@ -90,10 +90,10 @@ def _parse(file: io.BufferedIOBase, size: int, name: str) -> NDArray[Any]:
 
 
 def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Read the header and check everything that it says by itself."""
+    """Read the header and check all that can be checked without the data."""
     magic = stream.read(4)
     if not magic:
-        raise IdxError(f"{name}: expected an IDX file, found no data at all; download the file again")
+        raise IdxError(f"{name}: expected an IDX file, found no data; download the file again")
     if magic[:2] != b"\0\0"[: len(magic)]:
         raise IdxError(
             f"{name}: expected an IDX file, which begins with the bytes 00 00, found {magic.hex(' ')}"
@@ -119,10 +119,10 @@ def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], t
         )
     dtype = np.dtype(TYPES[code])
     shape = struct.unpack(f">{dimensions}I", sizes)
-    # NumPy wants the product without the zeros to fit, even where the array has no element.
+    # NumPy requires the product of the nonzero sizes to fit, even if the array is empty.
     if math.prod(max(1, n) for n in shape) * dtype.itemsize > sys.maxsize:
         raise IdxError(
-            f"{name}: expected an array that this machine can address, found the shape {shape}"
+            f"{name}: expected an array that this machine can address, found shape {shape}"
             f" of {dtype.itemsize}-byte elements; download the file again"
         )
     return dtype, shape
@@ -136,7 +136,7 @@ def _check_size(
     text = f"{found:,}" if isinstance(found, int) else found
     raise IdxError(
         f"{name}: expected {expected:,} bytes of data after the header (shape {shape}, {dtype.itemsize} bytes"
-        f" an element), found {text}; download the file again"
+        f" per element), found {text}; download the file again"
     )
 
 
