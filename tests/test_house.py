@@ -113,7 +113,7 @@ CHOICES = {
     ("tinynet.model.sequential", "target is not self.device and is_in_use(self)"),
     ("tinynet.model.sequential", "(dtype, device) == (self.dtype, self.device)"),
     ("tinynet.training.batches", "is_array(result) and device_of(result) is not device_of(x)"),
-    ("tinynet.study.tracing.trace", "model.device.on_host(model) is not model and not dry_run"),
+    ("tinynet.study.tracing.trace", "model.device.on_host(model) is not model and (not dry_run)"),
 }
 
 

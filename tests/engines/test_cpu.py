@@ -83,7 +83,8 @@ class TestBlasThreads:
                 assert workers_for(model, 64) == allowed
 
 
-LARGE = 3 * cpu._MANY_ELEMENTS + 1
+LARGE = 3 * cpu.MANY_ELEMENTS + 1
+HERE = np.empty(0)  # an array on the CPU
 
 
 @pytest.mark.parametrize("held", [None, 2])
@@ -91,7 +92,7 @@ def test_work_is_not_halved_where_blas_may_have_the_other_core(held, monkeypatch
     monkeypatch.setattr(cpu, "threads_allowed", lambda: 2)
     monkeypatch.setattr(cpu, "_held", held)
     parts = []
-    cpu.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE)
+    cpu.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE, HERE)
     assert parts == [(0, LARGE)]
 
 
@@ -120,20 +121,20 @@ class TestInHalves:
         def work(start, stop):
             counts[start:stop] += 1
 
-        cpu.in_halves(work, 1, size + 1)
+        cpu.in_halves(work, 1, size + 1, HERE)
         assert counts[1:-1].all()
         assert counts.sum() == size
 
     def test_large_ranges_use_two_threads(self, monkeypatch):
         monkeypatch.setattr(cpu, "threads_allowed", lambda: 2)
         threads = set()
-        cpu.in_halves(lambda start, stop: threads.add(threading.get_ident()), 0, LARGE)
+        cpu.in_halves(lambda start, stop: threads.add(threading.get_ident()), 0, LARGE, HERE)
         assert len(threads) == 2
 
     def test_one_core_is_not_divided(self, monkeypatch):
         monkeypatch.setattr(cpu, "threads_allowed", lambda: 1)
         parts = []
-        cpu.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE)
+        cpu.in_halves(lambda start, stop: parts.append((start, stop)), 0, LARGE, HERE)
         assert parts == [(0, LARGE)]
 
     @pytest.mark.parametrize("failing", [0, 1])
@@ -145,13 +146,13 @@ class TestInHalves:
                 raise ArithmeticError(f"half {failing}")
 
         with pytest.raises(ArithmeticError, match=f"half {failing}"):
-            cpu.in_halves(work, 0, LARGE)
+            cpu.in_halves(work, 0, LARGE, HERE)
 
     def test_the_other_thread_has_the_callers_errstate(self, monkeypatch):
         monkeypatch.setattr(cpu, "threads_allowed", lambda: 2)
         values = np.full(LARGE, 3e38, np.float32)
         with np.errstate(over="ignore"):
-            cpu.in_halves(lambda start, stop: np.multiply(values[start:stop], 10), 0, LARGE)
+            cpu.in_halves(lambda start, stop: np.multiply(values[start:stop], 10), 0, LARGE, HERE)
 
     @pytest.mark.parametrize(
         "make", [lambda: tn.Adam(0.01), lambda: tn.AdamW(0.01), lambda: tn.SGD(0.01, momentum=0.9)]
@@ -181,9 +182,9 @@ class TestInHalves:
     @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't fork")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
     def test_a_forked_child_has_a_helper_of_its_own(self):
-        cpu.in_halves(lambda start, stop: None, 0, LARGE)
+        cpu.in_halves(lambda start, stop: None, 0, LARGE, HERE)
         process = multiprocessing.get_context("fork").Process(
-            target=cpu.in_halves, args=(lambda start, stop: None, 0, LARGE)
+            target=cpu.in_halves, args=(lambda start, stop: None, 0, LARGE, HERE)
         )
         process.start()
         process.join(30)

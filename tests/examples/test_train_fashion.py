@@ -14,6 +14,7 @@ import pytest
 
 import tinynet as tn
 from tinynet import recipes
+from tinynet.training.run import COLUMNS
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_fashion.py"
 PICTURES = {"history", "samples", "confusion_matrix", "predictions", "probabilities", "model"}
@@ -79,7 +80,7 @@ class TestMainJob:
         done, folder = one_epoch
         with open(folder / "history.csv", newline="") as file:
             (row,) = csv.DictReader(file)
-        assert list(row) == ["epoch", *tn.history.COLUMNS]
+        assert list(row) == ["epoch", *COLUMNS]
         assert f"{float(row['val_accuracy']):.4f}" in done.stdout
 
     def test_the_saved_model_is_the_trained_one(self, one_epoch, fashion_mnist):

@@ -307,7 +307,7 @@ class TestWhenItIsWritten:
                 file.write(data[:100])
                 raise OSError(28, "No space left on device", str(path))
 
-        monkeypatch.setattr(atomic, "write_bytes", full)
+        monkeypatch.setattr(storage, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             start("iterable", checkpoint=tmp_path / "c", resume=tmp_path / "c")
         assert (tmp_path / "c").read_bytes() == before

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import parallel, recipes
+from tinynet import recipes
+from tinynet.engines import cpu
 
 DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # the others are in test_memory_cnn.py
 
@@ -17,7 +18,7 @@ DENSE = ("mlp_sgd", "mlp_adam", "mlp_bn")  # the others are in test_memory_cnn.p
 @pytest.fixture(autouse=True)
 def one_blas_thread():
     """As in `fit`."""
-    with parallel.blas_threads(1):
+    with cpu.blas_threads(1):
         yield
 
 

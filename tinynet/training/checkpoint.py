@@ -53,7 +53,6 @@ class Checkpoint(Callback):
         if path is not None and Path(path).is_dir():
             raise ValueError(f"checkpoint: expected the path of a file, but {os.fspath(path)!r} is a folder")
         self.path, self.resume = path, resume
-        self._written: tuple[int, int] | None = None
         self.every = None if every is None else check_positive_int("checkpoint_every", every)
 
     def begin(
@@ -78,19 +77,25 @@ class Checkpoint(Callback):
         return 0
 
     def on_batch_end(self, run: Run) -> None:
-        done = run.batch + 1
-        if self.every is not None and done % self.every == 0 and run.in_mid_epoch and not run.stop_training:
+        if self._is_due(run) and run.in_mid_epoch and not run.stop_training:
             self.steps.settle()
-            self.write(run.epoch, done)
+            self.write(run.epoch, run.batch + 1)
+
+    def on_interrupt(self, run: Run) -> None:
+        """Write where Ctrl-C has ended the run, unless `on_batch_end` has just done so."""
+        if not self._is_due(run):
+            self.write(run.epoch, run.batch + 1)
+
+    def _is_due(self, run: Run) -> bool:
+        return self.every is not None and (run.batch + 1) % self.every == 0
 
     def on_epoch_end(self, run: Run) -> None:
         self.write(run.epoch + 1, 0)
 
     def write(self, epochs: int, batches: int) -> None:
         """Write that ``epochs`` epochs and ``batches`` batches of the next are done; without a path, do nothing."""
-        if self.path is not None and self._written != (epochs, batches):
+        if self.path is not None:
             storage.save(self.path, *self._contents(epochs, batches), kind="checkpoint")
-            self._written = epochs, batches
 
     def _contents(self, epochs: int, batches: int) -> tuple[dict[str, Any], dict[str, Array]]:
         run, model, optimizer = self.run, self.run.model, self.run.optimizer

@@ -16,7 +16,8 @@ def in_use(*used: object) -> Iterator[None]:
         for key, one in zip(keys, used, strict=True):
             if _in_use.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
                 raise RuntimeError(
-                    f"this {type(one).__name__} is in use by another fit; wait for its end, or give each fit its own"
+                    f"this {type(one).__name__} is in use by another fit; wait until that ends, or give each "
+                    "fit its own"
                 )
         yield
     finally:

@@ -47,7 +47,7 @@ def train(
                 break
         steps.settle()
         if run.in_mid_epoch and not run.stop_training:  # Ctrl-C; an unfinished epoch does not count
-            saving.write(run.epoch, run.batch + 1)
+            saving.on_interrupt(run)
             break
         measured = run.measured()
         if steps.validation is not None:
@@ -178,16 +178,14 @@ def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
 
 
 def _warn_of_interrupt(run: Run, checkpoint: str | os.PathLike[str] | None) -> None:
+    advice = f"; continue with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
     if run.history.epochs >= run.epochs:
-        message = "training was interrupted after the last batch; nothing was lost"
-    else:
-        message = (
-            f"training was interrupted in epoch {run.epoch + 1} of {run.epochs}, after batch {run.batch + 1} of "
-            f"{run.steps_per_epoch}"
-        )
-        if checkpoint is not None:
-            message += f"; continue with resume={os.fspath(checkpoint)!r}"
-    warnings.warn(message, stacklevel=3)
+        advice = ", the last one; nothing was lost"
+    warnings.warn(
+        f"training was interrupted in epoch {run.epoch + 1} of {run.epochs}, after batch {run.batch + 1} of "
+        f"{run.steps_per_epoch}{advice}",
+        stacklevel=3,
+    )
 
 
 def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, augment: Any) -> list[Callback]:

@@ -1,7 +1,6 @@
 """The CUDA kernels, run on the CPU from their source, against their NumPy twins."""
 
 import functools
-import importlib
 import inspect
 import itertools
 import math
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.support import cuda_emulation
-from tests.support.strict_twins import work_memory
+from tests.support.strict_twins import twin_of, work_memory
 from tinynet.engines.gpu import kernels, source
 from tinynet.engines.operation import OPERATIONS
 from tinynet.layers.windows.geometry import windows
@@ -433,10 +432,6 @@ EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
 SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "sum_pixels", "squared_norm"}
 LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
 SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what twins write and kernels need not
-
-
-def twin_of(name):
-    return getattr(importlib.import_module(OPERATIONS[name]), name).__wrapped__
 
 
 def compare(name, given, cuda, dtype):

@@ -99,12 +99,12 @@ def crossed(one: Sequence[Kinks], other: Sequence[Kinks]) -> bool:
 
 def _kinks(layer: Layer) -> Kinks | None:
     # Copies, because the next forward pass overwrites the layers' buffers.
-    if isinstance(layer, ReLU) and layer._y is not None:
+    if isinstance(layer, ReLU) and "_y" in vars(layer):
         y = np.array(to_host(layer._y))
         return UnitKinks(y > 0, y)
-    if isinstance(layer, LeakyReLU) and layer._slope is not None:
+    if isinstance(layer, LeakyReLU) and "_slope" in vars(layer):
         return UnitKinks(np.array(to_host(layer._slope)))
-    if isinstance(layer, MaxPool2D) and layer._x is not None and layer._y is not None:
+    if isinstance(layer, MaxPool2D) and "_x" in vars(layer) and "_y" in vars(layer):
         return PoolKinks(layer, *(np.array(to_host(array)) for array in (layer._x, layer._y)))
     return None
 
