@@ -374,7 +374,10 @@ def adam_update(
     beta_2: float,
     epsilon: float,
 ) -> None:
-    """m = beta_1 m + g     v = beta_2 v + g^2     p -= step_size m / (sqrt(v) + epsilon)"""
+    """m = beta_1 m + g     v = beta_2 v + g^2     p -= step_size m / (sqrt(v) + epsilon)
+
+    m and v are what `Adam` calls M and V; the learning rate is in step_size.
+    """
     m *= beta_1
     m += grads
     v *= beta_2

@@ -40,7 +40,7 @@ class Model(Protocol):
         self, x: Array, y: Array, loss: Loss, total: int | None = None, first_row: int = 0
     ) -> float: ...
 
-    def gradients(
+    def forward_backward(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
     ) -> Any: ...
 

@@ -340,7 +340,9 @@ def test_its_cost_can_be_measured(fashion_mnist, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(script), run_name="__main__")
     assert end.value.code == 0
-    assert re.search(r"mlp_adam, every 5 steps: [+-]\d+\.\d%, the median of 2 pairs", capsys.readouterr().out)
+    assert re.search(
+        r"mlp_adam, every 5 steps: [+-]\d+\.\d%, the median over 2 pairs", capsys.readouterr().out
+    )
 
 
 # -- the page ----------------------------------------------------------------------------------------------

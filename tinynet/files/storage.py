@@ -100,21 +100,21 @@ def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, A
     try:
         mode = os.stat(path).st_mode  # before opening it: opening a pipe would wait for a writer
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise _Cause(f"is not a tinynet {kind}: it is not a regular file")
+            raise _Refusal(f"is not a tinynet {kind}: it is not a regular file")
         with open(path, "rb") as file:
             return _from_bytes(*_read(file, kind), kind)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ModelFileError(f"{name}: can't be read: {error.strerror or error}") from error
-    except _Cause as error:
+    except _Refusal as error:
         raise ModelFileError(f"{name}: {error}") from error
     except (SafetensorError, ValueError, KeyError, RecursionError, MemoryError) as error:
         cause = str(error) or type(error).__name__
         raise ModelFileError(f"{name}: is damaged or not a tinynet {kind}: {cause}") from error
 
 
-class _Cause(Exception):
+class _Refusal(Exception):
     """Why a file is rejected, in a sentence that lacks only the file's name."""
 
 
@@ -122,17 +122,17 @@ def _read(file: BinaryIO, kind: str) -> tuple[bytes, str, str]:
     """All of the file, and from its metadata the description and the digest; the rest of the header is not checked."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
-        raise _Cause(f"is not a tinynet {kind}: it is not a regular file")
+        raise _Refusal(f"is not a tinynet {kind}: it is not a regular file")
     prefix = file.read(8)
     size = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or not 2 <= size <= MAX_HEADER:
         looks = next((f" but {what}" for begins, what in _FOREIGN.items() if prefix.startswith(begins)), "")
-        raise _Cause(f"is not a tinynet {kind}{looks}: it does not begin like a safetensors file")
+        raise _Refusal(f"is not a tinynet {kind}{looks}: it does not begin like a safetensors file")
     payload = status.st_size - 8 - size
     if payload < 0:
-        raise _Cause(f"is damaged or not a tinynet {kind}: it ends before its header does")
+        raise _Refusal(f"is damaged or not a tinynet {kind}: it ends before its header does")
     if payload > MAX_PAYLOAD:
-        raise _Cause(f"is not a tinynet {kind}: it has more than {MAX_PAYLOAD:,} bytes")
+        raise _Refusal(f"is not a tinynet {kind}: it has more than {MAX_PAYLOAD:,} bytes")
     match json.loads(file.read(size)):
         case {"__metadata__": {"tinynet": str(text), "sha256": str(digest), **more}} if not more:
             file.seek(0)
@@ -147,16 +147,16 @@ def _from_bytes(data: bytes, text: str, digest: str, kind: str) -> tuple[dict[st
     if not isinstance(description, dict) or "format" not in description:
         raise ValueError("its description does not name a format")
     if description["format"] != FORMAT:
-        raise _Cause(f"expected format {FORMAT}, got {description['format']!r:.60}; update tinynet")
+        raise _Refusal(f"expected format {FORMAT}, got {description['format']!r:.60}; update tinynet")
     arrays: dict[str, Array] = from_bytes(data)
     if _digest(text, arrays) != digest:
-        raise _Cause("is damaged: its contents don't match its SHA-256; get another copy")
+        raise _Refusal("is damaged: its contents don't match its SHA-256; get another copy")
     if any(array.dtype == bool and array.view(np.uint8).max(initial=0) > 1 for array in arrays.values()):
         raise ValueError("a boolean in it is neither 0 nor 1")
     found = description.get("kind", "model")
     if found != kind:
         known = _KINDS.get(found) if isinstance(found, str) else None
-        raise _Cause(f"expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}")
+        raise _Refusal(f"expected {_KINDS[kind].partition(',')[0]}, got {known or repr(found)[:60]}")
     return description, arrays
 
 

@@ -148,9 +148,9 @@ class Sequential:
         self._check_input(x)
         layers, loss = self.fuse(loss)
         self.begin_step(first_row)
-        return float(self.gradients(layers, x, y, loss, total))
+        return float(self.forward_backward(layers, x, y, loss, total))
 
-    def gradients(
+    def forward_backward(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
     ) -> Any:
         """As `loss_and_gradients`, for the layers and the loss that `fuse` returns, in a step already begun.

@@ -77,7 +77,7 @@ class Checkpoint(Callback):
         return 0
 
     def on_batch_end(self, run: Run) -> None:
-        if self._is_due(run) and run.in_mid_epoch and not run.stop_training:
+        if self._is_due(run) and run.has_batches_left and not run.stop_training:
             self.steps.settle()
             self.write(run.epoch, run.batch + 1)
 

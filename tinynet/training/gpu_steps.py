@@ -109,7 +109,9 @@ class GpuSteps:
 
     def prepare(self) -> None:
         run = self.run
-        with self.device.memory_errors(self.close, lambda: "the optimizer's vectors are too large for it"):
+        with self.device.memory_errors(
+            self.close, lambda: "the optimizer's vectors are too large for this GPU"
+        ):
             run.optimizer.prepare(run.model.params)
         if self.validation is not None and self.validation[1] is not None:
             # As it was, to be moved batch by batch, if there is no room for it.
@@ -259,7 +261,7 @@ class GpuSteps:
                 take_rows(data_x, self._order, self._start, x)
             take_rows(data_y, self._order, self._start, y)
         layers, fused = model.fuse(loss)
-        value = model.gradients(layers, x, y, fused, size)
+        value = model.forward_backward(layers, x, y, fused, size)
         assert model.outputs is not None
         record(self.run.meter.totals, value, model.outputs, y if loss.is_classification else None)
         vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())

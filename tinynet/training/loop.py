@@ -39,14 +39,15 @@ def train(
         run.begin_epoch()
         for callback in callbacks:
             callback.on_epoch_begin(run)
-        first = run.start_clock()
-        for run.batch in steps.epoch(first):
+        first_batch, run.first_batch = run.first_batch, 0  # not 0 only where a resumed run goes on
+        run.start_clock()
+        for run.batch in steps.epoch(first_batch):  # each is a training step
             for callback in after_each_batch:
                 callback.on_batch_end(run)
             if run.stop_training or interrupt.pending:
                 break
         steps.settle()
-        if run.in_mid_epoch and not run.stop_training:  # Ctrl-C; an unfinished epoch does not count
+        if run.has_batches_left and not run.stop_training:  # Ctrl-C; an unfinished epoch does not count
             saving.on_interrupt(run)
             break
         measured = run.measured()
@@ -141,12 +142,12 @@ def fit(
         quiet,
         steps_for(run, batches, validation, shown, workers) as steps,
     ):
-        first = saving.begin(run, callbacks, batches, validation, steps)
+        first_epoch = saving.begin(run, callbacks, batches, validation, steps)
         with _told(shown, run):
             steps.prepare()
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
             # A run that a callback stopped stays stopped when it is resumed.
-            remaining = range(first, first if run.stop_training else epochs)
+            remaining = range(first_epoch, first_epoch if run.stop_training else epochs)
             writing = [saving] if saving.path is not None else []
             train(run, steps, [*shown, *writing], interrupt, saving, remaining)
     if interrupt.pending:

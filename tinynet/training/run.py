@@ -102,7 +102,7 @@ class Run:
         return self.meter.read()[3]
 
     @property
-    def in_mid_epoch(self) -> bool:
+    def has_batches_left(self) -> bool:
         """Whether the epoch has batches left."""
         return self.batch + 1 < self.steps_per_epoch
 
@@ -129,11 +129,9 @@ class Run:
             self.meter.set(0.0, 0, 0)
             self._seconds = 0.0
 
-    def start_clock(self) -> int:
-        """The epoch trains from now on; returns its first batch."""
-        first, self.first_batch = self.first_batch, 0
+    def start_clock(self) -> None:
+        """The epoch trains from now on."""
         self._started = time.perf_counter()
-        return first
 
     def seconds(self) -> float:
         """How long the epoch has trained."""

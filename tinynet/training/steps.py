@@ -80,7 +80,7 @@ class CpuSteps:
         with ExitStack() as stack:
             stack.enter_context(blas_threads(threads))
             team = stack.enter_context(Team(model, self.workers))
-            self._gradients = model.gradients if alone else team.gradients
+            self._forward_backward = model.forward_backward if alone else team.forward_backward
             self._held = stack.pop_all()
         return self
 
@@ -104,15 +104,15 @@ class CpuSteps:
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
             model.begin_step()
-            value = self._gradients(layers, x, y, loss, len(x))
+            value = self._forward_backward(layers, x, y, loss, len(x))
             if not math.isfinite(value):
                 self._refuse(batch, value, good_state)
-            run.learning_rate = optimizer.current_learning_rate()
+            run.learning_rate = optimizer.current_learning_rate()  # for the history; step applies it
             optimizer.step(params, grads, decay_size, ranges)
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
             if self._watched:
-                ranges = model.trainable_ranges()
+                (layers, loss), ranges = model.fuse(given), model.trainable_ranges()
 
     def settle(self) -> None:
         run = self.run

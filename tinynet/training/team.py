@@ -106,12 +106,12 @@ class Team:
         """As the model's own method; its gradients and outputs are then those of the whole batch."""
         layers, loss = self.model.fuse(loss)
         self.model.begin_step()
-        return self.gradients(layers, x, y, loss, len(x))
+        return self.forward_backward(layers, x, y, loss, len(x))
 
-    def gradients(self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int) -> float:
+    def forward_backward(self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int) -> float:
         """As the model's own, within a step that has begun."""
         if len(x) < 2 * self.workers or self.workers == 1:
-            return float(self.model.gradients(layers, x, y, loss, total))
+            return float(self.model.forward_backward(layers, x, y, loss, total))
         self._follow()
         edges = [len(x) * index // self.workers for index in range(self.workers + 1)]
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
@@ -160,7 +160,7 @@ class Team:
             for layer in self.batchnorms[index]:
                 layer.shard = shard
             layers, loss = member.layers[:depth], copy.copy(loss)
-            return float(member.gradients(layers, x[part], y[part], loss, len(x)))
+            return float(member.forward_backward(layers, x[part], y[part], loss, len(x)))
         except BaseException:
             self.barrier.abort()  # otherwise the others would wait for this one
             raise

@@ -181,4 +181,4 @@ def _scalar(
         loss.forward(out, y)
         return loss.backward()
 
-    return lambda out: loss.forward(out, y), gradient
+    return lambda out: float(loss.forward(out, y)), gradient

@@ -95,7 +95,7 @@ def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimi
     recorder = Recorder(model)
     model.begin_step()
     with recorder.watching():
-        value = float(model.gradients(layers, x, y, computed, len(y)))
+        value = float(model.forward_backward(layers, x, y, computed, len(y)))
     assert model.outputs is not None
     records, kept_outputs = recorder.records, model.outputs.copy()
     kept_gradient = recorder.gradient
