@@ -93,13 +93,8 @@ class CpuSteps:
     def epoch(self, first: int) -> Iterator[int]:
         """Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update."""
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
-        layers, loss = model.fuse(run.loss)
-        params, grads, decay_size, ranges = (
-            model.params,
-            model.grads,
-            model.decay_size,
-            model.trainable_ranges(),
-        )
+        given, params, grads, decay_size = run.loss, model.params, model.grads, model.decay_size
+        (layers, loss), ranges = model.fuse(given), model.trainable_ranges()
         good_state = {name: array.copy() for name, array in model.named_state().items()}
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
@@ -111,7 +106,7 @@ class CpuSteps:
             optimizer.step(params, grads, decay_size, ranges)
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
-            if self._watched:
+            if self._watched:  # a callback may have changed the loss, or what trains
                 (layers, loss), ranges = model.fuse(given), model.trainable_ranges()
 
     def settle(self) -> None:
