@@ -13,6 +13,7 @@ from tinynet.engines.devices import CPU, Device, as_array
 from tinynet.initializers import Initializer
 from tinynet.support.arguments import arguments_of, shown
 from tinynet.support.checks import MAX_AXES, batch_shape
+from tinynet.support.errors import NotComputedError
 from tinynet.support.types import Array, Memory, Shape
 
 
@@ -56,6 +57,7 @@ class Layer:
     capturable = False  # read only for layers from outside the library
     trainable = True
     needs_input_grad = True
+    freezes = 0  # how often ``trainable`` was set, of any layer: what depends on it is then found again
 
     input_shape: Shape | None = None  # both are set when the layer is built, without the batch axis
     output_shape: Shape | None = None
@@ -147,6 +149,15 @@ class Layer:
             return lambda name, shape: self.buffer(name, shape, dtype)
         return lambda name, shape: self.device.empty(shape, dtype)
 
+    def cached(self, value: Any) -> Any:
+        """What `forward` kept, for layers that set it to None in the class; others name it in ``cache_names``."""
+        if value is None:
+            kind = type(self).__name__
+            raise NotComputedError(
+                f"{kind}.backward needs what {kind}.forward(x, training=True) keeps; call that first"
+            )
+        return value
+
     # -- what the model calls ---------------------------------------------------------------------
 
     def setup(self, input_shape: Shape, dtype: Any) -> Shape:
@@ -200,6 +211,7 @@ class Layer:
         if name not in self._views:
             object.__setattr__(self, name, value)
             if name == "trainable":
+                Layer.freezes += 1
                 for layer in self.children:
                     layer.trainable = value
             return
@@ -213,7 +225,7 @@ class Layer:
         # Only called when the ordinary lookup fails.
         if name in type(self).cache_names:
             kind = type(self).__name__
-            raise RuntimeError(
+            raise NotComputedError(
                 f"{kind}.backward needs what {kind}.forward(x, training=True) keeps; call that first"
             )
         hint = ""

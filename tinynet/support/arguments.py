@@ -14,7 +14,7 @@ def arguments_of(owner: object) -> dict[str, Any]:
     try:
         return {name: getattr(owner, name) for name in _parameters(owner)}
     except AttributeError as error:
-        missing = next(name for name in _parameters(owner) if name not in dir(owner))
+        missing = next((name for name in _parameters(owner) if name not in dir(owner)), error.name)
         raise ValueError(
             f"{kind} does not keep its argument {missing!r} under that name; set self.{missing} in its __init__, "
             "or define config()"

@@ -10,6 +10,10 @@ class NonFiniteError(FloatingPointError):
     """
 
 
+class NotComputedError(RuntimeError, AttributeError):
+    """Raised when backward is called before the forward that keeps what it needs."""
+
+
 class DeviceError(RuntimeError):
     """Raised when there is no usable GPU; says why."""
 

@@ -143,11 +143,11 @@ def fit(
         steps_for(run, batches, validation, shown, workers) as steps,
     ):
         first_epoch = saving.begin(run, callbacks, batches, validation, steps)
+        # A run that a callback stopped stays stopped when it is resumed.
+        remaining = range(first_epoch, first_epoch if run.stop_training else epochs)
         with _told(shown, run):
             steps.prepare()
             model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
-            # A run that a callback stopped stays stopped when it is resumed.
-            remaining = range(first_epoch, first_epoch if run.stop_training else epochs)
             writing = [saving] if saving.path is not None else []
             train(run, steps, [*shown, *writing], interrupt, saving, remaining)
     if interrupt.pending:

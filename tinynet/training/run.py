@@ -59,6 +59,7 @@ class Meter:
 
     def __init__(self, totals: Array) -> None:
         self.totals = totals
+        self.set(0.0, 0, 0)
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
         """Start from these: the sum of the examples' losses, how many were right, and how many there were."""

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinynet.engines.cpu import blas_threads, blas_threads_for
+from tinynet.layers import Layer
+from tinynet.losses import Loss
 from tinynet.metrics import record
 from tinynet.support.errors import REMEDY, NonFiniteError
 from tinynet.support.types import Array
@@ -53,7 +55,7 @@ def steps_for(
 def changes_between_steps(callbacks: Sequence[Callback]) -> bool:
     """Whether a callback is told of each batch, and may change anything then: what is frozen, a rate."""
     return any(
-        type(callback).on_batch_end is not Callback.on_batch_end and not isinstance(callback, ProgressBar)
+        type(callback).on_batch_end is not Callback.on_batch_end and type(callback) is not ProgressBar
         for callback in callbacks
     )
 
@@ -70,7 +72,13 @@ class CpuSteps:
         workers: int | None,
     ) -> None:
         self.run, self.batches, self.validation = run, batches, validation
-        self.workers = workers_for(run.model, run.batch_size) if workers is None else workers
+        self._own = not type(run.model).loss_and_gradients.__module__.startswith("tinynet.")
+        if self._own and workers not in (None, 1):
+            raise ValueError(
+                f"workers: a model whose class defines loss_and_gradients trains on one thread; expected None or 1, "
+                f"got {workers}"
+            )
+        self.workers = 1 if self._own else workers or workers_for(run.model, run.batch_size)
         self._watched = changes_between_steps(callbacks)
         self._x: Array | None = None  # the last batch
 
@@ -81,11 +89,19 @@ class CpuSteps:
             stack.enter_context(blas_threads(threads))
             team = stack.enter_context(Team(model, self.workers))
             self._forward_backward = model.forward_backward if alone else team.forward_backward
+            if self._own:
+                self._forward_backward = self._by_the_users_own
             self._held = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._held.__exit__(*error)
+
+    def _by_the_users_own(self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int) -> float:
+        """By the loss_and_gradients of a subclass, which begins the step itself."""
+        model = self.run.model
+        model.step -= 1
+        return model.loss_and_gradients(x, y, self.run.loss)
 
     def prepare(self) -> None:
         self.run.optimizer.prepare(self.run.model.params)
@@ -94,7 +110,7 @@ class CpuSteps:
         """Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update."""
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
         given, params, grads, decay_size = run.loss, model.params, model.grads, model.decay_size
-        (layers, loss), ranges = model.fuse(given), model.trainable_ranges()
+        (layers, loss), ranges, freezes = model.fuse(given), model.trainable_ranges(), Layer.freezes
         good_state = {name: array.copy() for name, array in model.named_state().items()}
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
@@ -103,11 +119,13 @@ class CpuSteps:
             if not math.isfinite(value):
                 self._refuse(batch, value, good_state)
             run.learning_rate = optimizer.current_learning_rate()  # for the history; step applies it
+            if Layer.freezes != freezes:
+                ranges, freezes = model.trainable_ranges(), Layer.freezes
             optimizer.step(params, grads, decay_size, ranges)
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
-            if self._watched:  # a callback may have changed the loss, or what trains
-                (layers, loss), ranges = model.fuse(given), model.trainable_ranges()
+            if self._watched:  # a callback may have changed the loss
+                layers, loss = model.fuse(given)
 
     def settle(self) -> None:
         run = self.run
