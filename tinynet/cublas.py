@@ -1,4 +1,4 @@
-"""The former place of `tinynet.engines.gpu.allow_tf32`."""
+"""The old location of `tinynet.engines.gpu.allow_tf32`."""
 
 import warnings
 
@@ -8,7 +8,7 @@ def allow_tf32(allowed: bool) -> None:
     from tinynet.engines import gpu
 
     warnings.warn(
-        "tinynet.cublas.allow_tf32 is now tinynet.engines.gpu.allow_tf32; the old name will go",
+        "tinynet.cublas.allow_tf32 is now tinynet.engines.gpu.allow_tf32; the old name will be removed",
         DeprecationWarning,
         stacklevel=2,
     )

@@ -1,8 +1,8 @@
 """Losses: what training minimises, each with its gradient directly below.
 
 ``forward(outputs, targets, total=None)`` divides by ``total``, the number of examples in the whole batch, so that the
-parts of a batch add up. Without it the outputs are the whole batch, and the targets are checked first; training
-checks them once a run, not in each step.
+parts of a batch add up. Without ``total``, the outputs are the whole batch, and the targets are checked first. Training
+checks them once per run, not in each step.
 """
 
 import math
@@ -18,21 +18,21 @@ from tinynet.support.types import Array, Shape
 
 
 class Loss:
-    """A function of outputs and targets that gives one number, and its derivative.
+    """A function that turns outputs and targets into one number, and its derivative.
 
     A loss of your own needs ``forward(outputs, targets, total)`` and ``backward()``, and `check_targets` if its
-    targets are no class labels.
+    targets are not class labels.
     """
 
     is_classification = True
     cache_names: tuple[str, ...] = ()  # what forward keeps for backward
 
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
-        """The mean loss of the batch; on the GPU an array () there."""
+        """The mean loss of the batch; for outputs on the GPU, an array () there."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward(outputs, targets, total)")
 
     def backward(self) -> Array:
-        """The gradient with respect to the outputs that `forward` saw; a new array of their shape."""
+        """The gradient with respect to the outputs given to `forward`; a new array of their shape."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward()")
 
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
@@ -40,7 +40,7 @@ class Loss:
         return check_labels(targets, output_shape)
 
     def check_batch(self, outputs: Array, targets: Any) -> tuple[Array, int]:
-        """Checked targets, where the outputs are, and how many there are; raises ValueError."""
+        """The checked targets, on the outputs' device, and their number; raises ValueError."""
         checked = self.check_targets(targets, outputs.shape[1:])
         if len(outputs) != len(checked) or not len(outputs):
             raise ValueError(
@@ -73,7 +73,7 @@ def check_labels(labels: Any, output_shape: Shape) -> Array:
     Args:
         labels: integers (n,) or (n, 1), each from 0 to classes - 1.
         output_shape: (classes,).
-    Raises: ValueError: saying what is wrong and how to fix it.
+    Raises: ValueError: with what is wrong and how to fix it.
     """
     if len(output_shape) != 1:
         raise ValueError(
@@ -98,7 +98,7 @@ def check_labels(labels: Any, output_shape: Shape) -> Array:
     if labels.dtype.kind == "u" and labels.size and int(labels.max()) >= classes:
         raise _label_out_of_range(labels, classes)
     indices: Array = labels.astype(np.intp, copy=False)
-    # Viewed as unsigned, a negative label is huge: one pass finds both kinds of error.
+    # Viewed as unsigned, a negative label is huge, so one pass finds both kinds of error.
     if indices.size and int(indices.view(np.uintp).max()) >= classes:
         raise _label_out_of_range(indices, classes)
     return indices
@@ -113,7 +113,7 @@ def _label_out_of_range(labels: Array, classes: int) -> ValueError:
 
 
 class _Classification(Loss):
-    """What the losses on class labels share: label smoothing."""
+    """The base class of losses on class labels: label smoothing."""
 
     label_smoothing: float
     _labels: Array
@@ -180,9 +180,9 @@ class CrossEntropy(_Classification):
     Forward:   L = - sum_n sum_k q_nk log p_nk / total
     Backward:  dp = - q / (p total), and 0 where q is 0
 
-    A model that ends in `Softmax` is trained with `SoftmaxCrossEntropy`, which is the same function of
-    the logits and stays finite where p rounds to 0. There is no epsilon and no clipping: a probability of
-    0 for the true class is an infinite loss.
+    A model that ends in `Softmax` is trained with `SoftmaxCrossEntropy`, the same loss as a function of the
+    logits, which stays finite where p rounds to 0. Nothing is clipped and no epsilon is added: a probability
+    of 0 for the true class gives an infinite loss.
 
     Shapes: p (n, classes)  targets (n,) integers
     Cached for backward: p, labels
@@ -271,7 +271,7 @@ def subtract_targets(gradient: Array, labels: Array, smoothing: float, total: in
 
 
 def mean(total_loss: Any, count: int) -> Any:
-    """total_loss / count in float64, so that the means of batches add up: a float; of a GPU's number an array ()."""
+    """total_loss / count in float64, so that batch means add up: a float, or an array () on the GPU."""
     value = np.divide(total_loss, count, dtype=np.float64)
     return float(value) if isinstance(value, np.floating) else value
 

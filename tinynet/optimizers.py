@@ -1,7 +1,7 @@
 """Optimizers: how a gradient becomes a step.
 
-Each optimizer sees the whole model as flat vectors, ``params`` and ``grads``, so a step is a dozen NumPy
-calls however deep the network; ``update`` is the formula. Everything works in place, in memory that the
+Each optimizer sees the whole model as two flat vectors, ``params`` and ``grads``, so a step is a dozen NumPy
+calls, however deep the network is. ``update`` is the formula. Everything works in place, in memory that the
 optimizer owns.
 """
 
@@ -22,7 +22,7 @@ _FLUSH_BLOCK = 1 << 15  # elements
 
 
 class Optimizer:
-    """What all optimizers share: learning rate, weight decay, gradient clipping, slots and the step count.
+    """The base class of optimizers: learning rate, weight decay, gradient clipping, slots and the step count.
 
     Args:
         learning_rate: a positive number, or a schedule, a function of the step (0, 1, ...).
@@ -30,11 +30,11 @@ class Optimizer:
             them, times the learning rate: params -= learning_rate weight_decay params
             (Loshchilov & Hutter 2019). Otherwise weight_decay params, the gradient of an L2 penalty, is
             added to the gradient.
-        clip_norm: the largest norm of the whole gradient; a larger one is scaled down to it
+        clip_norm: the largest allowed norm of the whole gradient; a larger gradient is scaled down to it
             (Pascanu, Mikolov & Bengio 2013).
     """
 
-    slot_names: tuple[str, ...] = ()  # the vectors, of the size of params, that it keeps
+    slot_names: tuple[str, ...] = ()  # the vectors it keeps, each of the size of params
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class Optimizer:
         decay_size: int | None = None,
         ranges: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """Make one step: change ``params`` in place and leave ``grads`` alone.
+        """Do one step: change ``params`` in place and leave ``grads`` alone.
 
         Args:
             params, grads: flat vectors of one size and dtype.
-            decay_size: how many parameters at the front decay; None means all.
+            decay_size: how many parameters, from the front, decay; None means all.
             ranges: the (start, stop) ranges to change, if part of the model is frozen; None means all.
         Raises: ValueError: if the optimizer was first used with a model of another size or dtype.
         """
@@ -105,7 +105,7 @@ class Optimizer:
             self._flush_denormals()
 
     def next_step(self) -> tuple[float, float]:
-        """Count a step. Returns: what `apply` takes: the step size, and the factor of decay, 1 without decay."""
+        """Count a step; return what `apply` takes: the step size, and the factor of decay, 1 without decay."""
         learning_rate = self.current_learning_rate()
         self.step_count += 1
         decays = self.weight_decay and self.decoupled
@@ -120,7 +120,7 @@ class Optimizer:
         decay_size: int | None = None,
         ranges: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """Change the parameters: decay, clip, and `update` range by range; the numbers are those of `next_step`."""
+        """Change the parameters: decay, clip, and `update` range by range, with the numbers from `next_step`."""
         decay_size = params.size if decay_size is None else decay_size
         ranges = [(0, params.size)] if ranges is None else ranges
         penalty = self.weight_decay if not self.decoupled else 0.0
@@ -152,7 +152,7 @@ class Optimizer:
             for name in self.slot_names:
                 slot = slots.get(name)
                 slots[name] = np.zeros_like(params) if slot is None else device.asarray(slot)
-            # All of it, or nothing if memory runs out.
+            # Assigned together, so that nothing changes if memory runs out.
             self._scratch, self._gradient, self.slots = np.empty_like(params), None, slots
         for own in (self._scratch, *self.slots.values()):
             if own.shape != params.shape or own.dtype != params.dtype:
@@ -176,8 +176,8 @@ class Optimizer:
         return gradient
 
     def _flush_denormals(self) -> None:
-        # A slot whose gradient has become 0 (as for border pixels) decays into denormal numbers, on which many
-        # processors are a hundred times slower. They are far too small to move a parameter.
+        # A slot whose gradient has become 0 (as for border pixels) decays into denormal numbers, which slow many
+        # processors down a hundredfold. They are far too small to move a parameter.
         assert self._scratch is not None
         for slot in self.slots.values():
             tiny = float(np.finfo(slot.dtype).tiny)
@@ -187,14 +187,14 @@ class Optimizer:
                 block[magnitude < tiny] = 0
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs in order to continue: ``step_count``, and a copy of each slot."""
+        """What a later run needs to continue: ``step_count``, and a copy of each slot."""
         return {
             "step_count": self.step_count,
             "slots": {name: np.array(to_host(slot)) for name, slot in self.slots.items()},
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`; raises ValueError if it is from another kind of optimizer."""
+        """Continue from a `state`; raises ValueError if it belongs to another kind of optimizer."""
         slots = state["slots"]
         if (slots or state["step_count"]) and set(slots) != set(self.slot_names):
             raise ValueError(
@@ -327,8 +327,8 @@ class Adam(Optimizer):
     m = beta_1 m + (1 - beta_1) g     v = beta_2 v + (1 - beta_2) g^2
     p -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)  m / (sqrt(v) + epsilon)
 
-    The slots hold M, which is m / (1 - beta_1), and V, which is v / (1 - beta_2). That saves two of twelve passes over
-    the parameters: the step is size M / (sqrt(V) + epsilon / sqrt(1 - beta_2)), where size has all other factors.
+    The slots hold M = m / (1 - beta_1) and V = v / (1 - beta_2), which saves two of twelve passes over the parameters.
+    The step is size M / (sqrt(V) + epsilon / sqrt(1 - beta_2)), where size contains all other factors.
 
     Args: learning_rate; beta_1, beta_2 in [0, 1); epsilon above 0; the rest as in `Optimizer`.
     Source: Kingma & Ba 2015, with epsilon placed as at the end of its section 2 and in Keras.

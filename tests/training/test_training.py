@@ -533,7 +533,7 @@ class TestNonFiniteLoss:
             (
                 1,
                 2,
-                r"the loss is nan; the first bad array is parameter 0\.[Wb]\. No update was made with this batch",
+                r"the loss is nan; the first bad array is parameter 0\.[Wb]\. No update was made for this batch",
             ),
             (5, 5, r"the update made a parameter NaN or infinite; the first bad array is parameter 0\.[Wb]"),
         ],

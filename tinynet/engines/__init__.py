@@ -1,7 +1,7 @@
-"""Who computes: NumPy, or a GPU.
+"""Where the computing happens: in NumPy, or on a GPU.
 
-Layers, losses and optimizers don't know. They call NumPy and *operations*, functions whose NumPy body stands beside
-the layer that needs it; an engine may have a kernel for each.
+Layers, losses and optimizers don't know. They call NumPy and *operations*: functions with a NumPy body, written next to
+the layer that needs it, for which an engine may have a kernel.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""The processor's cores: how many threads BLAS uses, and elementwise work on two.
+"""CPU cores: how many threads BLAS uses, and elementwise work on two threads.
 
-The number of BLAS threads belongs to the whole process. So it is counted: the first training run that starts
-sets it, runs beside it leave it as it is, and the last one to end puts back what was there.
+The number of BLAS threads is shared by the whole process, so its users are counted: the first training run sets it,
+concurrent runs leave it alone, and the last one to end restores it.
 """
 
 import contextvars
@@ -19,7 +19,7 @@ from tinynet.support.types import Array
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-# A BLAS thread is worth having for each so many multiply-adds of a step.
+# A step is worth one BLAS thread for every this many multiply-adds.
 _MULTIPLY_ADDS_PER_THREAD = 8_000_000
 
 # Below this many elements, handing half of the work to another thread costs more than it saves.
@@ -28,7 +28,7 @@ MANY_ELEMENTS = 1 << 18
 _lock = threading.Lock()
 _holders = 0
 _held: int | None = None  # the number of BLAS threads while it is held
-_found = 1  # and before
+_found = 1  # and before it was held
 _limit: Any = None
 _executor: ThreadPoolExecutor | None = None
 _controller: "ThreadpoolController | None" = None
@@ -68,8 +68,8 @@ def blas_threads(count: int) -> Iterator[None]:
 def in_halves(work: Callable[[int, int], None], start: int, stop: int, array: Array) -> None:
     """``work(start, stop)``, or for an array on the CPU ``work`` on both halves at once; for MANY_ELEMENTS and more.
 
-    For elementwise work: the parts must not depend on each other. NumPy lets other threads run while it computes. Only
-    where BLAS is held at one thread: its other threads wait for their next product in a loop, which takes their cores.
+    For elementwise work, whose parts must not depend on each other. NumPy lets other threads run while it computes.
+    Done only while BLAS is held at one thread, because its idle threads would busy-wait on the other cores.
     """
     if not isinstance(array, np.ndarray) or _held != 1 or threads_allowed() < 2:
         work(start, stop)
@@ -91,13 +91,13 @@ def cores() -> int:
 
 
 def threads_allowed() -> int:
-    """How many threads this process may compute with: the number of its cores, or of BLAS threads if that is less."""
+    """How many threads this process may compute with: its cores or its BLAS threads, whichever are fewer."""
     with _lock:
         return min(cores(), _found if _holders else _blas_threads_now())
 
 
 def _blas_threads_now() -> int:
-    """The present number of BLAS threads; the number of cores if BLAS has none that could be set."""
+    """The current number of BLAS threads; the number of cores if BLAS has no adjustable threads."""
     pools = [pool for pool in blas_info() if pool.get("threading_layer") != "disabled"]
     return min([pool["num_threads"] for pool in pools], default=cores())
 
@@ -116,7 +116,7 @@ def _helper() -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    # The child has neither the helper's thread, nor the thread that held the lock, nor the runs that held BLAS.
+    # The child lacks the helper's thread, the thread that held the lock, and the runs that held BLAS.
     global _executor, _held, _holders, _limit, _lock
     _executor, _held, _holders, _limit, _lock = None, None, 0, None, threading.Lock()
 

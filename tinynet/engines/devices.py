@@ -1,8 +1,8 @@
-"""Where arrays live: in the machine's own memory as NumPy's, or on a GPU.
+"""Where arrays live: in main memory, as NumPy arrays, or on a GPU.
 
-Layers, losses and optimizers call NumPy. Given a GPU's arrays, NumPy hands those calls on to their library by its own
-protocols (NEP 13 and 18), so the same lines run there. What is left are memory, which a `Device` gives, and the
-operations of `tinynet.engines.operation`, which are one kernel there instead of a chain of NumPy calls.
+Layers, losses and optimizers call NumPy. Given GPU arrays, NumPy passes those calls to their library through its
+protocols (NEP 13 and 18), so the same lines run there. Two things remain: memory, which a `Device` provides, and the
+operations of `tinynet.engines.operation`, each of which is one kernel there instead of a chain of NumPy calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tinynet.engines.gpu.device import Gpu
 
 kernels_for: dict[type, Any] = {}
-"""By type of array: the object whose methods are the operations there."""
+"""For each array type, the object whose methods are its operations."""
 
 _devices: dict[type, "Device"] = {}
 _gpu: "Gpu | None" = None
@@ -29,7 +29,7 @@ class Device:
 
     name = "cpu"
     block_elements = 1 << 17
-    """How many elements a convolution works on at a time: as many as stay in the second-level cache."""
+    """How many elements a convolution works on at a time: as many as fit into the L2 cache."""
 
     def empty(self, shape: Shape | int, dtype: Any) -> Array:
         """An uninitialised array."""
@@ -48,25 +48,25 @@ class Device:
         return array
 
     def bring(self, name: str) -> str:
-        """The code that brings an array here, for error messages."""
+        """The code that moves an array to this device, for error messages."""
         return f"{name}.get()"
 
     def on_host(self, model: Any) -> Any:
-        """The model, or a copy of it in the machine's own memory."""
+        """The model, or a copy of it in main memory."""
         return model
 
     def protect(self, array: Array) -> None:
-        """Let writing into the array raise ValueError, where arrays can do that."""
+        """Make the array read-only, if its type supports that: writing into it raises ValueError."""
         array.flags.writeable = False
 
     @contextmanager
     def mixtures(self, what: str) -> Iterator[None]:
-        """Explain a TypeError of the user's own code that may have mixed arrays of two devices."""
+        """Explain a TypeError from user code that may have mixed arrays of two devices."""
         yield
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Hold what work on the device needs, while a block runs."""
+        """Hold what work on the device needs while a block runs."""
         yield
 
     @contextmanager
@@ -111,7 +111,7 @@ def get_device(name: Any) -> Device:
 
 
 def use_gpu(gpu: "Gpu | None") -> "Gpu | None":
-    """Set the device that "gpu" stands for and return the former one; None clears it."""
+    """Set the device called "gpu" and return the previous one; None clears it."""
     global _gpu
     former, _gpu = _gpu, gpu
     kernels_for.clear()
@@ -133,12 +133,12 @@ def to_host(array: Any) -> Array:
 
 
 def is_array(value: Any) -> bool:
-    """Whether it is an array, NumPy's or a GPU's."""
+    """Whether the value is a NumPy or GPU array."""
     return isinstance(value, np.ndarray) or type(value) in _devices
 
 
 def as_array(value: Any, name: str, device: Device | None = None) -> Array:
-    """The value as an array: a GPU's stays where it is, which has to be the device, if one is given.
+    """The value as an array. A GPU array stays where it is, which must be ``device`` if that is given.
 
     Raises: ValueError: if its parts differ in shape. TypeError: for an array on another device.
     """
@@ -156,7 +156,7 @@ def as_array(value: Any, name: str, device: Device | None = None) -> Array:
 
 
 def contiguous(array: Array, dtype: Any = None) -> Array:
-    """The array in C order and of a dtype; itself if it already is."""
+    """The array in C order and the given dtype; itself if it already is."""
     if device_of(array) is CPU:
         return np.ascontiguousarray(array, dtype)
     array = array if dtype is None else array.astype(dtype, copy=False)
@@ -174,7 +174,7 @@ def check_device(array: Any, device: Device, name: str) -> None:
 
 
 def explain_mixture(name: str, arguments: list[Any], error: TypeError) -> None:
-    """Raises TypeError with the way to fix it if arrays of both devices are among the arguments."""
+    """Raises TypeError, with the fix, if the arguments mix arrays of both devices."""
     found = [_devices[type(value)] for value in arguments if type(value) in _devices]
     if found and any(isinstance(value, np.ndarray) for value in arguments):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Operations: functions of arrays that an engine may run as one kernel in place of a chain of NumPy calls."""
+"""Operations: functions of arrays that an engine may run as one kernel instead of a chain of NumPy calls."""
 
 import functools
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from tinynet.engines.devices import explain_mixture, kernels_for
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPERATIONS: dict[str, str] = {}
-"""Every operation, which is also its kernel's name, and the module of its NumPy body."""
+"""Every operation's name, which is also its kernel's, and the module of its NumPy body."""
 
 
 def operation(body: F) -> F:
-    """Run the function on NumPy's arrays, and the kernel of its name on an engine's: the first argument decides."""
+    """Run the body on NumPy arrays, and the kernel of its name on an engine's; the first argument decides."""
     name, module = body.__name__, __name__ if isinstance(body, np.ufunc) else body.__module__
     if OPERATIONS.setdefault(name, module) != module:
-        raise ValueError(f"operation {name}: {OPERATIONS[name]} has one of that name; choose another")
+        raise ValueError(f"operation {name}: {OPERATIONS[name]} already has one of that name; choose another")
 
     @functools.wraps(body)
     def run(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Layers that follow each other: building them, and the two passes through them."""
+"""A sequence of layers: building it, and the two passes through it."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ def walk(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, Layer
 def set_up(layers: Sequence[Layer], shape: Shape, dtype: Any, name: str = "layer {}") -> Shape:
     """Build the layers, each for the output of the one before it, and return the last one's output shape.
 
-    Raises: ValueError: naming the layer that can't take its input; all of them can then be used again.
+    Raises: ValueError: naming the layer that can't take its input; all layers stay usable.
     """
     for index, layer in enumerate(layers):
         try:
@@ -36,7 +36,7 @@ def set_up(layers: Sequence[Layer], shape: Shape, dtype: Any, name: str = "layer
 
 
 class Watcher(Protocol):
-    """Makes the passes in place of the functions below, as `tinynet.study.trace` does to keep every array."""
+    """Runs the passes in place of the functions below, as `tinynet.study.trace` does to keep every array."""
 
     def forward(self, layers: Sequence[Layer], x: Array, training: bool) -> Array: ...
 
@@ -47,7 +47,7 @@ watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
-    """y of the last layer. A Dense layer's bias is added by the ReLU after it, in the same pass over the numbers."""
+    """The last layer's y. The bias of a Dense layer is added by the ReLU after it, in the same pass over memory."""
     watching = watcher.get()
     if watching is not None:
         return watching.forward(layers, x, training)
@@ -66,7 +66,7 @@ def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
 def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:
     """Write every trainable parameter's gradient and return the first layer's dx.
 
-    If dx is not needed, it is None, and the layers below the first trainable one do nothing at all.
+    If dx is not needed, the result is None, and the layers below the first trainable one do nothing.
     """
     first = plan_gradients(layers, needs_input_grad)
     gradient: Array | None = dy
@@ -94,5 +94,5 @@ def plan_gradients(layers: Sequence[Layer], needs_input_grad: bool) -> int:
 
 
 def trains(layer: Layer) -> bool:
-    """Whether the layer, or one inside it, has parameters that train."""
+    """Whether the layer or one inside it has trainable parameters."""
     return bool(layer.trainable and layer.param_specs) or any(map(trains, layer.children))

@@ -1,4 +1,4 @@
-"""What the layers with a kernel W and a bias b share."""
+"""The base class of layers with a kernel W and a bias b."""
 
 from tinynet.initializers import Initializer
 from tinynet.layers.base import Layer

@@ -1,4 +1,4 @@
-"""What a network is: layers in a chain, their parameters in one vector, and the functions that use them."""
+"""The network: a chain of layers, their parameters in one vector, and the functions that use them."""
 
 from tinynet.model.sequential import Sequential, load_model
 

@@ -1,4 +1,4 @@
-"""The last layer and the loss: which pairs match, and which are trained as one."""
+"""Last layer and loss: which pairs match, and which are trained as one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def loss_for(head: Layer) -> Loss:
 
 
 class _Takes(NamedTuple):
-    """What a loss takes, and library layers that certainly give something else."""
+    """What a loss takes, and library layers whose output is certainly something else."""
 
     what: str
     wrong_heads: tuple[type[Layer], ...]
@@ -51,7 +51,7 @@ _TAKES: dict[type[Loss], _Takes] = {
 
 
 def check_head(model: Model, loss: Loss) -> None:
-    """Raises ValueError if the loss can't take what the last layer gives, such as probabilities for logits."""
+    """Raises ValueError if the loss can't take the last layer's output, such as probabilities where it takes logits."""
     head, takes = model.layers[-1], _TAKES.get(type(loss))
     if takes is not None and type(head) in takes.wrong_heads:
         raise ValueError(

@@ -76,8 +76,8 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
 def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
     """Class probabilities (n, classes), whatever the last layer is.
 
-    Outputs of a `Softmax` are probabilities already, those of a `LogSoftmax` are exponentiated, and others count
-    as logits.
+    Outputs of a `Softmax` are probabilities already, those of a `LogSoftmax` are exponentiated, and all others are
+    taken as logits.
     ``average_flips``: average the probabilities for each image and its mirror image.
     Raises: ValueError: for bad input, or if the model was fitted for regression.
     """
@@ -104,7 +104,7 @@ def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
 
 
 def first_non_finite(model: Model, x: Array) -> str:
-    """The name of the first array that becomes NaN or infinite in training on a batch."""
+    """The name of the first array that becomes NaN or infinite when training on a batch."""
     for path, array in model.named_params().items():
         if not np.isfinite(array).all():
             return f"parameter {path}"

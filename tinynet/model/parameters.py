@@ -1,4 +1,4 @@
-"""Where parameters live: two flat vectors, into which every layer's W and dW are views."""
+"""The two flat vectors of parameters and gradients; every layer's W and dW are views into them."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Sequential: a chain of layers as one function, with its parameters in one vector."""
+"""Sequential: a chain of layers, with all parameters in one vector."""
 
 import copy
 import os
@@ -47,7 +47,7 @@ class Sequential:
         device: str = "cpu",
     ) -> None:
         target = get_device(device)
-        self.device = CPU  # initial values are drawn there, so that both devices start alike
+        self.device = CPU  # initial values are drawn on the CPU, so that both devices start alike
         self.dtype = check_dtype(dtype)
         self.seed = random.draw_seed() if seed is None else random.check_seed(seed)
         self.input_shape: Shape = check_shape("input_shape", input_shape)
@@ -119,7 +119,7 @@ class Sequential:
         if y.shape[1:] != self.output_shape:
             raise ValueError(
                 f"the model was built for outputs {batch_shape(self.output_shape)} but gave {y.shape}: the build of "
-                f"a layer returns a different shape than its forward"
+                f"a layer returns a different shape from its forward"
             )
         return y
 
@@ -131,7 +131,7 @@ class Sequential:
         return buffer
 
     def backward(self, dy: Array) -> None:
-        """Write the gradient of every trainable parameter into ``grads``; layers below the first such do nothing."""
+        """Write all trainable parameters' gradients into ``grads``; layers below the first trainable one do nothing."""
         backward_through(self.layers, dy, needs_input_grad=False)
 
     def loss_and_gradients(
@@ -139,11 +139,11 @@ class Sequential:
     ) -> float:
         """Return the loss of a batch; leave the gradients in ``grads`` and the outputs in ``outputs``.
 
-        A final Softmax and a CrossEntropy are trained as one function of the logits (``outputs`` then holds
-        the logits): the gradient is the same, and finite for logits of +-1e4.
+        A final Softmax and a CrossEntropy are trained as one function of the logits, and ``outputs`` then holds the
+        logits. The gradient is the same, and finite even for logits of +-1e4.
 
-        Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is the part of it that
-            begins at ``first_row``, with targets that are checked.
+        Args: x (n, *input_shape); y: n targets; total: the size of the whole batch, if this is only the part that
+            begins at ``first_row``; the targets must then be checked already.
         """
         self._check_input(x)
         layers, loss = self.fuse(loss)
@@ -153,9 +153,9 @@ class Sequential:
     def forward_backward(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
     ) -> Any:
-        """As `loss_and_gradients`, for the layers and the loss that `fuse` returns, in a step already begun.
+        """Like `loss_and_gradients`, for the layers and loss that `fuse` returned, in a step already begun.
 
-        On the GPU, the loss stays there, in an array ().
+        On the GPU, the loss is an array () there.
         """
         self.outputs = self._through(layers, x, training=True)
         value = loss.forward(self.outputs, y, total)
@@ -163,7 +163,7 @@ class Sequential:
         return value
 
     def begin_step(self, first_row: int = 0, step: Any = None) -> None:
-        """Count a training step, and tell the dropout layers, so that each step has its own masks.
+        """Count a training step, and tell the dropout layers, so that each step gets its own masks.
 
         Args: step: the step number for dropout; an array () on the GPU is read when the masks are drawn.
         """
@@ -258,7 +258,7 @@ class Sequential:
     def _move(self, dtype: np.dtype[Any], device: Device) -> None:
         if (dtype, device) == (self.dtype, self.device):
             return
-        # Everything that can run out of memory comes first.
+        # Do everything that can run out of memory first.
         with device.memory_errors(lambda: None, lambda: "the model stays where it was"):
             state = [
                 (layer, name, device.asarray(getattr(layer, name).astype(dtype)))
@@ -307,7 +307,7 @@ class Sequential:
         print_fn(summary.table(self.describe(), self.dtype, self.input_shape, self.params.size))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write layers, parameters, state and loss to a .safetensors file; `load_model` reads it.
+        """Write layers, parameters, state and loss to a .safetensors file, for `load_model`.
 
         Raises: ModelFileError: if a layer's arguments can't be written as JSON.
         """
@@ -324,11 +324,11 @@ def load_model(
     custom_layers: Mapping[str, type[Layer]] | None = None,
     device: str = "cpu",
 ) -> Sequential:
-    """Load a model from a file that `Sequential.save` wrote, on whichever device.
+    """Load a model that `Sequential.save` wrote, on any device.
 
-    Nothing in the file is imported or evaluated: layers are created from tinynet's own classes, and from those in
-    ``custom_layers``, a mapping from class name to class. The arrays are compared with what the layers declare before
-    anything of their size is allocated.
+    Nothing in the file is imported or evaluated: layers are created from tinynet's own classes and from those in
+    ``custom_layers``, a mapping from class names to classes. The arrays are compared with what the layers declare
+    before anything of their size is allocated.
 
     Raises: ModelFileError: if the file is damaged, is not a model file, can't be read, or holds an unknown layer;
         FileNotFoundError: if it does not exist; DeviceError, DeviceMemoryError: if the GPU can't hold the model.

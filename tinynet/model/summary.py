@@ -45,9 +45,9 @@ def rows(layers: Iterable[tuple[str, Layer]]) -> list[LayerRow]:
 
 
 def table(rows: list[LayerRow], dtype: np.dtype[np.generic], input_shape: Shape, vector_size: int) -> str:
-    """Return a table like Keras's, with multiply-adds, and below it the totals with their memory.
+    """Return a table like Keras's, with multiply-adds, followed by the totals and their memory.
 
-    ``vector_size``: the size of the vector of parameters, including frozen ones.
+    ``vector_size``: the number of parameters, including frozen ones.
     """
     header = ("Layer (type)", "Output Shape", "Param #", "Multiply-adds")
     cells = [

@@ -1,1 +1,1 @@
-"""What everything may import: types, errors, checks of arguments, random numbers."""
+"""What every module may import: types, errors, argument checks, random numbers."""

@@ -1,14 +1,14 @@
-"""The constructor's arguments of an object, as its attributes of the same names hold them."""
+"""An object's constructor arguments, read from its attributes of the same names."""
 
 import inspect
 from typing import Any
 
 
 def arguments_of(owner: object) -> dict[str, Any]:
-    """The constructor's arguments by name: what is needed to make the object again.
+    """The constructor's arguments by name: what is needed to recreate the object.
 
     ``*layers`` is one argument, a tuple; ``**options`` is left out.
-    Raises: ValueError: naming an argument that the object does not keep under its name.
+    Raises: ValueError: naming an argument that the object does not keep as an attribute.
     """
     kind = type(owner).__name__
     try:
@@ -27,12 +27,12 @@ def defaults_of(owner: object) -> dict[str, Any]:
 
 
 def shown(owner: object) -> str:
-    """The object as code makes it, with the arguments that differ from their defaults: ``Dense(units=300)``."""
+    """The code that creates the object, with the arguments that differ from their defaults: ``Dense(units=300)``."""
     return f"{type(owner).__name__}({shown_arguments(owner)})"
 
 
 def shown_arguments(owner: object) -> str:
-    """What `shown` has between the parentheses."""
+    """The part of `shown` between the parentheses."""
     parts: list[str] = []
     for name, parameter in _parameters(owner).items():
         value = getattr(owner, name, parameter.default)

@@ -1,4 +1,4 @@
-"""Types shared by signatures."""
+"""Types used in signatures."""
 
 import os
 from collections.abc import Callable

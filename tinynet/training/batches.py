@@ -51,7 +51,7 @@ class ArrayBatches:
         self.steps = self.steps if steps is None else steps
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
-        """Yield the batches of one epoch from ``first`` on, counted from 0; each is valid until the next is taken."""
+        """Yield an epoch's batches from number ``first``, counted from 0; each is valid until the next is taken."""
         order = self.order(epoch)
         rows_at_most = min(self.batch_size, len(self.x))
         x_buffer = np.empty((rows_at_most, *self.x.shape[1:]), self.x.dtype)
@@ -77,7 +77,7 @@ class ArrayBatches:
 
 @operation
 def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array:
-    """Copy the rows of data that order lists from ``start`` on to ``out``, in its dtype. Indices must be in range."""
+    """Copy the rows that ``order[start:]`` lists into ``out``, in its dtype. Indices must be in range."""
     rows = np.arange(start, start + len(out)) if order is None else order[start : start + len(out)]
     if out.dtype != data.dtype:
         np.copyto(out, data[rows], casting="unsafe")
@@ -89,8 +89,8 @@ def take_rows(data: Array, order: Array | None, start: Any, out: Array) -> Array
 def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
     """Return an augmented copy of the batch.
 
-    Raises: ValueError: if ``augment`` does not return a batch of the same shape; TypeError: if it treats an array on
-        the GPU as NumPy's.
+    Raises: ValueError: if ``augment`` does not return a batch of the same shape; TypeError: if it mixes a GPU array
+        with NumPy's.
     """
     with device_of(x).mixtures("augment"):
         result = augment(x.copy(), rng)

@@ -2,8 +2,9 @@
 
 The file is a safetensors file, like a model file (`tinynet.files.storage`). Its arrays are the parameters, running
 statistics, optimizer slots, history, and callback states. Its description says how far the run got; its ``settings``,
-which must be the same on resuming; and its ``environment``: in another one the run resumes too, but not bit for bit.
-No random generators are saved, as every stream is named by seed, epoch, batch or step (`tinynet.support.random`).
+which must be the same on resuming; and its ``environment``. In a different environment the run still resumes, but not
+bit for bit. No random generators are saved, because every stream is named by seed, epoch, batch or step
+(`tinynet.support.random`).
 """
 
 import copy
@@ -58,7 +59,7 @@ class Checkpoint(Callback):
     def begin(
         self, run: Run, callbacks: Sequence[Callback], batches: Batches, validation: Pair | None, steps: Steps
     ) -> int:
-        """Return how many epochs of the run are done: 0 for a new run. Sets ``run.first_batch`` of the next.
+        """Return how many epochs of the run are done, 0 for a new run, and set ``run.first_batch`` of the next.
 
         A resumed run gets back everything in the checkpoint or, on an error, nothing.
 
@@ -73,7 +74,7 @@ class Checkpoint(Callback):
         self.environment = resume.environment(steps.workers, run.model.device.name)
         if self.resume is not None:
             return self._go_on(read(self.resume), os.fspath(self.resume))
-        self._contents(0, 0)  # detects what can't be written now, not after an epoch
+        self._contents(0, 0)  # so that anything that can't be written fails now, not after an epoch
         return 0
 
     def on_batch_end(self, run: Run) -> None:
@@ -93,7 +94,7 @@ class Checkpoint(Callback):
         self.write(run.epoch + 1, 0)
 
     def write(self, epochs: int, batches: int) -> None:
-        """Write that ``epochs`` epochs and ``batches`` batches of the next are done; without a path, do nothing."""
+        """Write the state after ``epochs`` epochs and ``batches`` batches of the next; without a path, do nothing."""
         if self.path is not None:
             storage.save(self.path, *self._contents(epochs, batches), kind="checkpoint")
 
@@ -234,12 +235,12 @@ class Checkpoint(Callback):
 
 
 def _is_close(mine: float | str, theirs: float) -> bool:
-    """Whether two learning rates are the same but for the last digits of a cosine, which differ between systems."""
+    """Whether two learning rates are equal up to a cosine's last digits, which differ between systems."""
     return not isinstance(mine, str) and math.isclose(mine, theirs, rel_tol=1e-9)
 
 
 def _trial(callback: Callback) -> Callback:
-    """Return a copy to try a state on, with its own attributes wherever they can be copied."""
+    """Return a copy to try a state on, a deep one if possible."""
     try:
         return copy.deepcopy(callback)
     except Exception:  # it holds a file or a lock, for example
@@ -252,7 +253,7 @@ class Saved(NamedTuple):
     place: dict[str, Any]  # how far the run got
     settings: dict[str, Any]  # at the beginning of the run
     changed: dict[str, Any]  # those settings that callbacks have changed
-    rates: list[list[float]]  # learning rates of a schedule, which itself can't be written
+    rates: list[list[float]]  # sample learning rates of a schedule, as the schedule can't be written
     environment: dict[str, Any]
     optimizer: dict[str, Any]
     callbacks: list[dict[str, Any]]

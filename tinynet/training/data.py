@@ -15,7 +15,7 @@ from tinynet.training.inputs import check_data, looks_like_bytes
 from tinynet.training.iterables import IterableBatches
 
 Pair = tuple[Any, Any]
-"""What `evaluate` takes: inputs and targets, or an iterable of batches and None."""
+"""Arguments of `evaluate`: inputs and targets, or an iterable of batches and None."""
 
 
 class Data(NamedTuple):
@@ -56,11 +56,11 @@ def prepare_data(
 
 
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
-    """The front part to train with and the end to validate with, split as in Keras."""
+    """Split off the end for validation, as Keras does."""
     share = check_number("validation_split", share, 0, 1, open_high=True)
     start = math.floor(len(x) * (1 - share))
     if not 0 < start < len(x):
-        raise ValueError(f"validation_split={share} leaves nothing on one side of {len(x)} examples")
+        raise ValueError(f"validation_split={share} leaves nothing on one side of the {len(x)} examples")
     return x[:start], y[:start], (x[start:], y[start:])
 
 

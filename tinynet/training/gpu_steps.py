@@ -1,7 +1,7 @@
-"""Training steps on the GPU, which holds the data set and runs one CUDA graph again and again, once per step.
+"""Training steps on the GPU, which holds the data set and replays one CUDA graph, once per step.
 
-Nothing is read back during a step, so the CPU is always ahead of the GPU. Only four numbers differ from step to step,
-and they are sent there before it. The loss is read every hundred steps.
+Nothing is read back during a step, so the CPU runs ahead of the GPU. Only four numbers differ from step to step, and
+they are sent to the GPU before each. The loss is read every hundred steps.
 """
 
 import math
@@ -38,7 +38,7 @@ class GpuSteps:
     """The steps of a run whose model is on the GPU.
 
     The first full batch is computed kernel by kernel, which also allocates all memory that a step needs. From the
-    second on, the kernels are a captured graph. Batches of another size, such as the last of an epoch, run without it.
+    second on, a captured graph of these kernels runs. Batches of another size, such as an epoch's last, run without it.
     So does a run with a layer, a loss or an optimizer from outside the library, unless that is ``capturable``: a graph
     repeats the operations on their arrays, and nothing else that their code does.
 
@@ -66,7 +66,7 @@ class GpuSteps:
             stack.enter_context(
                 self.device.memory_errors(
                     self.run.model.forget,
-                    lambda: "there is no room for the model's optimizer and data; make them smaller",
+                    lambda: "the model's optimizer and data don't fit; make them smaller",
                 )
             )
             stack.enter_context(self.device.running())
@@ -81,7 +81,7 @@ class GpuSteps:
     def _begin(self) -> None:
         run, batches = self.run, self.batches
         dtype = run.model.dtype
-        # What differs from step to step: where the batch begins, dropout's step number, the optimizer's two numbers.
+        # These differ from step to step: where the batch begins, dropout's step number, the optimizer's two numbers.
         self._ints, self._floats = self.device.zeros(2, np.int64), self.device.zeros(2, dtype)
         self._start, self._dropout_step = self._ints[0], self._ints[1]
         self._step_size, self._kept = self._floats[0], self._floats[1]
@@ -114,7 +114,7 @@ class GpuSteps:
         ):
             run.optimizer.prepare(run.model.params)
         if self.validation is not None and self.validation[1] is not None:
-            # As it was, to be moved batch by batch, if there is no room for it.
+            # If it does not fit, it stays where it was and is moved batch by batch.
             with suppress(DeviceMemoryError), self.device.memory_errors(lambda: None, lambda: ""):
                 self.validation = self.device.asarray(self.validation[0]), self.validation[1]
 
@@ -177,7 +177,7 @@ class GpuSteps:
     # -- a step -------------------------------------------------------------------------------------
 
     def _batches(self, first: int) -> Iterator[tuple[int, int]]:
-        """The number and size of each batch, which is then in ``_x`` and ``_y`` or will be taken from the data set."""
+        """The number and size of each batch, which is in ``_x`` and ``_y`` or is taken from the data by the step."""
         model, batches = self.run.model, self.batches
         if not isinstance(batches, ArrayBatches):
             for batch, (x, y) in enumerate(batches.epoch(model.epoch, first), first):
@@ -212,7 +212,7 @@ class GpuSteps:
         set_numbers(self._floats, self._ints, batch * size, self.run.model.step, step_size, kept)
 
     def _step(self, size: int) -> None:
-        """Make the step with the numbers that were sent: by the graph, captured if need be, or kernel by kernel."""
+        """Do the step with the numbers sent: by the graph, captured first if needed, or kernel by kernel."""
         if self._data is not None and self.batches.augment is not None:
             self._take_augmented(size)
         assert self._x is not None
@@ -239,7 +239,7 @@ class GpuSteps:
             self._replay = self.device.capture(lambda: self._compute(size))
         except Exception as error:  # of CUDA, of its library, or of a layer that reads numbers back
             refused = str(error) or type(error).__name__
-        # Outside the except block, because the error and its traceback hold on to the memory that it had taken.
+        # Outside the except block, because the error and its traceback keep the memory that was allocated.
         if self._replay is None:
             self._refused = True
             warnings.warn(
@@ -282,7 +282,7 @@ class GpuSteps:
         np.copyto(self._x[:size], augmented(self.batches.augment, batch, generator), casting="unsafe")
 
     def _forget_graph_of_another_step(self) -> None:
-        """Drop the graph if a callback has changed what kernels were launched with: a rate, memory, what is frozen."""
+        """Drop the graph if a callback changed what kernels were launched with: a rate, memory, what is frozen."""
         self._settings_may_differ = False
         self._optimizer.prepare(self.run.model.params)  # set_state may have given it other slots
         if self._replay is None:
@@ -293,7 +293,7 @@ class GpuSteps:
             self._replay, self._captured_arrays, self._warm = None, [], False
 
     def _arrays(self) -> list[Array]:
-        """The memory of model and optimizer; a graph is valid as long as this is the same and is not freed."""
+        """The memory of model and optimizer; a graph is valid while this stays the same and is not freed."""
         model, optimizer = self.run.model, self._optimizer
         buffers = [array for _, layer in model.walk() for array in layer._buffers.values()]
         own = [model.params, model.grads, *model.named_state().values(), *buffers, *optimizer.slots.values()]
@@ -303,7 +303,7 @@ class GpuSteps:
     # -- checking the loss --------------------------------------------------------------------------
 
     def _look_from(self, batch: int) -> None:
-        """Save the model as it is before a batch."""
+        """Save the model as it is before this batch."""
         self._looked = batch
         good = self._good or Snapshot(self.run.model, self._optimizer)
         good.take()
@@ -343,7 +343,7 @@ def set_numbers(floats: Array, ints: Array, start: int, step: int, step_size: fl
 
 
 class Snapshot:
-    """A copy of parameters, state and slots, and of the numbers of steps made."""
+    """A copy of parameters, state and slots, and of the step counts."""
 
     def __init__(self, model: Model, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
@@ -355,7 +355,7 @@ class Snapshot:
         return [self.model.params, *self.model.named_state().values(), *self.optimizer.slots.values()]
 
     def take(self) -> None:
-        """Copy the present values."""
+        """Copy the current values."""
         for copy, array in zip(self.copies, self._arrays(), strict=True):
             np.copyto(copy, array)
         self.counts = self.model.step, self.optimizer.step_count
@@ -368,7 +368,7 @@ class Snapshot:
 
 
 def _plain_attributes(parts: list[Any]) -> Attributes:
-    """The numbers and strings that loss, optimizer and layers hold: what Python code branches on, but no arrays."""
+    """The numbers and strings that loss, optimizer and layers hold, on which Python code may branch; no arrays."""
     return {
         (index, name): value
         for index, part in enumerate(parts)

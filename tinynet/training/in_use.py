@@ -1,4 +1,4 @@
-"""What is in training: no two runs may change one model or optimizer at the same time."""
+"""Which models and optimizers are in training: two runs must not change the same one at once."""
 
 import os
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ _in_use: dict[tuple[int, int], object] = {}
 
 @contextmanager
 def in_use(*used: object) -> Iterator[None]:
-    """Raises RuntimeError if another `fit`, in another thread or around this one, trains with one of the objects."""
+    """Raises RuntimeError if another `fit`, in another thread or enclosing this one, is using one of the objects."""
     keys, claim = [(os.getpid(), id(one)) for one in used], object()
     try:
         for key, one in zip(keys, used, strict=True):
-            if _in_use.setdefault(key, claim) is not claim:  # in one step, as two threads may ask at once
+            if _in_use.setdefault(key, claim) is not claim:  # atomic, as two threads may ask at once
                 raise RuntimeError(
-                    f"this {type(one).__name__} is in use by another fit; wait until that ends, or give each "
-                    "fit its own"
+                    f"this {type(one).__name__} is in use by another fit; wait until that ends, or give each fit "
+                    "its own"
                 )
         yield
     finally:
@@ -27,5 +27,5 @@ def in_use(*used: object) -> Iterator[None]:
 
 
 def is_in_use(used: object) -> bool:
-    """Whether a `fit` is at work with the object."""
+    """Whether a `fit` is using the object."""
     return (os.getpid(), id(used)) in _in_use

@@ -1,4 +1,4 @@
-"""Batches that come from an iterable of the user's, checked one by one."""
+"""Batches from the user's iterable, checked one by one."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ class IterableBatches:
         source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
         steps: how many batches an epoch takes; None takes ``len(source)``.
         epochs: how many times it will be iterated.
-        to_the_end: take all batches, however many; for evaluation, which needs no number of steps.
+        to_the_end: take all batches, however many, for evaluation, which needs no number of steps.
     Raises: ValueError: if the number of steps is unknown or the source can't be iterated again;
         TypeError: if it is not an iterable.
     """
@@ -59,7 +59,7 @@ class IterableBatches:
         self.steps = 0 if steps is None else steps  # 0: to the end
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Array, Array]]:
-        """Yield the batches of one epoch from ``first`` on, counted from 0; earlier ones are taken and dropped.
+        """Yield an epoch's batches from number ``first``, counted from 0; earlier ones are taken and dropped.
 
         Raises: ValueError: names the batch, counted from 1, that is wrong or missing.
         """

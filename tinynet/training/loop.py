@@ -31,7 +31,7 @@ def train(
     saving: Checkpoint,
     epochs: range,
 ) -> None:
-    """Train for some epochs. Each of the steps computes a batch's loss and gradients, and updates the parameters."""
+    """Train for the given epochs. Each step computes a batch's loss and gradients, and updates the parameters."""
     after_each_batch = [
         callback for callback in callbacks if type(callback).on_batch_end is not Callback.on_batch_end
     ]
@@ -86,28 +86,28 @@ def fit(
 
     Args:
         x, y: inputs (n, *input_shape), of bytes or other numbers, and targets; or, with ``y=None``, an
-            iterable of (x, y) batches that can be iterated once per epoch. NumPy arrays, or on the model's device.
+            iterable of (x, y) batches that can be iterated once per epoch. Arrays are NumPy's or on the model's device.
         optimizer: keeps its own state, so a second fit with it continues where the first ended.
         loss: kept as ``model.loss``, for `evaluate`.
-        epochs: how many in all, including those before a ``resume``.
+        epochs: the total number, including those before a ``resume``.
         validation_data: (x, y), or an iterable of batches; evaluated after each epoch.
-        validation_split: instead, the share at the end of x and y to validate with.
+        validation_split: the share of x and y, taken from the end, to validate with instead.
         shuffle: reorder the arrays in each epoch, in an order drawn from the model's seed.
         augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
         verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
         workers: the number of threads, each of which takes part of every batch; None chooses it from the sizes of
             the model and the batch. Losses agree up to rounding for any number. But a layer of your own that
-            computes something over the batch sees only its part, so None means 1 for a model with your own layers.
+            computes something over the batch sees only its part; None therefore means 1 for a model with such layers.
         steps_per_epoch: batches per epoch; None means all of them.
         checkpoint: a file written after each epoch and at Ctrl-C, with everything needed to continue.
-        checkpoint_every: also write it every so many batches within an epoch.
+        checkpoint_every: also write it after every so many batches within an epoch.
         resume: such a file to continue from, with the same data (an iterable must give the same batches again)
             and with model, optimizer and callbacks created as before. The run ends as if it had never stopped:
             bit for bit with the same versions on the same kind of machine, and otherwise with a warning.
     Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
     Raises:
         ValueError: for bad input, or a ``resume`` that does not match, before anything is changed; or from a
-            callback that refuses the run, once a ``resume`` has been restored.
+            callback that rejects the run, after a ``resume`` has been restored.
         RuntimeError: if another fit is using this model or this optimizer.
         NonFiniteError: if the loss becomes NaN or infinite, before that step's update; on the GPU up to a hundred
             steps later, with the model restored to where those began.
@@ -118,7 +118,7 @@ def fit(
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
-    loss = copy.copy(loss)  # a loss object keeps a batch between forward and backward: each run has its own
+    loss = copy.copy(loss)  # a loss keeps a batch between forward and backward, so each run has its own
     batches, validation, on_bytes = prepare_data(
         model,
         x,
@@ -166,13 +166,13 @@ def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
             callback.on_train_begin(run)
         yield
     finally:
-        with ExitStack() as ends:  # all of them run, in order, whatever the others raise
+        with ExitStack() as ends:  # each of them runs, in order, whatever the others raise
             for callback in reversed(begun):
                 ends.callback(callback.on_train_end, run)
 
 
 def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
-    """The callbacks, and the display for ``verbose``. The bar comes first, to be gone before others print."""
+    """The callbacks, and the display for ``verbose``. The bar comes first, to be cleared before others print."""
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
     bar: list[Callback] = [ProgressBar(leave=not has_table)] if verbose == 1 else []
     return [*bar, *callbacks, *([EpochTable()] if verbose == 2 else [])]

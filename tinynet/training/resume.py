@@ -1,4 +1,4 @@
-"""What the result of a training run depends on, as plain data: to compare a resumed run with the original one."""
+"""What a training run's result depends on, as plain data, to compare a resumed run with the original one."""
 
 import hashlib
 import inspect
@@ -23,7 +23,7 @@ from tinynet.version import __version__
 
 _PLAIN = (bool, int, float, str, type(None))
 
-# The digest of the data reads at most so many examples and bytes: enough to tell data sets apart, at little cost.
+# The digest of the data reads at most this many examples and bytes: enough to tell data sets apart, at little cost.
 _EXAMPLES, _BYTES = 1_000, 1 << 24
 
 
@@ -35,12 +35,12 @@ class Setting(NamedTuple):
     value: Any
 
     def can_become(self, other: Any) -> bool:
-        """Whether the attribute can be set to a checkpoint's value: one of the same type, or None."""
+        """Whether the attribute can be set to a checkpoint's value, which must have the same type or be None."""
         if plain(self.value) == other:
             return True
         kinds = {type(self.value), type(other)} - {NoneType}
         if isinstance(self.owner, Layer) and int in kinds:
-            return False  # units or filters: no run changes a shape
+            return False  # units or filters: a run never changes a shape
         return hasattr(self.owner, self.attribute) and len(kinds) == 1 and kinds <= {bool, int, float, str}
 
 
@@ -113,7 +113,7 @@ def _from_the_library(callbacks: Sequence[Callback]) -> list[tuple[int, Callback
 def defaults(run: Run, callbacks: Sequence[Callback]) -> dict[str, Any]:
     """Return the default of each argument among the settings, by name.
 
-    A checkpoint of an earlier version, which did not have an argument yet, was computed with its default.
+    A checkpoint from a version that lacked an argument was computed with its default.
     """
     owners: dict[str, object] = {f"layer {path}": layer for path, layer in run.model.walk()}
     owners |= {f"callback {index}": callback for index, callback in _from_the_library(callbacks)}

@@ -52,9 +52,9 @@ class History:
 
 
 class Meter:
-    """What an epoch has measured so far: sum of losses, right answers, examples, and the last batch's loss.
+    """An epoch's totals so far: the sum of losses, right answers, examples, and the last batch's loss.
 
-    Args: totals: the four numbers, which `tinynet.metrics.record` adds to; on a GPU reading them waits for it.
+    Args: totals: the four numbers, which `tinynet.metrics.record` adds to; on a GPU, reading them waits for it.
     """
 
     def __init__(self, totals: Array) -> None:
@@ -62,7 +62,7 @@ class Meter:
         self.set(0.0, 0, 0)
 
     def set(self, loss_sum: float, correct: int, examples: int) -> None:
-        """Start from these: the sum of the examples' losses, how many were right, and how many there were."""
+        """Set the totals: the sum of the examples' losses, how many were right, and how many there were."""
         for index, value in enumerate((loss_sum, correct, examples, math.nan)):
             self.totals[index] = value
 
@@ -76,7 +76,7 @@ class Meter:
 class Run:
     """A training run. Epochs and batches count from 0; a callback may set ``stop_training``.
 
-    On a GPU the loss stays there: reading ``batch_loss``, `mean_loss` or `mean_accuracy` waits for it.
+    On a GPU, reading ``batch_loss``, `mean_loss` or `mean_accuracy` blocks until the GPU is done.
     """
 
     model: Model
@@ -92,9 +92,9 @@ class Run:
     batch: int = 0
     stop_training: bool = False
     resumed: bool = False  # from a checkpoint
-    first_batch: int = 0  # of its first epoch, above 0 if that had already begun
+    first_batch: int = 0  # of the first epoch; above 0 if that epoch was resumed halfway
     learning_rate: float = math.nan  # of the last step
-    _seconds: float = 0.0  # that this epoch had taken when its clock was started
+    _seconds: float = 0.0  # of this epoch before its clock was started
     _started: float = 0.0
 
     @property
@@ -125,21 +125,21 @@ class Run:
         return correct / max(examples, 1)
 
     def begin_epoch(self) -> None:
-        """Forget what the epoch before has measured, unless part of this one is done already."""
+        """Reset the measurements, unless part of this epoch is already done."""
         if not self.first_batch:
             self.meter.set(0.0, 0, 0)
             self._seconds = 0.0
 
     def start_clock(self) -> None:
-        """The epoch trains from now on."""
+        """Start the epoch's clock."""
         self._started = time.perf_counter()
 
     def seconds(self) -> float:
-        """How long the epoch has trained."""
+        """The training time of the epoch so far."""
         return self._seconds + time.perf_counter() - self._started
 
     def measured(self) -> dict[str, float]:
-        """What the epoch has measured while training."""
+        """The training measurements of the epoch."""
         return {
             "loss": self.mean_loss(),
             "accuracy": self.mean_accuracy(),
@@ -148,6 +148,6 @@ class Run:
         }
 
     def end_epoch(self, values: Mapping[str, float]) -> None:
-        """Write the values into the history; the epoch counts from now on."""
+        """Write the values into the history, and count the epoch as finished."""
         self.model.epoch += 1
         self.history.append({name: values[name] for name in self.metric_names})

@@ -1,4 +1,4 @@
-"""Training steps, one after the other: gradients, a check that the loss is finite, an update."""
+"""Training steps: gradients, a check that the loss is finite, an update."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,20 @@ from tinynet.training.team import Team, workers_for
 
 
 class Steps(Protocol):
-    """What computes a run's steps, and holds what they need as long as the run goes on."""
+    """Computes a run's steps, and holds what they need while the run lasts."""
 
-    workers: int  # threads among which each batch is divided
-    validation: Pair | None  # where it is computed with
+    workers: int  # threads that share each batch
+    validation: Pair | None  # on the device that evaluates it
 
     def prepare(self) -> None:
-        """Make room for what the optimizer keeps; raises ValueError if it has begun with another model."""
+        """Allocate the optimizer's slots; raises ValueError if it was first used with another model."""
 
     def epoch(self, first: int) -> Iterator[int]:
-        """Train on the batches of an epoch from the first; yields each batch's number after its step."""
+        """Train on an epoch's batches, beginning at ``first``; yields each batch's number after its step."""
         ...
 
     def settle(self) -> None:
-        """Wait for all steps; raises NonFiniteError if one has spoilt a parameter."""
+        """Wait for all steps; raises NonFiniteError if one made a parameter NaN or infinite."""
 
 
 def steps_for(
@@ -44,7 +44,7 @@ def steps_for(
     callbacks: Sequence[Callback],
     workers: int | None,
 ) -> AbstractContextManager[Steps]:
-    """The steps of a run, on its model's device. This is where CPU and GPU part."""
+    """The steps of a run, on its model's device: the one place that chooses between CPU and GPU."""
     if run.model.device.name == "gpu":
         from tinynet.training.gpu_steps import GpuSteps
 
@@ -53,7 +53,7 @@ def steps_for(
 
 
 def changes_between_steps(callbacks: Sequence[Callback]) -> bool:
-    """Whether a callback is told of each batch, and may change anything then: what is frozen, a rate."""
+    """Whether a callback runs after each batch, and may then change anything, such as a rate or what is frozen."""
     return any(
         type(callback).on_batch_end is not Callback.on_batch_end and type(callback) is not ProgressBar
         for callback in callbacks
@@ -61,7 +61,7 @@ def changes_between_steps(callbacks: Sequence[Callback]) -> bool:
 
 
 class CpuSteps:
-    """The steps of a run on the CPU; each batch is divided among ``workers`` threads, or BLAS has them."""
+    """The steps of a run on the CPU: ``workers`` threads share each batch, or, with one worker, BLAS uses threads."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class CpuSteps:
             )
 
     def _refuse(self, batch: int, value: float, good_state: dict[str, Array]) -> None:
-        """Raises NonFiniteError, and takes back running statistics that the batch has spoilt."""
+        """Raises NonFiniteError, after restoring running statistics that the batch made NaN or infinite."""
         model = self.run.model
         assert self._x is not None
         culprit = model.first_non_finite(self._x)
@@ -146,5 +146,5 @@ class CpuSteps:
                 array[...] = good_state[name]
         raise NonFiniteError(
             f"epoch {self.run.epoch + 1}, batch {batch + 1}: the loss is {value}; the first bad array is {culprit}. "
-            f"No update was made with this batch. {REMEDY}"
+            f"No update was made for this batch. {REMEDY}"
         )

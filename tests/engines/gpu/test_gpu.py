@@ -283,7 +283,7 @@ class TestAModel:
         for now, then in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(now, then)
         with pytest.raises(
-            ValueError, match="the model is on the GPU; give dry_run=True, or model.to\\('cpu'\\)"
+            ValueError, match="the model is on the GPU; pass dry_run=True, or call model.to\\('cpu'\\)"
         ):
             tn.study.trace(model, x, y, tn.CrossEntropy(), tn.Adam())
 

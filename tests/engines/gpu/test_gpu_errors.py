@@ -92,8 +92,8 @@ def message_of(tmp_path, before="", package=None):
 
 def test_without_cupy_the_message_tells_how_to_install_it(tmp_path):
     assert message_of(tmp_path, ABSENT) == (
-        "device 'gpu': CuPy is not installed; python -m pip install cupy-cuda12x gets it for CUDA 12, and "
-        "cupy-cuda13x is the package for CUDA 13; or give device='cpu'"
+        "device 'gpu': CuPy is not installed; install it with python -m pip install cupy-cuda12x for CUDA 12, or "
+        "cupy-cuda13x for CUDA 13, or use device='cpu'"
     )
 
 
@@ -117,8 +117,8 @@ def test_a_broken_cupy_is_not_taken_for_none(tmp_path, package, reason):
     if not package and importlib.util.find_spec("cupy"):
         pytest.skip("CuPy is installed, and a folder without files gives way to it")
     assert message_of(tmp_path, package=package) == (
-        f"device 'gpu': CuPy is installed and can't be imported: {reason}; repair what it names or install CuPy anew, "
-        "or give device='cpu'"
+        f"device 'gpu': CuPy is installed but can't be imported: {reason}; fix the cause or reinstall CuPy, "
+        "or use device='cpu'"
     )
 
 
@@ -143,8 +143,8 @@ cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=getDeviceCount))
 )
 def test_no_device_is_reported_as_cuda_tells_it(tmp_path, count, reason):
     assert message_of(tmp_path, package={"__init__.py": CUPY.format(count)}) == (
-        f"device 'gpu': CuPy 14.2.0 is installed and finds no GPU: {reason}; install or repair NVIDIA's driver "
-        "(nvidia-smi shows what it sees), or give device='cpu'"
+        f"device 'gpu': CuPy 14.2.0 is installed but finds no GPU: {reason}; install or repair NVIDIA's driver "
+        "(nvidia-smi shows what it sees), or use device='cpu'"
     )
 
 
@@ -158,10 +158,10 @@ def test_the_real_cupy_without_a_device(tmp_path):
         pytest.skip("there is a GPU")
     message = message_of(tmp_path)
     assert message.startswith(
-        f"device 'gpu': CuPy {cupy.__version__} is installed and finds no GPU: CUDA reports"
+        f"device 'gpu': CuPy {cupy.__version__} is installed but finds no GPU: CUDA reports"
     )
     assert told in message
-    assert message.endswith("(nvidia-smi shows what it sees), or give device='cpu'")
+    assert message.endswith("(nvidia-smi shows what it sees), or use device='cpu'")
 
 
 @pytest.mark.parametrize("name", ["cuda", "GPU", "", None, 0])

@@ -1,4 +1,4 @@
-"""The GPU's memory, streams and graphs, by way of CuPy."""
+"""The GPU's memory, streams and graphs, through CuPy."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class Gpu(Device):
         if not isinstance(array, np.ndarray) or array.nbytes <= _PIECE:
             moved = self.cupy.asarray(array)
             return moved
-        # CuPy copies an array by way of pinned memory, which it keeps: in pieces, that stays small.
+        # CuPy copies through pinned memory, which it keeps; copying in pieces keeps that small.
         moved = self.empty(array.shape, array.dtype)
         rows = max(1, _PIECE * len(array) // array.nbytes)
         for start in range(0, len(array), rows):
@@ -51,9 +51,9 @@ class Gpu(Device):
         return moved
 
     def constant(self, array: Array) -> Array:
-        # Kept with the array itself: as long as that lives, no other array can have its id.
+        # The array is kept too: while it lives, no other array can have its id.
         if id(array) not in self._constants:
-            # Blocking: another thread's stream does not wait for this one, and may read it at once.
+            # Blocking, because another thread's stream may read it at once, without waiting for this one.
             self._constants[id(array)] = array, self.cupy.asarray(array, blocking=True)
         return self._constants[id(array)][1]
 
@@ -72,14 +72,16 @@ class Gpu(Device):
             yield
         except TypeError as error:
             raise TypeError(
-                f"{what}: the model and therefore the batch are on the GPU; move what {what} draws there with "
+                f"{what}: the model and therefore the batch are on the GPU; move what {what} draws to the GPU with "
                 f"cupy.asarray, or use the steps of tinynet.datasets.augment ({error})"
             ) from error
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Use one stream for all work of a thread, and wait for it at the end. A graph can't be captured on CUDA's
-        default stream, and a capture takes in whatever any thread sends to its stream.
+        """Use one stream for all of a thread's work, and wait for it at the end.
+
+        A graph can't be captured on CUDA's default stream, and a capture records whatever any thread sends to its
+        stream.
         """
         if self._stream is None:
             self._of_thread.stream = self.cupy.cuda.Stream(non_blocking=True)
@@ -101,8 +103,8 @@ class Gpu(Device):
     def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
         """Capture the kernels that ``work`` launches as one CUDA graph; returns a function that runs them again.
 
-        Call it within `running`. Capturing computes nothing. ``work`` must not read anything back. What it allocates
-        comes from the graph's own pool, so that nothing else gets that memory while the graph lives.
+        Call it within `running`. Capturing computes nothing. ``work`` must not read anything back. It allocates from
+        the graph's own pool, so that nothing else gets that memory while the graph lives.
         """
         cuda, held = self.cupy.cuda, []
 
@@ -112,21 +114,21 @@ class Gpu(Device):
             held.append(memory)
             return cuda.MemoryPointer(memory, 0)
 
-        self.cupy.get_default_memory_pool().free_all_blocks()  # what the same step used when it ran
+        self.cupy.get_default_memory_pool().free_all_blocks()  # used by the same step when it ran
         pool = cuda.MemoryPool(allocate)
         with cuda.using_allocator(pool.malloc):
             self._stream.begin_capture()
             try:
                 work()
             except BaseException:
-                with suppress(Exception):  # it reports again what went wrong in the capture
+                with suppress(Exception):  # reports the capture's error again
                     self._stream.end_capture()
                 raise
             graph = self._stream.end_capture()
-        pool.free_all_blocks()  # in CuPy 15, a pool does not do so when it is destroyed
+        pool.free_all_blocks()  # CuPy 15 does not do this when it destroys a pool
 
         def replay() -> None:
-            assert held is not None  # the graph's memory lives as long as this function
+            assert held is not None  # keeps the graph's memory alive
             graph.launch(self._stream)
 
         return replay
@@ -138,7 +140,7 @@ class Gpu(Device):
             return
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             reason = str(error)
-        # Outside the except block, because the error and its traceback hold on to arrays.
+        # Outside the except block, because the error and its traceback keep arrays alive.
         hint = advice()
         free()
         self.cupy.get_default_memory_pool().free_all_blocks()
@@ -146,7 +148,7 @@ class Gpu(Device):
 
 
 def find_cupy() -> Any:
-    """The GPU's array module, if it finds a GPU. Raises: DeviceError: with the reason, up to the first semicolon."""
+    """CuPy, if it finds a GPU. Raises: DeviceError: with the reason, before the first semicolon."""
     try:
         import cupy
 
@@ -154,26 +156,26 @@ def find_cupy() -> Any:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             raise DeviceError(
-                "device 'gpu': CuPy is not installed; python -m pip install cupy-cuda12x gets it for CUDA 12, and "
-                "cupy-cuda13x is the package for CUDA 13; or give device='cpu'"
+                "device 'gpu': CuPy is not installed; install it with python -m pip install cupy-cuda12x for CUDA 12, "
+                "or cupy-cuda13x for CUDA 13, or use device='cpu'"
             ) from None
         raise DeviceError(
-            f"device 'gpu': CuPy is installed and can't be imported: {type(error).__name__}: {error}; repair what it "
-            "names or install CuPy anew, or give device='cpu'"
+            f"device 'gpu': CuPy is installed but can't be imported: {type(error).__name__}: {error}; fix the cause "
+            "or reinstall CuPy, or use device='cpu'"
         ) from error
     try:
         count, reason = cupy.cuda.runtime.getDeviceCount(), "CUDA reports no device"
-    except Exception as error:  # of a class that can't be named without importing its module
+    except Exception as error:  # its class can't be named without importing its module
         count, reason = 0, f"CUDA reports: {error}"
     if not count:
         raise DeviceError(
-            f"device 'gpu': CuPy {version} is installed and finds no GPU: {reason}; install or repair "
-            "NVIDIA's driver (nvidia-smi shows what it sees), or give device='cpu'"
+            f"device 'gpu': CuPy {version} is installed but finds no GPU: {reason}; install or repair "
+            "NVIDIA's driver (nvidia-smi shows what it sees), or use device='cpu'"
         )
     return cupy
 
 
 def find_gpu() -> Gpu:
-    """The GPU, by way of CuPy. Raises: DeviceError: if there is none, with the reason."""
+    """The GPU, through CuPy. Raises: DeviceError: if there is none, with the reason."""
     cupy = find_cupy()
     return Gpu(cupy, Kernels(cupy))

@@ -26,7 +26,7 @@ from tinynet.training import inputs
 
 
 class Trace(Step):
-    """A training step, made by `trace`. ``print`` it, or write it as a page."""
+    """A training step, recorded by `trace`. ``print`` it, or write it as a page."""
 
     def events(self) -> list[Event]:
         """The step's frames: every forward, the loss, every backward, the update."""
@@ -45,14 +45,14 @@ def trace(
 ) -> Trace:
     """Do one training step on the batch and keep every array.
 
-    Afterwards the model and the optimizer are, bit for bit, as ``fit(..., workers=1)`` leaves them after a step on that
-    batch. If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
+    Afterwards the model and the optimizer are, bit for bit, as ``fit(..., workers=1)`` leaves them after one step on
+    this batch. If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
 
     Args:
         x (n, *input_shape), y (n, ...): the whole batch, as `Sequential.fit` takes them.
         dry_run: do the step on copies, and leave the model and the optimizer unchanged.
-    Returns: the `Trace`; its ``model`` and ``optimizer`` are those that made the step.
-    Raises: ValueError, TypeError: for arguments that `fit` refuses too; nothing has changed then.
+    Returns: the `Trace`; its ``model`` and ``optimizer`` are those that did the step.
+    Raises: ValueError, TypeError: for arguments that `fit` rejects too; nothing has changed then.
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"trace: expected a Sequential model, got {model!r}")
@@ -65,7 +65,7 @@ def trace(
     model.check_head(loss)
     if model.device.on_host(model) is not model and not dry_run:
         raise ValueError(
-            "trace shows a step on the CPU, and the model is on the GPU; give dry_run=True, or model.to('cpu')"
+            "trace shows a step on the CPU, but the model is on the GPU; pass dry_run=True, or call model.to('cpu')"
         )
     x, y = inputs.check_data(x, y, model, loss)
     if dry_run:
@@ -151,9 +151,9 @@ def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimi
 
 
 class Recorder:
-    """Makes the passes in place of `tinynet.layers.chain`, and keeps what each layer was given and gave.
+    """Runs the passes in place of `tinynet.layers.chain`, and keeps every layer's inputs and outputs.
 
-    A layer that is made of layers runs them by the same functions, so its card has theirs inside.
+    A layer made of layers runs them through the same functions, so their records go inside its own.
     """
 
     def __init__(self, model: Sequential) -> None:
@@ -200,7 +200,7 @@ class Recorder:
         return gradient
 
     def _copy(self, array: Array) -> Array:
-        """A copy; the same one for what goes from layer to layer."""
+        """A copy; an array that goes from layer to layer is copied once."""
         for live, copied in self._kept:
             if live is array:
                 return copied
