@@ -61,7 +61,7 @@ def test_commands_run(block, fashion_mnist, tmp_path):
         command = [sys.executable, *command[1:]]
         shorten = block["mark"].partition("run with ")[2]
         command += shlex.split(shorten.replace("TMP", str(tmp_path)))
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
         assert done.returncode == 0, done.stderr
 
 

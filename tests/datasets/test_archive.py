@@ -207,7 +207,7 @@ def test_ctrl_c_stops_apt_get_and_cleans_up(apt: FakeApt, patched: MadeUp, tmp_p
         assert process.stdout is not None
         assert process.stdout.readline() == b"waiting\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=1200)
     assert b"KeyboardInterrupt" in errors
     assert gone(int(started.read_text()))
     assert list((tmp_path / "tmp").iterdir()) == []

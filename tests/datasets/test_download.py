@@ -299,7 +299,7 @@ def test_a_redirect_whose_body_has_no_end(made_up: MadeUp, server: Server, tmp_p
     made_up.serve(server, "good/")
     server.on(FIRST, behave)
     assert fetch_from(made_up, tmp_path, server.url) == made_up.content
-    assert ended.wait(10)
+    assert ended.wait(300)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
@@ -524,7 +524,7 @@ def test_two_processes_at_once(made_up: MadeUp, server: Server, tmp_path: Path) 
         subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=1200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
     assert str(made_up.arrays[0].shape).encode() in outputs[0][0]
@@ -546,7 +546,7 @@ def test_a_process_ended_in_the_middle_leaves_no_bad_file(
         assert until(lambda: "/t10k-images-idx3-ubyte.gz" in server.paths)
         time.sleep(0.1)
         process.send_signal(getattr(signal, number))
-        process.communicate(timeout=60)
+        process.communicate(timeout=1200)
     assert process.returncode != 0
     assert (cache / FIRST).read_bytes() == data
     for path in cache.iterdir():

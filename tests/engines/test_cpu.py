@@ -176,7 +176,7 @@ class TestInHalves:
         with cpu.blas_threads(1):
             process = context.Process(target=_holds_and_lets_go)
             process.start()
-            process.join(30)
+            process.join(300)
         assert process.exitcode == 0
 
     @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't fork")
@@ -187,5 +187,5 @@ class TestInHalves:
             target=cpu.in_halves, args=(lambda start, stop: None, 0, LARGE, HERE)
         )
         process.start()
-        process.join(30)
+        process.join(300)
         assert process.exitcode == 0

@@ -20,7 +20,7 @@ def run(*arguments, **environment):
         [sys.executable, SCRIPT, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         encoding="utf-8",
         check=False,
         env=child_environment(**environment),

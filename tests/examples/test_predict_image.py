@@ -30,7 +30,7 @@ def run(*arguments, **settings):
         [sys.executable, "-W", "error", SCRIPT, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         encoding="utf-8",
         check=False,
         env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},

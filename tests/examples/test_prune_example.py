@@ -22,7 +22,7 @@ def run(*arguments):
         [sys.executable, SCRIPT, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         encoding="utf-8",
         check=False,
     )

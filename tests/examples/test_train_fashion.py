@@ -27,7 +27,7 @@ def run(*arguments, **settings):
         [sys.executable, SCRIPT, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         encoding="utf-8",
         check=False,
         **settings,
@@ -161,7 +161,7 @@ class TestMainJob:
                     break
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=120)
+            output, errors = process.communicate(timeout=1200)
         finally:
             process.kill()
         assert process.returncode == 130, errors
@@ -195,7 +195,7 @@ class TestMainJob:
             process.send_signal(signal.SIGINT)
             time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=1200)
         finally:
             process.kill()
         assert process.returncode == 130, errors

@@ -53,7 +53,7 @@ def test_killed_200_times_while_saving_there_is_a_whole_model_each_time(tmp_path
         env=child_environment(OPENBLAS_NUM_THREADS="1"),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -359,7 +359,7 @@ def test_all_of_them_in_one_process_take_little_memory(tmp_path):
         env=child_environment(OPENBLAS_NUM_THREADS="1"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

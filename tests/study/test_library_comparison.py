@@ -145,7 +145,7 @@ def results(request):
     command = [sys.executable, "-c", code]
     environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stderr
     return request.param, json.loads(done.stdout.splitlines()[-1])

@@ -27,7 +27,7 @@ def chromium():
 def opened(browser, path, width=1400, height=900, scheme="light", wait_for="html[data-ready]", **options):
     """The page in a file; afterwards, the test fails if it asked the network for anything or logged an error."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(300_000)
     problems = []
     page.on(
         "console",

