@@ -515,7 +515,7 @@ def test_two_processes_at_once(made_up: MadeUp, server: Server, tmp_path: Path) 
     data = made_up.packed[FIRST]
 
     def wait_for_the_other(handler: Any) -> None:
-        together.wait(20)
+        together.wait(600)
         send(data)(handler)
 
     server.on(FIRST, wait_for_the_other)

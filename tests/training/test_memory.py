@@ -142,20 +142,14 @@ def test_a_float32_model_makes_no_float64_array_of_size(name, monkeypatch):
 
 
 def test_import_is_light():
-    """matplotlib, requests, tqdm and the like are imported on first use."""
+    """matplotlib, requests, tqdm and the like are imported on first use; tests/test_house.py has the time it takes."""
     code = (
-        "import sys, time; start = time.process_time(); import numpy; middle = time.process_time(); "
-        "import tinynet; ratio = (time.process_time() - middle) / (middle - start); "
+        "import sys, numpy, tinynet; "
         "heavy = {'matplotlib', 'requests', 'tqdm', 'safetensors', 'threadpoolctl', 'platformdirs', 'IPython'}; "
-        "print(ratio, sorted(heavy & sys.modules.keys()))"
+        "print(sorted(heavy & sys.modules.keys()))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(5)
-    ]
-    assert {run.stdout.split(maxsplit=1)[1].strip() for run in runs} == {"[]"}
-    # 2.5 times as long as NumPy by itself; requests or matplotlib would add twice that.
-    assert min(float(run.stdout.split()[0]) for run in runs) < 6
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_float64_targets_of_a_float32_model_are_cast_once():
