@@ -219,6 +219,7 @@ def test_ctrl_c_in_a_run_within_a_callback_ends_both():
         ({"layer 0 units": 10**13}, "units"),
         ({"layer 0 trainable": 0.5}, "trainable"),
         ({"layer 0 W": 0.5}, "W"),
+        ({"optimizer beta_1": None}, "beta_1"),
         ({"optimizer learning_rate": -1.0}, "learning_rate"),
     ],
 )

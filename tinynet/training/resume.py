@@ -38,6 +38,8 @@ class Setting(NamedTuple):
         """Whether the attribute can be set to a checkpoint's value, which must have the same type or be None."""
         if plain(self.value) == other:
             return True
+        if other is None and defaults_of(self.owner).get(self.attribute) is not None:
+            return False  # None only where it is the default, as of clip_norm
         kinds = {type(self.value), type(other)} - {NoneType}
         if isinstance(self.owner, Layer) and int in kinds:
             return False  # units or filters: a run never changes a shape
