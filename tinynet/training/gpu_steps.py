@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tinynet.engines.cpu import blas_threads, blas_threads_for
 from tinynet.engines.gpu.device import Gpu
 from tinynet.engines.operation import operation
 from tinynet.metrics import record
@@ -69,6 +70,9 @@ class GpuSteps:
                     lambda: "the model's optimizer and data don't fit; make them smaller",
                 )
             )
+            # For what the host computes meanwhile, such as validation that does not fit there.
+            threads = blas_threads_for(self.run.model.multiply_adds(), self.run.batch_size)
+            stack.enter_context(blas_threads(threads))
             stack.enter_context(self.device.running())
             self._begin()
             stack.callback(self.close)
