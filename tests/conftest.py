@@ -34,6 +34,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tinynet")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """An idle process takes tests from a busy one: some tests take half a minute, most a few milliseconds."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture(autouse=True)
 def default_handler():
     """Python's own handler, even where the tests run as a background job that ignores Ctrl-C."""
