@@ -294,4 +294,6 @@ class TestRecipes:
             verbose=0,
             **recipe.fit_arguments(),
         )
-        assert recipe.model.evaluate(x_test[:2000], y_test[:2000])["accuracy"] > {"mlp_sgd": 0.6}.get(name, 0.75)
+        assert recipe.model.evaluate(x_test[:2000], y_test[:2000])["accuracy"] > {"mlp_sgd": 0.6}.get(
+            name, 0.75
+        )

@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 
+import tinynet.training.gpu_steps  # noqa: F401  (has an operation too)
 from tests.support.strict_cuda import poison
 from tests.support.strict_functions import wrap_around
 from tinynet.engines.operation import OPERATIONS
