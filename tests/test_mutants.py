@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests.support.strategies import ColumnsConv2D, FourierConv2D, away_from_zero
+from tests.support.strategies import away_from_zero
 from tests.test_optimizers import PAIRS, gradients
 from tinynet.engines import devices
 from tinynet.layers import pooling
-from tinynet.layers.windows import fourier
 from tinynet.study import gradcheck
 
 RNG = np.random.default_rng(0)
@@ -62,7 +61,7 @@ def in_blocks():
     """A convolution whose columns are made for one row of windows at a time."""
     block, devices.CPU.block_elements = devices.CPU.block_elements, 1
     try:
-        gradcheck(ColumnsConv2D(2, 3, padding="same"), IMAGES).check()
+        gradcheck(tn.Conv2D(2, 3, padding="same"), IMAGES).check()
     finally:
         devices.CPU.block_elements = block
 
@@ -82,10 +81,9 @@ ADAM = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
 
 CHECKS = {
     "Dense": layer(lambda: tn.Dense(3, bias_initializer="ones"), VECTORS),
-    "Conv2D, columns": layer(lambda: ColumnsConv2D(3, (3, 2), padding="same"), IMAGES),
-    "Conv2D, strides": layer(lambda: ColumnsConv2D(2, 2, (1, 2)), IMAGES),
+    "Conv2D": layer(lambda: tn.Conv2D(3, (3, 2), padding="same"), IMAGES),
+    "Conv2D, strides": layer(lambda: tn.Conv2D(2, 2, (1, 2)), IMAGES),
     "Conv2D, blocks": in_blocks,
-    "Conv2D, Fourier": layer(lambda: FourierConv2D(3, (3, 2), padding="same"), IMAGES),
     "DepthwiseConv2D": layer(lambda: tn.DepthwiseConv2D(3, padding="same", depth_multiplier=2), IMAGES),
     "MaxPool2D": layer(lambda: tn.MaxPool2D(2), IMAGES),
     "MaxPool2D, overlap": layer(lambda: tn.MaxPool2D(3, 1), IMAGES),
@@ -121,13 +119,8 @@ CHECKS = {
     "AdamW": optimizer(tn.AdamW, weight_decay=0.1, **ADAM),
 }
 
-DENSE, CONV, COLUMNS, PATCHES = (
-    "layers.dense",
-    "layers.conv",
-    "layers.windows.columns",
-    "layers.windows.patches",
-)
-FOURIER, DEPTHWISE, POOLING = "layers.windows.fourier", "layers.depthwise", "layers.pooling"
+DENSE, CONV, PATCHES = "layers.dense", "layers.conv", "layers.windows.patches"
+DEPTHWISE, POOLING = "layers.depthwise", "layers.pooling"
 BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "layers.flatten"
 
 # (the check that must fail, the module, the text to replace, its replacement)
@@ -145,54 +138,39 @@ MUTANTS = [
     ),
     ("Dense", DENSE, "matmul(dy, self.W.T, out=dx)", "matmul(2 * dy, self.W.T, out=dx)"),
     (
-        "Conv2D, columns",
+        "Conv2D",
         CONV,
-        "dy.reshape(len(dy), -1), self.db",
-        "dy[..., :1].reshape(len(dy), -1), self.db",
+        "dy.reshape(self.filters, -1), self.db",
+        "dy[..., :1].reshape(self.filters, -1), self.db",
     ),
     (
-        "Conv2D, columns",
+        "Conv2D",
         CONV,
-        "None if dx is None else channel_major(dx)",
-        "None if dx is None else channel_major(-dx)",
+        "channel_major(crop(",
+        "channel_major(-crop(",
     ),
     (
-        "Conv2D, columns",
-        COLUMNS,
+        "Conv2D",
+        CONV,
         "matmul(columns, dy_rows.T, out=part)",
         "matmul(columns, -dy_rows.T, out=part)",
     ),
-    ("Conv2D, blocks", COLUMNS, "dW += part.reshape(dW.shape)", "dW[...] = part.reshape(dW.shape)"),
-    ("Conv2D, blocks", COLUMNS, "dx.fill(0)", "dx.fill(1)"),
-    ("Conv2D, columns", COLUMNS, "matmul(W_rows, dy_rows, out", "matmul(W_rows, dy_rows[:, ::-1], out"),
-    ("Conv2D, columns", PATCHES, "padded[:, *there] += parts[i, j]", "padded[:, *there] = parts[i, j]"),
-    ("Conv2D, columns", PATCHES, "slice(j, j + width,", "slice(0, width,"),
+    (
+        "Conv2D, blocks",
+        CONV,
+        "self.dW += part.reshape(self.dW.shape)",
+        "self.dW[...] = part.reshape(self.dW.shape)",
+    ),
+    ("Conv2D, blocks", CONV, "dx.fill(0)", "dx.fill(1)"),
+    ("Conv2D", CONV, "matmul(W, dy_rows, out", "matmul(W, dy_rows[:, ::-1], out"),
+    ("Conv2D", PATCHES, "padded[:, *there] += parts[i, j]", "padded[:, *there] = parts[i, j]"),
+    ("Conv2D", PATCHES, "slice(j, j + width,", "slice(0, width,"),
     ("Conv2D, strides", PATCHES, "slice(top + i, top + i + span,", "slice(top, top + span,"),
     (
-        "Conv2D, columns",
+        "Conv2D",
         PATCHES,
         "np.copyto(images, padded[inside])",
         "np.copyto(images, padded[:, -down.pixels :, -across.pixels :])",
-    ),
-    ("Conv2D, Fourier", FOURIER, "matmul(A.T, dy.reshape", "matmul(abs(A.T), dy.reshape"),
-    (
-        "Conv2D, Fourier",
-        FOURIER,
-        "matmul(x_hat, dy_hat.transpose(0, 2, 1)",
-        "matmul(x_hat, dy_hat[::-1].transpose(0, 2, 1)",
-    ),
-    ("Conv2D, Fourier", FOURIER, "matmul(G.T, dW_hat", "matmul(2 * G.T, dW_hat"),
-    (
-        "Conv2D, Fourier",
-        FOURIER,
-        "matmul(W_hat, dy_hat, out=dx_hat)",
-        "matmul(W_hat[::-1], dy_hat, out=dx_hat)",
-    ),
-    (
-        "Conv2D, Fourier",
-        FOURIER,
-        "matmul(B.T, by_channel(dx_hat)",
-        "matmul(abs(B.T), by_channel(dx_hat)",
     ),
     (
         "DepthwiseConv2D",
@@ -445,10 +423,9 @@ def _function(module, qualified_name):
 
 @pytest.fixture(autouse=True)
 def forget_what_was_computed():
-    """Mutants may leave wrong numbers in these caches."""
+    """A mutant may leave wrong numbers in this cache."""
     yield
-    for cached in (fourier.transforms, fourier.products, pooling._pixels_in_windows):
-        cached.cache_clear()
+    pooling._pixels_in_windows.cache_clear()
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -244,20 +244,9 @@ class TestFrozenConvolutions:
         model = network()
         conv = model.layers[6].layers[0]
         conv.trainable = False
-        asked = []
-        method = conv.method(30)
-
-        class Spy:
-            def forward(self, *arguments):
-                return method.forward(*arguments)
-
-            def backward(self, dy, kept, W, dW, needs_input_grad, memory):
-                asked.append((dW is None, needs_input_grad))
-                return method.backward(dy, kept, W, dW, needs_input_grad, memory)
-
-        conv.method = lambda n: Spy()
         model.loss_and_gradients(*data(), tn.CrossEntropy())
-        assert asked == [(True, True)]
+        assert conv.needs_input_grad
+        assert {"dx padded", "dW part"} & set(conv._buffers) == {"dx padded"}
 
     def test_freezing_a_residual_freezes_what_is_inside(self):
         model = network()

@@ -1,4 +1,4 @@
-"""Convolutions against their formula in plain loops, Keras's padding by hand, and the two ways of computing one."""
+"""Convolutions against their formula in plain loops, and Keras's padding by hand."""
 
 import itertools
 import json
@@ -11,15 +11,11 @@ import pytest
 from hypothesis import given, settings
 
 import tinynet as tn
-from tests.support.strategies import ColumnsConv2D, FourierConv2D, pairs, seeds
+from tests.support.strategies import pairs, seeds
 from tinynet.engines import devices
-from tinynet.layers.windows import columns, fourier
-from tinynet.layers.windows.columns import Columns
-from tinynet.layers.windows.fourier import Fourier
-from tinynet.layers.windows.geometry import channel_major, windows
+from tinynet.layers.windows.geometry import channel_major
 
-METHODS = {"columns": ColumnsConv2D, "fourier": FourierConv2D}
-KINDS = [*METHODS, "depthwise"]
+KINDS = ["full", "depthwise"]
 
 
 @dataclass
@@ -40,7 +36,7 @@ class Problem:
         if kind == "depthwise":
             layer = tn.DepthwiseConv2D(*options, depth_multiplier=self.filters, use_bias=self.use_bias)
         else:
-            layer = METHODS[kind](self.filters, *options, use_bias=self.use_bias)
+            layer = tn.Conv2D(self.filters, *options, use_bias=self.use_bias)
         tn.Sequential([layer], input_shape=self.x.shape[1:], seed=0, dtype=dtype)
         rng = np.random.default_rng(self.seed)
         for name, spec in layer.param_specs.items():
@@ -179,16 +175,17 @@ class TestAgainstLoops:
 
 
 def convolve(x, kernel, strides=1, padding="valid"):
-    """Convolve one image with one channel both ways and depthwise, which must agree."""
+    """Convolve one image with one channel fully and depthwise, which must agree."""
     x, kernel = np.asarray(x, np.float64)[None, :, :, None], np.asarray(kernel, np.float64)
-    layers = [kind(1, kernel.shape, strides, padding) for kind in METHODS.values()]
     results = []
-    for layer in (*layers, tn.DepthwiseConv2D(kernel.shape, strides, padding)):
+    for layer in (
+        tn.Conv2D(1, kernel.shape, strides, padding),
+        tn.DepthwiseConv2D(kernel.shape, strides, padding),
+    ):
         tn.Sequential([layer], input_shape=x.shape[1:], seed=0, dtype="float64")
         layer.W = kernel[:, :, None, None]
         results.append(layer.forward(x)[0, :, :, 0])
     np.testing.assert_allclose(results[0], results[1], atol=1e-12)
-    np.testing.assert_allclose(results[0], results[2], atol=1e-12)
     return results[0].tolist()
 
 
@@ -223,9 +220,8 @@ class TestByHand:
         assert convolve(self.x, [[1, 10]]) == [[21, 32], [54, 65], [87, 98]]
         assert convolve(self.x, [[1], [10]], (1, 2)) == [[41, 63], [74, 96]]
 
-    @pytest.mark.parametrize("kind", METHODS.values())
-    def test_the_kernels_axes_are_kerass(self, kind):
-        layer = kind(2, (1, 2))
+    def test_the_kernels_axes_are_kerass(self):
+        layer = tn.Conv2D(2, (1, 2))
         tn.Sequential([layer], input_shape=(1, 2, 2), seed=0, dtype="float64")
         layer.W = np.reshape([1, 10, 100, 1000, 2, 20, 200, 2000], (1, 2, 2, 2))  # across, c_in, c_out
         layer.b = [0.5, 0.25]
@@ -242,6 +238,44 @@ class TestByHand:
         )
 
 
+class TestEachWindowByItself:
+    """An output depends on the pixels under its window, whatever else is in the image or in the batch."""
+
+    @pytest.mark.parametrize(
+        "layer", [tn.Conv2D(64, 3, padding="same"), tn.DepthwiseConv2D(3, padding="same")]
+    )
+    @pytest.mark.parametrize("images", [1, 64])
+    def test_dark_pixels_beside_a_bright_one(self, layer, images):
+        model = tn.Sequential([layer.from_config(layer.config())], input_shape=(7, 7, 64), seed=0)
+        x = np.random.default_rng(0).uniform(0, 2e-3, (images, 7, 7, 64)).astype(np.float32)
+        x[:, 3, 3] = 1e4
+        exact = model.copy(dtype="float64").predict(x.astype(np.float64))
+        far = np.r_[0, 6]  # rows whose windows don't reach the bright pixel
+        error = model.predict(x)[:, far] - exact[:, far]
+        assert np.sqrt((error**2).mean() / (exact[:, far] ** 2).mean()) < 1e-6
+
+    def test_zeros_stay_zeros_and_large_numbers_finite(self):
+        model = tn.Sequential([tn.Conv2D(64, 3, padding="same")], input_shape=(7, 7, 64), seed=0)
+        x = np.zeros((64, 7, 7, 64), np.float32)
+        x[:, 3, 3] = 1e4
+        assert (model.predict(x)[:, [0, 6]] == 0).all()
+        assert np.isfinite(model.predict(np.full_like(x, 3e36))).all()
+
+    @given(problem=problems(), brightness=st.sampled_from([1e-3, 1.0, 1e4]))
+    def test_alone_and_in_a_batch(self, problem, brightness):
+        layer = problem.layer("full", "float32")
+        x = np.repeat(problem.x.astype(np.float32), 40, axis=0)
+        x[1:] *= brightness
+        terms = layer.from_config(layer.config())
+        tn.Sequential([terms], input_shape=x.shape[1:])
+        terms.W = abs(layer.W)
+        if layer.use_bias:
+            terms.b = abs(layer.b)
+        np.testing.assert_array_less(
+            abs(layer.forward(x)[:1] - layer.forward(x[:1])), 1e-6 * terms.forward(abs(x[:1])) + 1e-30
+        )
+
+
 class TestColumns:
     @settings(max_examples=40)
     @given(problem=problems(), rows=st.integers(1, 4))
@@ -249,7 +283,7 @@ class TestColumns:
         """With the columns of one to four rows of windows at a time, which need not divide the rows evenly."""
         dy, results = None, []
         for at_once in (None, rows):
-            layer = problem.layer("columns")
+            layer = problem.layer("full")
             with pytest.MonkeyPatch.context() as patch:
                 if at_once is not None:
                     of_a_row = (layer.W[..., 0].size + layer.filters) * layer.output_shape[1] * len(problem.x)
@@ -264,108 +298,7 @@ class TestColumns:
     def test_a_block_smaller_than_a_row_is_a_row(self, monkeypatch):
         monkeypatch.setattr(devices.CPU, "block_elements", 1)
         problem = Problem(3, 1, "same", True, 2, np.random.default_rng(0).standard_normal((2, 5, 4, 2)), 0)
-        compare(problem.layer("columns"), "columns", problem, problem.x)
-
-
-@st.composite
-def places(draw, most=6):
-    """Any windows."""
-    padding = draw(st.sampled_from(["valid", "same"]))
-    h, w = draw(st.integers(1, most)), draw(st.integers(1, most))
-    size = st.integers(1, 8) if padding == "same" else st.integers(1, min(h, w))
-    return windows((h, w, 1), draw(size), draw(pairs(1, 4)), padding, "kernel")
-
-
-class TestFourier:
-    @given(places=places(), seed=seeds)
-    def test_the_transforms_make_a_correlation_of_a_product(self, places, seed):
-        rng = np.random.default_rng(seed)
-        A, B, G = fourier.transforms(places, np.dtype(np.float64))
-        x = rng.standard_normal((places.down.pixels, places.across.pixels))
-        w = rng.standard_normal((places.down.size, places.across.size))
-        expected = np.zeros(places.output_shape)
-        for (i, j), here, pixels in places.taps():
-            expected[here] += x[pixels] * w[i, j]
-        y = A @ ((G @ w.ravel()) * (B @ x.ravel()))
-        np.testing.assert_allclose(y, expected.ravel(), rtol=0, atol=1e-11)
-        assert len(A.T) == len(B) == len(G) == fourier.products(places)
-
-    @given(places=places())
-    def test_the_transforms_are_shared_and_read_only(self, places):
-        for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-            matrices = fourier.transforms(places, dtype)
-            assert all(matrix.dtype == dtype for matrix in matrices)
-            for matrix in matrices:
-                with pytest.raises(ValueError, match="read-only"):
-                    matrix[...] = 0
-            again = fourier.transforms(places, dtype)
-            assert all(one is other for one, other in zip(matrices, again, strict=True))
-
-    @given(places=places())
-    def test_three_products_for_a_pair_of_frequencies_and_one_for_their_own_negatives(self, places):
-        periods = [axis.pixels + max(axis.before, axis.after) for axis in places]
-        own = math.prod(2 if period % 2 == 0 else 1 for period in periods)
-        assert fourier.products(places) == 3 * (math.prod(periods) - own) // 2 + own
-
-    @settings(max_examples=50)
-    @given(
-        places=places(10), channels=st.tuples(st.integers(1, 300), st.integers(1, 300)), n=st.integers(1, 999)
-    )
-    def test_it_is_chosen_only_where_it_needs_fewer_multiplications(self, places, channels, n):
-        c_in, c_out = channels
-        outputs, pixels = math.prod(places.output_shape), places.down.pixels * places.across.pixels
-        by_columns = n * outputs * places.area * c_in * c_out
-        by_fourier = n * fourier.products(places) * (pixels * c_in + c_in * c_out + outputs * c_out)
-        if fourier.Fourier(places).cost(c_in, c_out, n) < columns.Columns(places).cost(c_in, c_out, n):
-            assert by_fourier < 1.5 * by_columns
-
-
-def method_of(image, kernel, channels, n):
-    layer = tn.Conv2D(channels[1], kernel, padding="same")
-    tn.Sequential([layer], input_shape=(*image, channels[0]), seed=0)
-    return type(layer.method(n))
-
-
-class TestMethods:
-    @pytest.mark.parametrize(
-        ("image", "kernel", "channels"),
-        [((28, 28), 3, (1, 32)), ((13, 13), 1, (64, 64)), ((56, 56), 3, (64, 64)), ((5, 5), 3, (1, 1))],
-    )
-    def test_one_channel_large_images_and_small_kernels_are_convolved_by_columns(
-        self, image, kernel, channels
-    ):
-        assert {method_of(image, kernel, channels, n) for n in (1, 64, 100_000)} == {columns.Columns}
-
-    @pytest.mark.parametrize(
-        ("image", "kernel", "channels"), [((5, 5), 3, (128, 128)), ((7, 7), 5, (64, 64))]
-    )
-    def test_many_small_images_with_many_channels_are_transformed(self, image, kernel, channels):
-        assert method_of(image, kernel, channels, 1) is columns.Columns
-        assert method_of(image, kernel, channels, 1000) is fourier.Fourier
-
-    def test_the_size_of_the_batch_decides_and_both_sides_agree(self):
-        layer = tn.Conv2D(24, 5, padding="same")
-        tn.Sequential([layer], input_shape=(4, 4, 24), seed=0, dtype="float64")
-        chosen = [type(layer.method(n)) for n in range(1, 200)]
-        start = 1 + chosen.index(fourier.Fourier)
-        assert 1 < start < 100
-        assert chosen == [columns.Columns] * (start - 1) + [fourier.Fourier] * (200 - start)
-        rng = np.random.default_rng(0)
-        x, dy = rng.standard_normal((2, start, 4, 4, 24))
-
-        def results(rows):
-            return (
-                layer.forward(x[rows], training=True).copy(),
-                layer.backward(dy[rows]).copy(),
-                layer.dW.copy(),
-                layer.db.copy(),
-            )
-
-        whole, parts = results(slice(None)), [results(slice(0, 1)), results(slice(1, None))]
-        for index in range(4):
-            pieces = [part[index] for part in parts]
-            joined = np.concatenate(pieces) if index < 2 else sum(pieces)
-            np.testing.assert_allclose(joined, whole[index], rtol=0, atol=1e-10)
+        compare(problem.layer("full"), "full", problem, problem.x)
 
 
 class TestErrors:
@@ -480,31 +413,6 @@ class TestDescription:
         assert channel_major(layer.backward(np.ones(y.shape, np.float32))).flags.c_contiguous
 
 
-@given(
-    pixels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-)
-def test_products_are_counted_without_listing_the_frequencies(pixels, kernel):
-    places = windows((*pixels, 1), kernel, 1, "same", "kernel")
-    pairs, alone = fourier._frequencies(places)
-    assert (
-        fourier.products(places)
-        == 3 * len(pairs) + len(alone)
-        == len(fourier.transforms(places, np.float64)[2])
-    )
-
-
-def test_fourier_is_not_taken_where_it_would_need_much_memory():
-    small, large = (tn.Conv2D(channels, 3, padding="same") for channels in (128, 512))
-    tn.Sequential([small], input_shape=(7, 7, 128))
-    tn.Sequential([large], input_shape=(7, 7, 512))
-    assert isinstance(small.method(64), Fourier)
-    assert isinstance(large.method(64), Columns)
-    huge = tn.Conv2D(2, 101, padding="same")
-    tn.Sequential([huge], input_shape=(400, 400, 2))
-    assert isinstance(huge.method(64), Columns)
-
-
 def test_no_images_give_no_outputs():
     model = tn.Sequential([tn.Conv2D(3, 3, padding="same"), tn.MaxPool2D()], input_shape=(8, 8, 1))
     assert model.forward(np.empty((0, 8, 8, 1), np.float32)).shape == (0, 4, 4, 3)
@@ -512,7 +420,7 @@ def test_no_images_give_no_outputs():
 
 def test_a_frozen_convolution_gathers_no_columns_for_its_gradient(monkeypatch):
     model = tn.Sequential(
-        [tn.Conv2D(2, 3), ColumnsConv2D(3, 3), tn.Flatten(), tn.Dense(2)], input_shape=(8, 8, 1), seed=0
+        [tn.Conv2D(2, 3), tn.Conv2D(3, 3), tn.Flatten(), tn.Dense(2)], input_shape=(8, 8, 1), seed=0
     )
     model.layers[1].trainable = False
     y = model.forward(
@@ -521,13 +429,13 @@ def test_a_frozen_convolution_gathers_no_columns_for_its_gradient(monkeypatch):
     model.backward(np.ones_like(y))
     expected = model.grads.copy()
     gathered = []
-    original = Columns._blocks
+    original = tn.Conv2D._blocks
 
     def spy(self, *arguments, gather=True):
         gathered.append(gather)
         return original(self, *arguments, gather=gather)
 
-    monkeypatch.setattr(Columns, "_blocks", spy)
+    monkeypatch.setattr(tn.Conv2D, "_blocks", spy)
     model.backward(np.ones_like(y))
     assert gathered == [False, True]
     np.testing.assert_array_equal(model.grads, expected)

@@ -110,8 +110,8 @@ def images(draw, distinct=False, min_pixels=1, max_pixels=6):
 
 
 @st.composite
-def convolution(draw, kind="columns"):
-    """Any kernel, stride and padding; ``kind``: "columns" or "fourier", for all sizes, or "depthwise"."""
+def convolution(draw, depthwise=False):
+    """Any kernel, stride and padding."""
     x = draw(images())
     padding = draw(st.sampled_from(["valid", "same"]))
     options = {
@@ -121,24 +121,9 @@ def convolution(draw, kind="columns"):
         "use_bias": draw(st.booleans()),
         "bias_initializer": "glorot_uniform",
     }
-    if kind == "depthwise":
+    if depthwise:
         return Case(tn.DepthwiseConv2D(depth_multiplier=draw(st.integers(1, 3)), **options), x)
-    layer = {"columns": ColumnsConv2D, "fourier": FourierConv2D}[kind]
-    return Case(layer(draw(st.integers(1, 3)), **options), x)
-
-
-class ColumnsConv2D(tn.Conv2D):
-    """Conv2D by columns, for all sizes."""
-
-    def method(self, n):
-        return self.methods[0]
-
-
-class FourierConv2D(tn.Conv2D):
-    """Conv2D by Fourier transforms, for all sizes."""
-
-    def method(self, n):
-        return self.methods[1]
+    return Case(tn.Conv2D(draw(st.integers(1, 3)), **options), x)
 
 
 @st.composite
@@ -179,9 +164,8 @@ def residual(draw):
 def layer_cases():
     """Every layer of the library."""
     return {
-        "Conv2D, columns": convolution("columns"),
-        "Conv2D, Fourier": convolution("fourier"),
-        "DepthwiseConv2D": convolution("depthwise"),
+        "Conv2D": convolution(),
+        "DepthwiseConv2D": convolution(depthwise=True),
         "MaxPool2D": pool(tn.MaxPool2D),
         "AveragePool2D": pool(tn.AveragePool2D),
         "GlobalMaxPool2D": global_pool(tn.GlobalMaxPool2D),

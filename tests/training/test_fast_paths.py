@@ -36,12 +36,9 @@ def convolutional_network(dtype):
 NETWORKS = {"dense": dense_network, "convolutional": convolutional_network}
 
 
-def losses(network, dtype, workers=1, blas_threads=1, method=0):
-    """The loss of each step; ``method``: 0 for columns, 1 for Fourier transforms."""
+def losses(network, dtype, workers=1, blas_threads=1):
+    """The loss of each step."""
     model = NETWORKS[network](dtype)
-    for _, layer in model.walk():
-        if isinstance(layer, tn.Conv2D):
-            layer.methods = layer.methods[method : method + 1]
     rng = np.random.default_rng(1)
     y = rng.integers(0, 10, STEPS * 16)
     kinds = rng.integers(
@@ -91,8 +88,6 @@ def plain():
         ("convolutional", {"workers": 2}),
         ("convolutional", {"workers": 3}),
         ("convolutional", {"blas_threads": 2}),
-        ("convolutional", {"method": 1}),
-        ("convolutional", {"method": 1, "workers": 2}),
     ],
     ids=str,
 )
