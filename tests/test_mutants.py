@@ -126,10 +126,10 @@ BATCHNORM, ACTIVATIONS, FLATTEN = "layers.batchnorm", "layers.activations", "lay
 # (the check that must fail, the module, the text to replace, its replacement)
 MUTANTS = [
     ("Dense", DENSE, "matmul(x.T, dy, out=self.dW)", "matmul(x.T, -dy, out=self.dW)"),
-    ("Dense", DENSE, "matmul(x.T, dy, out=self.dW)", "matmul(x.T, np.ones_like(dy), out=self.dW)"),
+    ("Dense", DENSE, "matmul(x.T, dy, out=self.dW)", "matmul(x.T, 0 * dy + 1, out=self.dW)"),
     ("Dense", DENSE, "matmul(x.T, dy, out=self.dW)", "self.dW.fill(0)"),
     ("Dense", DENSE, "sum_rows(dy, self.db)", "sum_rows(dy[1:], self.db)"),
-    ("Dense", DENSE, "sum_rows(dy, self.db)", "self.db[...] = dy.mean(axis=0)"),
+    ("Dense", DENSE, "sum_rows(dy, self.db)", "self.db[...] = sum(dy) / len(dy)"),
     (
         "Dense",
         DENSE,
@@ -140,8 +140,8 @@ MUTANTS = [
     (
         "Conv2D",
         CONV,
-        "dy.reshape(self.filters, -1), self.db",
-        "dy[..., :1].reshape(self.filters, -1), self.db",
+        "dy.reshape(self.filters, -1).T, self.db",
+        "dy[..., :1].reshape(self.filters, -1).T, self.db",
     ),
     (
         "Conv2D",
@@ -175,8 +175,8 @@ MUTANTS = [
     (
         "DepthwiseConv2D",
         DEPTHWISE,
-        "np.add.reduce(dy, axis=(2, 3, 4)",
-        "np.add.reduce(dy[..., 1:], axis=(2, 3, 4)",
+        "dy.reshape(len(self.db), -1).T",
+        "dy[..., 1:].reshape(len(self.db), -1).T",
     ),
     ("DepthwiseConv2D", DEPTHWISE, "across], self.dW[u, v])", "across], self.dW[v, u])"),
     (
@@ -225,7 +225,7 @@ MUTANTS = [
         "dbeta[...] = sum_of_rows(dy)",
         "dbeta[...] = sum_of_rows(dy[1:])",
     ),
-    ("BatchNorm", BATCHNORM, "dy, x_hat, out=dgamma", "dy, dy, out=dgamma"),
+    ("BatchNorm", BATCHNORM, "sum_of_rows(dy, x_hat)", "sum_of_rows(dy, dy)"),
     ("BatchNorm", BATCHNORM, "np.multiply(x_hat, dgamma, out=dx)", "dx.fill(0)"),
     ("BatchNorm", BATCHNORM, "dx += dbeta", "dx += 0"),
     ("BatchNorm", BATCHNORM, "dx /= -m", "dx /= 1 - m"),

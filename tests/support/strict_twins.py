@@ -25,7 +25,6 @@ DENSE = {  # which arguments must be C-contiguous
     "flip_images": ("x",),
     "shift_images": ("x",),
     "erase_squares": ("x",),
-    "sum_pixels": ("pixels",),
     "take_windows": ("padded", "columns"),
     "add_windows": ("columns", "padded"),
     "max_pool": ("y",),

@@ -59,7 +59,6 @@ def arguments_of(name):
         "softmax": (x,),
         "log_softmax": (x,),
         "sum_rows": (x, np.empty(3, F)),
-        "sum_pixels": (x, np.empty(4, F)),
         "channel_products": (floats(2, 1, 3, 3, 4), floats(2, 3, 3, 3, 4), np.empty((2, 3), F)),
         "take_windows": (images, WINDOWS, slice(0, 1), np.empty((2 * 9, 1 * 2 * 3), F)),
         "add_windows": (floats(2 * 9, 1 * 2 * 3), images, WINDOWS, slice(1, 2)),

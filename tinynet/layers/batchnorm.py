@@ -3,13 +3,11 @@
 import numpy as np
 
 from tinynet.engines.devices import contiguous
-from tinynet.engines.operation import operation
+from tinynet.engines.operation import operation, sum_of_rows
 from tinynet.layers.base import Layer, memory_order
 from tinynet.layers.shard import WHOLE_BATCH, Shard
 from tinynet.support.checks import check_number
 from tinynet.support.types import Array, Shape
-
-_RUN = 256  # rows in a partial sum
 
 
 class BatchNorm(Layer):
@@ -111,7 +109,7 @@ def moments(rows: Array, centred: Array, shard: Shard) -> tuple[Array, Array]:
     m = shard.total(len(rows))
     mean = shard.sum(sum_of_rows(rows)) / m
     np.subtract(rows, mean, out=centred)
-    return mean, shard.sum(np.einsum("nf,nf->f", centred, centred)) / m
+    return mean, shard.sum(sum_of_rows(centred, centred)) / m
 
 
 @operation
@@ -148,7 +146,7 @@ def move_averages(running_mean: Array, mean: Array, running_var: Array, var: Arr
 def feature_sums(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
     """dbeta = sum dy     dgamma = sum dy x_hat"""
     dbeta[...] = sum_of_rows(dy)
-    np.einsum("nf,nf->f", dy, x_hat, out=dgamma)
+    dgamma[...] = sum_of_rows(dy, x_hat)
 
 
 @operation
@@ -168,14 +166,6 @@ def batchnorm_dx(
     dx /= -m
     dx += dy
     dx *= gamma * inv_std
-
-
-def sum_of_rows(rows: Array) -> Array:
-    """The sum of the rows, (features,), from partial sums: a single running sum of many float32 loses digits."""
-    if len(rows) > _RUN and rows.strides[0] > rows.strides[1]:  # otherwise NumPy sums each feature pairwise
-        rows = np.add.reduceat(rows, np.arange(0, len(rows), _RUN), axis=0)
-    total: Array = np.add.reduce(rows, axis=0)
-    return total
 
 
 def rows_order(x: Array) -> list[int] | None:

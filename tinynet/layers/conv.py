@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinynet.engines.devices import device_of
-from tinynet.engines.operation import matmul, operation
+from tinynet.engines.operation import matmul, sum_rows
 from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
@@ -100,7 +100,7 @@ class Conv2D(KernelLayer):
                 matmul(W, dy_rows, out=columns)
                 add_windows(columns, dx, self.windows, rows)
         if self.trainable and self.use_bias:
-            sum_pixels(dy.reshape(self.filters, -1), self.db)  # (c_out,)
+            sum_rows(dy.reshape(self.filters, -1).T, self.db)  # (c_out,)
         return None if dx is None else channel_major(crop(dx, self.windows, memory))
 
     def _blocks(self, x: Array, memory: Memory, gather: bool = True) -> Iterator[tuple[slice, Array]]:
@@ -125,9 +125,3 @@ class Conv2D(KernelLayer):
     def multiply_adds(self) -> int:
         assert self.output_shape is not None
         return int(self.W.size) * self.output_shape[0] * self.output_shape[1]
-
-
-@operation
-def sum_pixels(pixels: Array, out: Array) -> None:
-    """out = sum_p pixels, (channels, pixels of the batch) -> (channels,)."""
-    np.einsum("op->o", pixels, out=out)

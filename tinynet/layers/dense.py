@@ -1,8 +1,6 @@
 """Dense: the fully connected layer."""
 
-import numpy as np
-
-from tinynet.engines.operation import matmul, operation
+from tinynet.engines.operation import matmul, sum_rows
 from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
 from tinynet.support.checks import batch_shape, check_positive_int
@@ -69,9 +67,3 @@ class Dense(KernelLayer):
 
     def multiply_adds(self) -> int:
         return int(self.W.size)
-
-
-@operation
-def sum_rows(rows: Array, out: Array) -> None:
-    """out = sum_n rows, (n, out) -> (out,)."""
-    np.add.reduce(rows, axis=0, out=out)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinynet.engines.operation import operation
+from tinynet.engines.operation import operation, sum_rows
 from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
@@ -78,7 +78,7 @@ class DepthwiseConv2D(KernelLayer):
         dy = dy.reshape(len(x), self.depth_multiplier, *dy.shape[1:])  # (c, m, down, across, n)
         memory = self.memory(dy.dtype, training=True)
         if self.trainable and self.use_bias:
-            np.add.reduce(dy, axis=(2, 3, 4), out=self.db.reshape(dy.shape[:2]))
+            sum_rows(dy.reshape(len(self.db), -1).T, self.db)
         if self.trainable:
             for (u, v), (down, across), (rows, columns) in self.windows.taps():
                 channel_products(x[:, :, rows, columns], dy[:, :, down, across], self.dW[u, v])
@@ -102,4 +102,7 @@ class DepthwiseConv2D(KernelLayer):
 @operation
 def channel_products(x: Array, dy: Array, out: Array) -> None:
     """out = sum over pixels and examples of x dy: (c, 1, h, w, n) and (c, m, h, w, n) -> (c, m)."""
-    np.einsum("cohwn,cmhwn->cm", x, dy, out=out)
+    of_pixels = np.einsum("cohwn,cmhwn->cmhw", x, dy)
+    out[...] = np.add.reduce(
+        of_pixels, axis=(2, 3), dtype=np.float64
+    )  # float32 loses digits over many pixels

@@ -128,12 +128,18 @@ class AveragePool2D(_Pool2D):
     """
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        images = channel_major(x)  # (c, h, w, n)
-        shape = (len(images), *self.windows.output_shape, images.shape[3])
-        y = self.memory(x.dtype, training)("y", shape)
+        images, memory = channel_major(x), self.memory(x.dtype, training)  # (c, h, w, n)
+        (c, h, _, n), (down, across) = images.shape, self.windows
+        sums = memory("sums", (c, h, across.outputs, n))  # of the windows' rows
+        sums.fill(0)
+        for offset in range(across.size):
+            places, columns = across.tap(offset)
+            sums[:, :, places] += images[:, :, columns]
+        y = memory("y", (c, down.outputs, across.outputs, n))
         y.fill(0)
-        for _, (down, across), (rows, columns) in self.windows.taps():
-            y[:, down, across] += images[:, rows, columns]
+        for offset in range(down.size):
+            places, rows = down.tap(offset)
+            y[:, places] += sums[:, rows]
         y /= device_of(y).constant(_pixels_in_windows(self.windows))
         return channel_major(y)
 
@@ -178,7 +184,8 @@ class GlobalAveragePool2D(Layer):
         return input_shape[2:]
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        y: Array = np.add.reduce(x, axis=(1, 2)) / math.prod(x.shape[1:3])
+        of_rows = np.add.reduce(x, axis=2)  # one running sum over all pixels would lose more digits
+        y: Array = np.add.reduce(of_rows, axis=1) / math.prod(x.shape[1:3])
         return y
 
     def backward(self, dy: Array) -> Array:

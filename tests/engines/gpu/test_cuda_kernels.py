@@ -220,12 +220,6 @@ def sum_rows(draw):
     return draw.any_layout(draw.normal(shape)), draw.outputs(shape[1])
 
 
-@case
-def sum_pixels(draw):
-    shape = draw.table()
-    return On(draw.normal(shape)), draw.outputs(shape[0])
-
-
 def places(draw, kind):
     """(c, n, windows)."""
     h, w = draw(st.integers(1, 9)), draw(st.integers(1, 9))
@@ -429,7 +423,7 @@ EXACT = {
     "max_pool",
 }
 EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
-SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "sum_pixels", "squared_norm"}
+SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "squared_norm"}
 LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
 SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what twins write and kernels need not
 

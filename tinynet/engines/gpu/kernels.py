@@ -86,9 +86,6 @@ class Kernels:
     def sum_rows(self, rows: Array, out: Array) -> None:
         self._sum_features(rows, None, out, None)
 
-    def sum_pixels(self, pixels: Array, out: Array) -> None:
-        self._sum_features(pixels.T, None, out, None)
-
     def take_windows(self, padded: Array, windows: Windows, rows: slice, columns: Array) -> None:
         channels, taps = len(padded), len(columns) // len(padded)
         blocks = _blocks(columns.size // (channels * taps))
@@ -215,7 +212,7 @@ class Kernels:
     def channel_products(self, x: Array, dy: Array, out: Array) -> None:
         products = self.cp.ascontiguousarray(x * dy).reshape(out.size, -1)
         sums = self.cp.empty(out.size, out.dtype)
-        self.sum_pixels(products, sums)
+        self.sum_rows(products.T, sums)
         out[...] = sums.reshape(out.shape)
 
     def squared_norm(self, x: Array) -> Array:
