@@ -175,8 +175,8 @@ MUTANTS = [
     (
         "DepthwiseConv2D",
         DEPTHWISE,
-        "dy.reshape(len(self.db), -1).T",
-        "dy[..., 1:].reshape(len(self.db), -1).T",
+        "np.add.reduce(dy, axis=(3, 4))",
+        "np.add.reduce(dy[..., 1:], axis=(3, 4))",
     ),
     ("DepthwiseConv2D", DEPTHWISE, "across], self.dW[u, v])", "across], self.dW[v, u])"),
     (
@@ -367,7 +367,12 @@ MUTANTS = [
         "np.sqrt(v, out=scratch)\n        scratch += self.epsilon",
     ),
     ("Adam", "optimizers", "m *= beta_1", "m *= beta_2"),
-    ("Adam", "optimizers", "v += np.multiply(grads, grads, out=scratch)", "v += np.abs(grads, out=scratch)"),
+    (
+        "Adam",
+        "optimizers",
+        "np.multiply(grads, grads, out=scratch)  # first",
+        "np.abs(grads, out=scratch)  # first",
+    ),
     ("Adam", "optimizers", "math.sqrt(1 - self.beta_2**t) /", "1 /"),
     ("Adam", "optimizers", "/ (1 - self.beta_1**t) *", "*"),
     ("Adam", "optimizers", "epsilon = self.epsilon / math.sqrt(1 - self.beta_2)", "epsilon = self.epsilon"),

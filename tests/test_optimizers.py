@@ -1,6 +1,8 @@
 """Optimizers against the published formulas, implemented here for one parameter at a time in plain floats."""
 
+import copy
 import math
+import pickle
 import tracemalloc
 
 import hypothesis.strategies as st
@@ -153,7 +155,7 @@ class TestFormulas:
         params = rng.standard_normal(8).astype(np.float32)
         expected = params.tolist()
         for grads in gradients(rng, 8, dtype=np.float32):
-            optimizer.step(params, grads)
+            optimizer.step(params, grads, decay_size=8)
             expected = reference.step(expected, grads.tolist(), 8, range(8))
         np.testing.assert_allclose(params, expected, rtol=1e-4, atol=1e-4 * max(1, *map(abs, expected)))
         assert {array.dtype for array in (params, *optimizer.slots.values())} == {np.dtype(np.float32)}
@@ -180,7 +182,7 @@ class TestFormulas:
 
         def moved(optimizer):
             params = np.array([1.0])
-            optimizer.step(params, np.array([2.0]))
+            optimizer.step(params, np.array([2.0]), decay_size=1)
             return params[0]
 
         assert moved(tn.SGD(0.1)) == pytest.approx(0.8)
@@ -216,7 +218,7 @@ class TestFormulas:
     def test_a_bowl_is_descended(self, make):
         optimizer, params = make(), np.array([3.0, -2.0])
         for _ in range(1000):
-            optimizer.step(params, params * [1.0, 4.0])
+            optimizer.step(params, params * [1.0, 4.0], decay_size=2)
         np.testing.assert_allclose(params, 0, atol=0.02)
 
 
@@ -236,12 +238,14 @@ class TestClipping:
 
     def test_the_penalty_counts_towards_the_norm(self):
         params = np.array([4.0])
-        tn.SGD(1.0, weight_decay=1.0, decoupled=False, clip_norm=1.0).step(params, np.array([0.5]))
+        tn.SGD(1.0, weight_decay=1.0, decoupled=False, clip_norm=1.0).step(
+            params, np.array([0.5]), decay_size=1
+        )
         assert params[0] == pytest.approx(3.0)
 
     def test_decoupled_decay_does_not(self):
         params = np.array([4.0])
-        tn.SGD(1.0, weight_decay=0.25, clip_norm=1.0).step(params, np.array([0.5]))
+        tn.SGD(1.0, weight_decay=0.25, clip_norm=1.0).step(params, np.array([0.5]), decay_size=1)
         assert params[0] == pytest.approx(4 - 1 - 0.5)
 
     @given(seeds, st.integers(1, 50))
@@ -254,6 +258,16 @@ class TestClipping:
         assert gradient_norm(np.array([3e200, -4e200])) == pytest.approx(5e200)
         assert gradient_norm(np.array([1.0, -math.inf])) == math.inf
         assert math.isnan(gradient_norm(np.array([1.0, math.nan])))
+
+    def test_norm_where_the_squares_underflow(self):
+        assert gradient_norm(np.full(4, 1e-25, np.float32)) == pytest.approx(2e-25, rel=1e-6)
+        assert gradient_norm(np.array([3e-200, -4e-200])) == pytest.approx(5e-200)
+        assert gradient_norm(np.zeros(3)) == gradient_norm(np.zeros(0)) == 0
+
+    def test_a_tiny_limit_holds(self):
+        params = np.zeros(4, np.float32)
+        tn.SGD(1.0, clip_norm=1e-28).step(params, np.full(4, -1e-25, np.float32))
+        np.testing.assert_allclose(params, 5e-29, rtol=1e-5)
 
     def test_a_huge_gradient_is_brought_down(self):
         params = np.zeros(4, np.float32)
@@ -269,6 +283,12 @@ class TestWeightDecay:
         optimizer.step(params, np.zeros(4), decay_size=3)
         np.testing.assert_allclose(params, [0.95, 0.95, 0.95, 1])
 
+    def test_without_the_number_of_those_that_decay_it_is_refused(self):
+        params = np.ones(4)
+        with pytest.raises(ValueError, match=r"model\.decay_size, or train with model\.train_step"):
+            tn.SGD(0.5, weight_decay=0.1).step(params, np.ones(4))
+        assert (params == 1).all()
+
     def test_of_a_model_the_weights_decay_and_the_biases_do_not(self):
         model = tn.Sequential([tn.Dense(3), tn.BatchNorm(), tn.Dense(2)], input_shape=(2,), seed=0)
         before = {name: array.copy() for name, array in model.named_params().items()}
@@ -282,10 +302,96 @@ class TestWeightDecay:
     def test_adam_scales_a_plain_penalty_and_not_a_decoupled_one(self):
         """This is the point of AdamW: without a gradient, plain decay moves every weight by the same amount."""
         plain, decoupled = np.array([1.0, 100.0]), np.array([1.0, 100.0])
-        tn.Adam(0.1, weight_decay=0.01, decoupled=False).step(plain, np.zeros(2))
-        tn.AdamW(0.1, weight_decay=0.01).step(decoupled, np.zeros(2))
+        tn.Adam(0.1, weight_decay=0.01, decoupled=False).step(plain, np.zeros(2), decay_size=2)
+        tn.AdamW(0.1, weight_decay=0.01).step(decoupled, np.zeros(2), decay_size=2)
         np.testing.assert_allclose(plain, [0.9, 99.9], atol=1e-4)
         np.testing.assert_allclose(decoupled, [0.999, 99.9], rtol=1e-12)
+
+
+class TestOverflow:
+    @pytest.mark.parametrize("make", [tn.Adam, tn.RMSprop, lambda: tn.SGD(1e20), lambda: tn.SGD(1e20, 0.9)])
+    def test_a_slot_never_becomes_infinite_without_an_error(self, make):
+        """With an infinite v, Adam would never move the parameter again."""
+        params = np.ones(3, np.float32)
+        optimizer = make()
+        optimizer.step(params, np.ones(3, np.float32))
+        with pytest.raises(FloatingPointError, match="overflow"):
+            optimizer.step(params, np.array([1, 3e19, 1], np.float32))
+
+    def test_adam_changes_nothing_where_a_square_overflows(self):
+        params, optimizer = np.ones(3, np.float32), tn.Adam()
+        optimizer.step(params, np.ones(3, np.float32))
+        before = [array.copy() for array in (params, *optimizer.slots.values())]
+        with pytest.raises(FloatingPointError):
+            optimizer.step(params, np.array([1, 3e19, 1], np.float32))
+        for array, old in zip((params, *optimizer.slots.values()), before, strict=True):
+            np.testing.assert_array_equal(array, old)
+
+    def test_what_underflows_is_no_error(self):
+        params = np.ones(3, np.float32)
+        with np.errstate(all="raise"):
+            tn.Adam().step(params, np.full(3, 1e-30, np.float32))
+
+
+class TestOneModel:
+    """An optimizer's slots, step count and reduced rate belong to the model that it trains."""
+
+    def fit(self, model, optimizer):
+        x, y = np.random.default_rng(0).standard_normal((20, 3)), np.arange(20) % 2
+        model.fit(x, y, optimizer=optimizer, loss=tn.SoftmaxCrossEntropy(), verbose=0)
+
+    def model(self):
+        return tn.Sequential([tn.Dense(2)], input_shape=(3,), seed=0)
+
+    def test_another_one_is_refused_also_when_the_first_is_gone(self):
+        optimizer, models = tn.Adam(), [self.model()]
+        self.fit(models[0], optimizer)
+        self.fit(models[0], optimizer)
+        other = self.model()
+        before = other.params.copy()
+        for _ in range(2):
+            with pytest.raises(
+                ValueError, match=r"this Adam has done 2 steps with another model; .* or call reset"
+            ):
+                self.fit(other, optimizer)
+            with pytest.raises(ValueError, match="with another model"):
+                other.train_step(np.zeros((1, 3)), np.array([0]), tn.SoftmaxCrossEntropy(), optimizer)
+            models.clear()
+        np.testing.assert_array_equal(other.params, before)
+
+    def test_copies_and_what_is_loaded_begin_with_any(self):
+        optimizer = tn.Adam()
+        self.fit(self.model(), optimizer)
+        fresh = tn.Adam()
+        fresh.set_state(optimizer.state())
+        for twin in (
+            copy.copy(optimizer),
+            copy.deepcopy(optimizer),
+            pickle.loads(pickle.dumps(optimizer)),
+            fresh,
+        ):
+            self.fit(self.model(), twin)
+            assert twin.step_count == 2
+
+    def test_reset_begins_anew(self):
+        optimizer, models = tn.Adam(0.1), [self.model() for _ in range(2)]
+        for model in models:
+            self.fit(model, optimizer)
+            optimizer.learning_rate = 0.01
+            optimizer.reset()
+            assert (optimizer.learning_rate, optimizer.step_count, optimizer.slots) == (0.1, 0, {})
+        np.testing.assert_array_equal(models[0].params, models[1].params)
+
+    def test_one_that_has_done_nothing_yet_is_free(self):
+        optimizer = tn.Adam()
+        optimizer.begin(self.model())
+        self.fit(self.model(), optimizer)
+
+    def test_a_model_that_moves_keeps_its_optimizer(self):
+        model, optimizer = self.model(), tn.Adam()
+        self.fit(model, optimizer)
+        self.fit(model.to("cpu"), optimizer)
+        assert optimizer.step_count == 2
 
 
 class TestDenormals:
@@ -336,7 +442,7 @@ class TestState:
         params = rng.standard_normal(6)
         all_gradients = gradients(rng, 6, steps=10)
         for grads in all_gradients[:cut]:
-            optimizer.step(params, grads)
+            optimizer.step(params, grads, decay_size=3)
         settings = reference.settings | {
             "weight_decay": reference.weight_decay,
             "clip_norm": reference.clip_norm,
@@ -346,8 +452,8 @@ class TestState:
         resumed, resumed_params = type(optimizer)(reference.rate, **settings), params.copy()
         resumed.set_state(optimizer.state())
         for grads in all_gradients[cut:]:
-            optimizer.step(params, grads)
-            resumed.step(resumed_params, grads)
+            optimizer.step(params, grads, decay_size=3)
+            resumed.step(resumed_params, grads, decay_size=3)
         np.testing.assert_array_equal(resumed_params, params)
         assert resumed.step_count == optimizer.step_count == 10
 
@@ -473,7 +579,10 @@ class TestArguments:
             Mine(0.1).step(np.zeros(1), np.ones(1))
 
     def test_repr_names_rate_and_steps(self):
-        assert repr(tn.Adam(0.5)) == "Adam(learning_rate=0.5, step_count=0)"
+        assert repr(tn.Adam(0.5)) == "<Adam(learning_rate=0.5), 0 steps>"
+        assert repr(tn.SGD(0.1, 0.9, nesterov=True, weight_decay=1e-4)) == (
+            "<SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.0001), 0 steps>"
+        )
 
 
 @pytest.mark.parametrize(
@@ -492,11 +601,11 @@ def test_after_the_first_a_step_allocates_next_to_nothing(make):
     optimizer = make()
     params, grads = np.ones(100_000, np.float32), np.ones(100_000, np.float32)
     for _ in range(2):
-        optimizer.step(params, grads)
+        optimizer.step(params, grads, decay_size=50_000)
     tracemalloc.start()
     try:
         for _ in range(3):
-            optimizer.step(params, grads)
+            optimizer.step(params, grads, decay_size=50_000)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -6,6 +6,7 @@ optimizer owns.
 """
 
 import math
+import weakref
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import numpy as np
 from tinynet.engines.cpu import MANY_ELEMENTS, in_halves
 from tinynet.engines.devices import device_of, to_host
 from tinynet.engines.operation import operation
+from tinynet.support.arguments import shown
 from tinynet.support.checks import check_number
 from tinynet.support.types import Array, Schedule
 
@@ -43,16 +45,15 @@ class Optimizer:
         decoupled: bool = True,
         clip_norm: float | None = None,
     ) -> None:
-        self.learning_rate = learning_rate
+        self.learning_rate = self._first_rate = learning_rate
         self.weight_decay = check_number("weight_decay", weight_decay, 0, math.inf)
         self.decoupled = bool(decoupled)
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, 1e-30, math.inf)
         self.step_count = 0
         self.slots: dict[str, Array] = {}
         self._scratch: Array | None = None
-        self._gradient: Array | None = (
-            None  # the gradient after the penalty and clipping, if either of them is used
-        )
+        self._gradient: Array | None = None  # after the penalty and clipping, if either of them is used
+        self._model: weakref.ref[Any] | None = None  # the one that it trains
 
     @property
     def learning_rate(self) -> float | Schedule:
@@ -95,12 +96,21 @@ class Optimizer:
 
         Args:
             params, grads: flat vectors of one size and dtype.
-            decay_size: how many parameters, from the front, decay; None means all.
+            decay_size: how many parameters, from the front, decay; required with weight_decay, as biases don't.
             ranges: the (start, stop) ranges to change, if part of the model is frozen; None means all.
-        Raises: ValueError: if the optimizer was first used with a model of another size or dtype.
+        Raises:
+            ValueError: if the optimizer was first used with a model of another size or dtype.
+            FloatingPointError: if a slot or a parameter overflows. Adam, for one, would never again move a parameter
+                whose v is infinite.
         """
+        if decay_size is None and self.weight_decay:
+            raise ValueError(
+                "decay_size: with weight_decay, expected how many parameters decay, as biases don't; give "
+                "model.decay_size, or train with model.train_step(x, y, loss, optimizer)"
+            )
         self.prepare(params)
-        self.apply(params, grads, *self.next_step(), decay_size, ranges)
+        with np.errstate(over="raise", invalid="raise", under="ignore"):
+            self.apply(params, grads, *self.next_step(), decay_size, ranges)
         if self.step_count % _FLUSH_EVERY == 0:
             self._flush_denormals()
 
@@ -141,6 +151,24 @@ class Optimizer:
                 work(start, stop)
             else:
                 in_halves(work, start, stop, params)
+
+    def begin(self, model: Any) -> None:
+        """Belong to this model, and allocate the slots; `fit` and `train_step` call this first.
+
+        Raises: ValueError: if another model has been trained: its slots, step count and reduced rate would go on here.
+        """
+        if self.step_count and self._model is not None and self._model() is not model:
+            raise ValueError(
+                f"this {type(self).__name__} has done {self.step_count} steps with another model; create a new "
+                "optimizer for each model, or call reset() on this one"
+            )
+        self.prepare(model.params)
+        self._model = weakref.ref(model)
+
+    def reset(self) -> None:
+        """Forget all steps, as if newly created; a learning rate that was changed becomes the first one again."""
+        self.learning_rate, self.step_count, self.slots = self._first_rate, 0, {}
+        self._scratch = self._gradient = self._model = None
 
     def prepare(self, params: Array) -> None:
         """Allocate the slots for these parameters, or check that the existing slots match them.
@@ -202,16 +230,19 @@ class Optimizer:
             )
         self.step_count = int(state["step_count"])
         self.slots = {name: np.array(slot) for name, slot in slots.items()}
-        self._scratch = self._gradient = None
+        self._scratch = self._gradient = self._model = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scratch": None, "_gradient": None, "_model": None}
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
         slots = {name: slot.copy() for name, slot in self.slots.items()}  # steps change slots in place
-        twin.__dict__.update(self.__dict__, slots=slots, _scratch=None, _gradient=None)
+        twin.__dict__.update(self.__getstate__(), slots=slots)
         return twin
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(learning_rate={self.learning_rate!r}, step_count={self.step_count})"
+        return f"<{shown(self)}, {self.step_count} steps>"
 
 
 @operation
@@ -223,16 +254,14 @@ def clip(gradient: Array, ranges: Sequence[tuple[int, int]], clip_norm: float) -
 
 
 def gradient_norm(gradient: Array) -> float:
-    """The Euclidean norm, even if the sum of the squares overflows."""
+    """The Euclidean norm, even if the squares overflow or underflow."""
     norm = math.sqrt(float(np.vdot(gradient, gradient)))
-    if math.isinf(norm):
-        largest = float(np.max(np.abs(gradient)))
-        norm = (
-            largest * math.sqrt(float(np.sum(np.square(gradient / largest))))
-            if math.isfinite(largest)
-            else largest
-        )
-    return norm
+    if 1e-15 < norm < math.inf or math.isnan(norm) or not gradient.size:
+        return norm
+    largest = float(np.max(np.abs(gradient)))
+    if largest in (0, math.inf):
+        return largest
+    return largest * math.sqrt(float(np.sum(np.square(gradient / largest))))
 
 
 class SGD(Optimizer):
@@ -378,10 +407,11 @@ def adam_update(
 
     m and v are what `Adam` calls M and V; the learning rate is in step_size.
     """
+    np.multiply(grads, grads, out=scratch)  # first, as it may overflow
     m *= beta_1
     m += grads
     v *= beta_2
-    v += np.multiply(grads, grads, out=scratch)
+    v += scratch
     np.sqrt(v, out=scratch)
     scratch += epsilon
     np.divide(m, scratch, out=scratch)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
+from tinynet.support.errors import NotComputedError
 
 
 def small(head=(), dtype="float32", seed=0, **settings):
@@ -189,7 +190,7 @@ class TestCopies:
         assert all(array.base is clone.params for array in clone.named_params().values())
         assert all(array.base is clone.grads for array in clone.named_grads().values())
         before = model.get_weights()
-        clone.fit(x, y, **fit)
+        clone.fit(x, y, **fit | {"optimizer": copy.copy(fit["optimizer"])})
         for array, old in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(array, old)
         model.fit(x, y, **fit)  # both continued from one point with the same seed, step and epoch
@@ -251,9 +252,21 @@ class TestFrozenLayers:
         middle = model.layers[1]
         middle.trainable = False
         middle.dW.fill(5)
-        model.loss_and_gradients(np.ones((3, 2)), np.array([0, 1, 2]), tn.SoftmaxCrossEntropy())
+        model.forward(np.ones((3, 2)), training=True)
+        model.backward(np.ones((3, 3), np.float32))
         assert (middle.dW == 5).all()
         assert model.layers[0].dW.any()
+
+    def test_a_loop_of_ones_own_does_not_move_what_is_frozen(self):
+        model, (x, y) = small(), data()
+        model.layers[1].trainable = False
+        before = model.layers[1].W.copy()
+        model.layers[1].dW.fill(5)
+        optimizer = tn.Adam()
+        for _ in range(3):
+            model.loss_and_gradients(x, y, tn.SoftmaxCrossEntropy())
+            optimizer.step(model.params, model.grads)
+        np.testing.assert_array_equal(model.layers[1].W, before)
 
     def test_freezing_from_a_callback_holds_at_once(self):
         model, (x, y) = small(), data()
@@ -441,3 +454,64 @@ class TestAverageFlips:
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(4,), seed=0)
         with pytest.raises(ValueError, match="average_flips needs images"):
             model.predict_proba(np.zeros((2, 4)), average_flips=True)
+
+
+class TestTrainStep:
+    @pytest.mark.parametrize("frozen", [(), (1,)])
+    def test_it_is_the_step_of_fit(self, frozen):
+        x, y = data()
+        loop, model = small(), small()
+        optimizers = [tn.AdamW(0.01, clip_norm=0.5) for _ in range(2)]
+        for either in (loop, model):
+            for index in frozen:
+                either.layers[index].trainable = False
+        losses = [
+            loop.train_step(
+                x[start : start + 4], y[start : start + 4], tn.SoftmaxCrossEntropy(), optimizers[0]
+            )
+            for _ in range(3)
+            for start in range(0, len(x), 4)
+        ]
+        seen = []
+
+        class Losses(tn.Callback):
+            def on_batch_end(self, run):
+                seen.append(run.batch_loss)
+
+        model.fit(
+            *(x, y),
+            optimizer=optimizers[1],
+            loss=tn.SoftmaxCrossEntropy(),
+            batch_size=4,
+            epochs=3,
+            shuffle=False,
+            workers=1,
+            verbose=0,
+            callbacks=[Losses()],
+        )
+        assert losses == seen
+        for ours, theirs in zip(loop.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_a_loss_that_is_not_finite_updates_nothing(self):
+        x, y = data()
+        model = small()
+        before = model.params.copy()
+        with pytest.raises(
+            tn.NonFiniteError, match=r"the loss is .*the first bad array is .*No update was made"
+        ):
+            model.train_step(x * 1e38, y, tn.SoftmaxCrossEntropy(), tn.Adam())
+        np.testing.assert_array_equal(model.params, before)
+
+
+def test_backward_needs_the_forward_before_it_to_be_one_of_training():
+    model, (x, _) = small(), data()
+    dy = np.ones((len(x), *model.output_shape), np.float32)
+    model.forward(x, training=True)
+    model.predict(x)  # uses no forward of the caller's
+    model.backward(dy)
+    model.forward(x)
+    with pytest.raises(NotComputedError, match=r"backward needs what forward\(x, training=True\) keeps"):
+        model.backward(dy)
+    model.forward(x, training=True)
+    model.backward(dy)

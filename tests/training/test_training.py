@@ -2,6 +2,7 @@
 
 import math
 import signal
+import threading
 
 import hypothesis.strategies as st
 import numpy as np
@@ -396,7 +397,7 @@ class TestHistory:
         fit(small(), x, y, optimizer=optimizer)
         other = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
         before = other.params.copy()
-        with pytest.raises(ValueError, match="was first used with a model of"):
+        with pytest.raises(ValueError, match="has done 1 steps with another model"):
             fit(other, x, y, optimizer=optimizer)
         np.testing.assert_array_equal(other.params, before)
 
@@ -521,11 +522,56 @@ class TestNonFiniteLoss:
         with pytest.raises(tn.NonFiniteError, match="smaller learning rate"):
             fit(model, x, targets, optimizer=tn.SGD(50.0), loss=tn.MeanSquaredError(), epochs=50)
 
-    def test_an_update_that_overflows_is_found_at_the_end_of_the_epoch(self):
+    @pytest.mark.parametrize("optimizer", [tn.SGD(1e37), tn.Adam()], ids=["SGD", "Adam"])
+    def test_an_update_that_overflows_is_found_at_its_batch(self, optimizer):
         x, y = classes_data(20)
+        scale = 1e3 if isinstance(optimizer, tn.SGD) else 3e20
         model = tn.Sequential([tn.Dense(3)], input_shape=(2,), seed=0)
-        with pytest.raises(tn.NonFiniteError, match=r"epoch 1, batch 1: the update .* parameter 0\.W"):
-            fit(model, 1e3 * x, y, optimizer=tn.SGD(1e37), loss=tn.SoftmaxCrossEntropy(), batch_size=20)
+        message = r"epoch 1, batch 1: the update overflowed \(.*\): the gradient of 0\.W is as large as \d"
+        with pytest.raises(tn.NonFiniteError, match=message):
+            fit(model, scale * x, y, optimizer=optimizer, loss=tn.SoftmaxCrossEntropy(), batch_size=10)
+        assert all(np.isfinite(slot).all() for slot in optimizer.slots.values())
+
+    def test_statistics_that_become_infinite_under_a_finite_loss_are_found(self):
+        x, y = classes_data(30)
+        x[20:] *= 1e20  # the square overflows, and y is 0
+        model = tn.Sequential([tn.BatchNorm(), tn.Dense(3)], input_shape=(2,), seed=0)
+        with pytest.raises(
+            tn.NonFiniteError, match=r"epoch 1, batch 3: 0\.running_var became NaN or infinite\. No"
+        ):
+            fit(model, x, y, batch_size=10, shuffle=False, loss=tn.SoftmaxCrossEntropy())
+        assert all(np.isfinite(array).all() for array in model.get_weights())
+
+    def test_a_layer_that_cannot_be_copied_hides_nothing(self):
+        class Locked(tn.Layer):
+            def __init__(self):
+                super().__init__()
+                self.lock = threading.Lock()
+
+            def forward(self, x, training=False):
+                return x
+
+            def backward(self, dy):
+                return dy
+
+        x, y = classes_data(30)
+        x[20:] = 3e38
+        model = tn.Sequential([Locked(), tn.BatchNorm(), tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
+        message = "batch 3: the loss is nan; the first bad array is not known, as the layers can't be copied"
+        with pytest.raises(tn.NonFiniteError, match=message):
+            fit(model, x, y, batch_size=10, shuffle=False, workers=1)
+        assert all(np.isfinite(array).all() for array in model.get_weights())
+
+    def test_a_users_errstate_finds_no_underflow(self):
+        x, y = classes_data(30)
+        layers = [tn.Dense(4), tn.Sigmoid(), tn.Dense(3), tn.Softmax()]
+        model = tn.Sequential(layers, input_shape=(2,), seed=0)
+        with np.errstate(all="raise"):
+            fit(model, 1e3 * x, y, optimizer=tn.SGD(1e-9))
+            model.layers[2].W *= 1e3
+            model.predict(1e3 * x)
+            model.evaluate(1e3 * x, y)
+            model.predict_proba(1e3 * x)
 
     @pytest.mark.parametrize(
         ("bad_batch", "found_in", "what"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinynet.engines.operation import operation, sum_rows
+from tinynet.engines.operation import operation
 from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
@@ -78,7 +78,8 @@ class DepthwiseConv2D(KernelLayer):
         dy = dy.reshape(len(x), self.depth_multiplier, *dy.shape[1:])  # (c, m, down, across, n)
         memory = self.memory(dy.dtype, training=True)
         if self.trainable and self.use_bias:
-            sum_rows(dy.reshape(len(self.db), -1).T, self.db)
+            of_rows = np.add.reduce(dy, axis=(3, 4))
+            np.add.reduce(of_rows, axis=2, out=self.db.reshape(dy.shape[:2]))
         if self.trainable:
             for (u, v), (down, across), (rows, columns) in self.windows.taps():
                 channel_products(x[:, :, rows, columns], dy[:, :, down, across], self.dW[u, v])
@@ -102,7 +103,5 @@ class DepthwiseConv2D(KernelLayer):
 @operation
 def channel_products(x: Array, dy: Array, out: Array) -> None:
     """out = sum over pixels and examples of x dy: (c, 1, h, w, n) and (c, m, h, w, n) -> (c, m)."""
-    of_pixels = np.einsum("cohwn,cmhwn->cmhw", x, dy)
-    out[...] = np.add.reduce(
-        of_pixels, axis=(2, 3), dtype=np.float64
-    )  # float32 loses digits over many pixels
+    of_rows = np.einsum("cohwn,cmhwn->cmh", x, dy)
+    out[...] = np.add.reduce(of_rows, axis=2, dtype=np.float64)  # float32 would lose digits over many pixels

@@ -19,6 +19,7 @@ from tinynet.training import inputs
 from tinynet.training.iterables import IterableBatches
 
 
+@np.errstate(under="ignore")
 def evaluate(
     model: Model, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
 ) -> dict[str, float]:
@@ -56,6 +57,7 @@ def evaluate(
     return scores | {"accuracy": correct / count} if loss.is_classification else scores
 
 
+@np.errstate(under="ignore")
 def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     """The last layer's outputs (n, ...) for x (n, *input_shape). Thread-safe.
 
@@ -69,10 +71,11 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
         outputs = device.empty((len(x), *model.output_shape), model.dtype)
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = model.forward(device.asarray(x[part]))
+            outputs[part] = model.run(model.layers, device.asarray(x[part]), training=False)
     return to_host(outputs)
 
 
+@np.errstate(under="ignore")
 def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
     """Class probabilities (n, classes), whatever the last layer is.
 
@@ -103,6 +106,7 @@ def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
     return classes
 
 
+@np.errstate(all="ignore")
 def first_non_finite(model: Model, x: Array) -> str:
     """The name of the first array that becomes NaN or infinite when training on a batch."""
     for path, array in model.named_params().items():
@@ -111,9 +115,11 @@ def first_non_finite(model: Model, x: Array) -> str:
     outputs = model.device.asarray(x).astype(model.dtype)
     if not np.isfinite(outputs).all():
         return "the batch x"
-    for index, layer in enumerate(
-        copy.deepcopy(model.layers)
-    ):  # copied, as training mode may change a layer's state
+    try:
+        layers = copy.deepcopy(model.layers)  # as training mode may change a layer's state
+    except Exception as error:  # a layer that holds a lock, for example
+        return f"not known, as the layers can't be copied ({error})"
+    for index, layer in enumerate(layers):
         outputs = layer.forward(outputs, training=True)
         if not np.isfinite(outputs).all():
             return f"the output of layer {index} ({type(layer).__name__})"

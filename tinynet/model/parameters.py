@@ -87,6 +87,12 @@ class Parameters:
         self._ranges_for, self._ranges = trainable, ranges
         return ranges
 
+    def clear_frozen(self) -> None:
+        """Set the gradients of what is frozen to 0; backward passes leave them as they were."""
+        for place in self.places:
+            if not place.layer.trainable:
+                self.grads[place.part] = 0
+
     def move(self, dtype: np.dtype[Any], device: Device) -> None:
         """Convert both vectors, and every view, to another dtype or device."""
         values, grads = (device.asarray(vector.astype(dtype)) for vector in (self.values, self.grads))

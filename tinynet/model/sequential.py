@@ -1,6 +1,7 @@
 """Sequential: a chain of layers, with all parameters in one vector."""
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,9 +15,10 @@ from tinynet.layers.chain import backward_through, forward_through, set_up, walk
 from tinynet.losses import Loss
 from tinynet.model import heads, inference, summary
 from tinynet.model.parameters import Parameters
+from tinynet.optimizers import Optimizer
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_dtype, check_shape
-from tinynet.support.errors import ModelFileError
+from tinynet.support.errors import REMEDY, ModelFileError, NonFiniteError, NotComputedError
 from tinynet.support.types import Array, Shape
 from tinynet.training.in_use import is_in_use
 from tinynet.training.loop import fit
@@ -59,6 +61,7 @@ class Sequential:
         self.step = 0  # training steps begun; dropout masks depend on it
         self.epoch = 0  # epochs trained; shuffles depend on it
         self.outputs: Array | None = None  # of the last training step
+        self._last_was_inference = False
         self._input: Array | None = None  # memory for a training batch in the model's dtype
         self._build()
         self._parameters = Parameters(self.layers, self.dtype, self.seed)
@@ -100,11 +103,15 @@ class Sequential:
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The last layer's output (n, ...) for x (n, *input_shape); ``training`` keeps what backward needs."""
-        return self.run(self.layers, x, training)
+        y = self.run(self.layers, x, training)
+        self._last_was_inference = not training
+        return y
 
     def run(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
         """`forward` through some of the layers, which must include the first."""
         self._check_input(x)
+        if training:
+            self._last_was_inference = False
         return self._through(layers, x, training)
 
     def _check_input(self, x: Array) -> None:
@@ -131,13 +138,18 @@ class Sequential:
         return buffer
 
     def backward(self, dy: Array) -> None:
-        """Write all trainable parameters' gradients into ``grads``; layers below the first trainable one do nothing."""
+        """Write all trainable parameters' gradients into ``grads``; layers below the first trainable one do nothing.
+
+        Raises: NotComputedError: unless the last call of `forward` was one with ``training=True``.
+        """
+        if self._last_was_inference:  # the layers still hold what an earlier forward kept
+            raise NotComputedError("backward needs what forward(x, training=True) keeps; call that first")
         backward_through(self.layers, dy, needs_input_grad=False)
 
     def loss_and_gradients(
         self, x: Array, y: Array, loss: Loss, total: int | None = None, first_row: int = 0
     ) -> float:
-        """Return the loss of a batch; leave the gradients in ``grads`` and the outputs in ``outputs``.
+        """Return the loss of a batch; leave the gradients in ``grads`` (0 where frozen) and the outputs in ``outputs``.
 
         A final Softmax and a CrossEntropy are trained as one function of the logits, and ``outputs`` then holds the
         logits. The gradient is the same, and finite even for logits of +-1e4.
@@ -148,7 +160,28 @@ class Sequential:
         self._check_input(x)
         layers, loss = self.fuse(loss)
         self.begin_step(first_row)
-        return float(self.forward_backward(layers, x, y, loss, total))
+        self._last_was_inference = False
+        with np.errstate(under="ignore"):
+            value = float(self.forward_backward(layers, x, y, loss, total))
+        self._parameters.clear_frozen()
+        return value
+
+    def train_step(self, x: Array, y: Array, loss: Loss, optimizer: Optimizer) -> float:
+        """Train on one batch, for a loop of your own: the step that `fit` does. Returns the loss before the update.
+
+        Args: x (n, *input_shape); y: n targets.
+        Raises: NonFiniteError: if the loss is NaN or infinite, before the update. ValueError: for bad input, or if the
+            optimizer has trained another model.
+        """
+        optimizer.begin(self)
+        with np.errstate(over="ignore", invalid="ignore"):  # either makes the loss NaN or infinite
+            value = self.loss_and_gradients(x, y, loss)
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the loss is {value}; the first bad array is {self.first_non_finite(x)}. No update was made. {REMEDY}"
+            )
+        optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
+        return value
 
     def forward_backward(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None

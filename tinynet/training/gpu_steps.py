@@ -116,7 +116,7 @@ class GpuSteps:
         with self.device.memory_errors(
             self.close, lambda: "the optimizer's vectors are too large for this GPU"
         ):
-            run.optimizer.prepare(run.model.params)
+            run.optimizer.begin(run.model)
         if self.validation is not None and self.validation[1] is not None:
             # If it does not fit, it stays where it was and is moved batch by batch.
             with suppress(DeviceMemoryError), self.device.memory_errors(lambda: None, lambda: ""):
@@ -316,11 +316,13 @@ class GpuSteps:
     def _look(self, batch: int) -> None:
         """Raises NonFiniteError if the steps before this batch made the loss or a parameter NaN or infinite."""
         run = self.run
-        if not math.isfinite(run.meter.read()[0]):
-            what = "the loss"
-        elif not bool(np.isfinite(run.model.params).all()):
-            what = "a parameter"
-        else:
+        slots = {f"the optimizer's {name}": slot for name, slot in self._optimizer.slots.items()}
+        arrays = {"a parameter": run.model.params} | run.model.named_state() | slots
+        what = "the loss" if not math.isfinite(run.meter.read()[0]) else ""
+        what = what or next(
+            (name for name, array in arrays.items() if not bool(np.isfinite(array).all())), ""
+        )
+        if not what:
             self._look_from(batch)
             return
         assert self._good is not None

@@ -134,8 +134,8 @@ def fit(
     )
     run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None, batch_size)
     shown = _with_display(callbacks, verbose)
-    # An overflow makes the loss NaN or infinite, and the steps report where.
-    quiet = np.errstate(over="ignore", invalid="ignore")
+    # An overflow makes the loss NaN or infinite, and the steps report where; what underflows is 0.
+    quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     with (
         HeldInterrupt() as interrupt,
         in_use(model, optimizer),

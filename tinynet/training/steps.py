@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Steps(Protocol):
     validation: Pair | None  # on the device that evaluates it
 
     def prepare(self) -> None:
-        """Allocate the optimizer's slots; raises ValueError if it was first used with another model."""
+        """Let the optimizer begin with the model; raises ValueError if it has trained another one."""
 
     def epoch(self, first: int) -> Iterator[int]:
         """Train on an epoch's batches, beginning at ``first``; yields each batch's number after its step."""
@@ -104,24 +104,28 @@ class CpuSteps:
         return model.loss_and_gradients(x, y, self.run.loss)
 
     def prepare(self) -> None:
-        self.run.optimizer.prepare(self.run.model.params)
+        self.run.optimizer.begin(self.run.model)
 
     def epoch(self, first: int) -> Iterator[int]:
         """Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update."""
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
         given, params, grads, decay_size = run.loss, model.params, model.grads, model.decay_size
         (layers, loss), ranges, freezes = model.fuse(given), model.trainable_ranges(), Layer.freezes
-        good_state = {name: array.copy() for name, array in model.named_state().items()}
+        state = list(model.named_state().values())
+        good_state = [array.copy() for array in state]
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
             model.begin_step()
             value = self._forward_backward(layers, x, y, loss, len(x))
-            if not math.isfinite(value):
+            if not math.isfinite(value) or (state and not _all_finite(state)):
                 self._refuse(batch, value, good_state)
             run.learning_rate = optimizer.current_learning_rate()  # for the history; step applies it
             if Layer.freezes != freezes:
                 ranges, freezes = model.trainable_ranges(), Layer.freezes
-            optimizer.step(params, grads, decay_size, ranges)
+            try:
+                optimizer.step(params, grads, decay_size, ranges)
+            except FloatingPointError as error:
+                self._refuse_update(batch, error)
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
             if self._watched:  # a callback may have changed the loss
@@ -136,15 +140,33 @@ class CpuSteps:
                 f"bad array is {run.model.first_non_finite(self._x)}. {REMEDY}"
             )
 
-    def _refuse(self, batch: int, value: float, good_state: dict[str, Array]) -> None:
+    def _refuse(self, batch: int, value: float, good_state: list[Array]) -> NoReturn:
         """Raises NonFiniteError, after restoring running statistics that the batch made NaN or infinite."""
-        model = self.run.model
-        assert self._x is not None
-        culprit = model.first_non_finite(self._x)
-        for name, array in model.named_state().items():
+        model, bad = self.run.model, []
+        for (name, array), good in zip(model.named_state().items(), good_state, strict=True):
             if not np.isfinite(array).all():
-                array[...] = good_state[name]
+                bad.append(name)
+                array[...] = good
+        if math.isfinite(value):
+            what = f"{bad[0]} became NaN or infinite"
+        else:
+            assert self._x is not None
+            what = f"the loss is {value}; the first bad array is {model.first_non_finite(self._x)}"
         raise NonFiniteError(
-            f"epoch {self.run.epoch + 1}, batch {batch + 1}: the loss is {value}; the first bad array is {culprit}. "
-            f"No update was made for this batch. {REMEDY}"
+            f"epoch {self.run.epoch + 1}, batch {batch + 1}: {what}. No update was made for this batch. {REMEDY}"
         )
+
+    def _refuse_update(self, batch: int, error: FloatingPointError) -> NoReturn:
+        model, slots = self.run.model, self.run.optimizer.slots
+        bad = [
+            f"; {name} is not finite any more" for name, slot in slots.items() if not np.isfinite(slot).all()
+        ]
+        largest, name = max((float(abs(dW).max()), name) for name, dW in model.named_grads().items())
+        raise NonFiniteError(
+            f"epoch {self.run.epoch + 1}, batch {batch + 1}: the update overflowed ({error}): the gradient of {name} "
+            f"is as large as {largest:.3g}{''.join(bad)}. Go back to an earlier model. {REMEDY}"
+        ) from error
+
+
+def _all_finite(arrays: Sequence[Array]) -> bool:
+    return all(np.isfinite(array).all() for array in arrays)

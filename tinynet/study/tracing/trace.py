@@ -71,7 +71,7 @@ def trace(
     if dry_run:
         model, optimizer = model.copy(device="cpu"), copy.deepcopy(optimizer)
         x = to_host(x)
-    optimizer.prepare(model.params)
+    optimizer.begin(model)
     given, loss = loss, copy.copy(loss)
     threads = cpu.blas_threads_for(model.multiply_adds(), len(x))
     with np.errstate(over="ignore", invalid="ignore"), cpu.blas_threads(threads):
