@@ -217,3 +217,6 @@ if __name__ == "__main__":
         tn.NonFiniteError,
     ) as error:  # the message says what was wrong and what to do
         sys.exit(f"prune_fashion.py: {error}")
+    except KeyboardInterrupt as error:
+        print(f"\n{error or 'stopped'}", file=sys.stderr)
+        sys.exit(130)  # as shells report a program that Ctrl-C ended

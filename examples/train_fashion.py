@@ -105,15 +105,20 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
     # With several recipes, those after the interrupted one have not begun.
     resume = options.resume and (options.recipe != "all" or checkpoint.exists())
     started = time.perf_counter()
-    history = model.fit(
-        x_train,
-        y_train,
-        validation_data=validation,
-        callbacks=[*recipe.callbacks, tn.EpochTable(), tn.CSVLogger(folder / "history.csv")],
-        checkpoint=checkpoint,
-        resume=checkpoint if resume else None,
-        **recipe.fit_arguments(),
-    )
+    try:
+        model.fit(
+            x_train,
+            y_train,
+            validation_data=validation,
+            callbacks=[*recipe.callbacks, tn.EpochTable(), tn.CSVLogger(folder / "history.csv")],
+            checkpoint=checkpoint,
+            resume=checkpoint if resume else None,
+            **recipe.fit_arguments(),
+        )
+    except KeyboardInterrupt:
+        if model.history is None or not model.history.interrupted:
+            raise  # a second Ctrl-C, or one before the first batch
+    history = model.history
     seconds = time.perf_counter() - started
     model.save(folder / "model.safetensors")
     if history.interrupted:

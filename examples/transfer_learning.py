@@ -183,3 +183,6 @@ if __name__ == "__main__":
         tn.NonFiniteError,
     ) as error:  # the message says what was wrong and what to do
         sys.exit(f"transfer_learning.py: {error}")
+    except KeyboardInterrupt as error:
+        print(f"\n{error or 'stopped'}", file=sys.stderr)
+        sys.exit(130)  # as shells report a program that Ctrl-C ended

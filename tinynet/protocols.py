@@ -26,6 +26,7 @@ class Model(Protocol):
     loss: Loss | None
     outputs: Array | None
     fitted_on_bytes: bool
+    history: Any  # a History, of its last fit
 
     @property
     def params(self) -> Array: ...

@@ -271,9 +271,8 @@ class TestSamples:
                     signal.raise_signal(signal.SIGINT)
 
         settings = {"every": 4, "epochs": 3, "callbacks": [Stop()], "checkpoint": checkpoint}
-        with pytest.warns(UserWarning, match="interrupted"):
-            stopped = monitored(network(), tmp_path, **settings)
-        assert [sample.step for sample in stopped.samples] == [1, 4, 8]
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
+            monitored(network(), tmp_path, **settings)
         resumed = monitored(network(), tmp_path, resume=checkpoint, **settings)
         assert [sample.step for sample in resumed.samples] == [1, 4, 8, 12, 16]
         assert resumed.fresh
@@ -426,9 +425,8 @@ class TestPage:
                 if run.batch == 2:
                     signal.raise_signal(signal.SIGINT)
 
-        with pytest.warns(UserWarning, match="interrupted"):
-            record = monitored(network(), tmp_path, callbacks=[Interrupt()])
-        assert record.error is None
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
+            monitored(network(), tmp_path, callbacks=[Interrupt()])
         assert "3 of 6, ended by Ctrl-C" in (tmp_path / "page.html").read_text()
 
     def test_of_a_run_inside_an_except_block_has_no_error(self, tmp_path):

@@ -135,11 +135,11 @@ WAYS_OUT = {
     ),
     "Ctrl-C in a batch": (
         [Act("batch end", press)],
-        lambda: pytest.warns(UserWarning, match="interrupted in epoch 4 of 5, after batch 1 of 3"),
+        lambda: pytest.raises(KeyboardInterrupt, match="interrupted in epoch 4 of 5, after batch 1 of 3"),
     ),
     "Ctrl-C after an epoch": (
         [Act("epoch end", press)],
-        lambda: pytest.warns(UserWarning, match="interrupted in epoch 4 of 5, after batch 3 of 3"),
+        lambda: pytest.raises(KeyboardInterrupt, match="interrupted in epoch 4 of 5, after batch 3 of 3"),
     ),
     "Ctrl-C twice": (
         [Act("batch end", lambda: (press(), press()))],
@@ -191,7 +191,7 @@ class TestEarlyStopping:
     @pytest.mark.usefixtures("python_handler")
     def test_with_no_epoch_finished_the_weights_stay(self):
         model = one_weight()
-        with pytest.warns(UserWarning, match="in epoch 1 of 5, after batch 1 of 3"):
+        with pytest.raises(KeyboardInterrupt, match="in epoch 1 of 5, after batch 1 of 3"):
             play(WEIGHTS, tn.EarlyStopping(), Act("batch end", press, epoch=0), model=model)
         assert model.layers[0].W == 3
 
@@ -665,7 +665,7 @@ class TestProgressBar:
     def test_of_a_resumed_run_begins_where_that_does(self, tmp_path, monkeypatch):
         """So that the remaining time is that of the remaining batches."""
         settings = {"batch_size": 4, "epochs": 2, "checkpoint": tmp_path / "c"}
-        with pytest.warns(UserWarning, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 1 of 2, after batch 1 of 5"):
             fit(classifier(), Act("batch end", press, epoch=0), **settings)
         shown = bar_on(Terminal(), monkeypatch, Act("never", press), resume=tmp_path / "c", **settings)
         assert "epoch 1/2:  20%" in shown

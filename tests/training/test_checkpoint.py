@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import warnings
+from contextlib import nullcontext
 
 import hypothesis.strategies as st
 import numpy as np
@@ -43,11 +44,9 @@ def in_pieces(case, path, stops, **settings):
     """Run a case with Ctrl-C after each of these batches, and resume each time."""
     resume = None
     for batch in (*sorted(stops), None):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "training was interrupted")
+        with nullcontext() if batch is None else pytest.raises(KeyboardInterrupt):
             ended = start(case, Stop(batch), checkpoint=path, resume=resume, **settings)
         resume = path
-    assert not ended[2].interrupted
     return ended
 
 
@@ -85,8 +84,8 @@ class TestGoingOn:
         with (
             pytest.raises(ConnectionError)
             if error
-            else pytest.warns(
-                UserWarning,
+            else pytest.raises(
+                KeyboardInterrupt,
                 match=r"interrupted in epoch 3 of 4, after batch 4 of 5; continue with resume=\S*'$",
             )
         ):
@@ -106,12 +105,11 @@ class TestGoingOn:
 
         def reduced(stop=None, **settings):
             callbacks = [tn.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=10), Stop(stop)]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with nullcontext() if stop is None else pytest.raises(KeyboardInterrupt):
                 return start("iterable", *callbacks, **settings)
 
-        path, whole = tmp_path / "checkpoint", reduced()
-        optimizer = reduced(11, checkpoint=path)[1]
+        path, whole, optimizer = tmp_path / "checkpoint", reduced(), tn.SGD(0.1, momentum=0.9, nesterov=True)
+        reduced(11, checkpoint=path, optimizer=optimizer)
         reduced(17, checkpoint=path, resume=path, **({"optimizer": optimizer} if same else {}))
         assert not same or optimizer.learning_rate == 0.025
         ended = reduced(resume=path)
@@ -127,7 +125,7 @@ class TestGoingOn:
                     run.optimizer.beta_1, run.optimizer.clip_norm = 0.5, 1.0
 
         path = tmp_path / "checkpoint"
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             start("dense", Change(), Stop(11), checkpoint=path)
         ended = start("dense", Change(), Stop(), resume=path)
         assert not ended[0].layers[0].trainable
@@ -152,7 +150,7 @@ class TestGoingOn:
 
         x, callback = np.ones((4, 4), np.float32), Remember()
         given = {"validation_data": (x, np.full((4, 2), 1e200)), "checkpoint": tmp_path / "c"}
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             start("regression", Remember(), Stop(stop), **given)
         _, _, history = start("regression", callback, Stop(), resume=tmp_path / "c", **given)
         assert history.history["val_loss"] == [math.inf] * EPOCHS
@@ -160,7 +158,7 @@ class TestGoingOn:
         assert callback.seen[2:] == history.history["val_loss"]
 
     def test_the_seconds_of_both_parts_are_added(self, tmp_path):
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             start("dense", Stop(2), checkpoint=tmp_path / "c")
         saved = checkpoint.read(tmp_path / "c").place["seconds"]
         assert start("dense", Stop(), resume=tmp_path / "c")[2].history["seconds"][0] > saved > 0
@@ -181,7 +179,7 @@ class TestGoingOn:
             model.fit(Stream(), steps_per_epoch=5, epochs=2, callbacks=callbacks, **given)
             return model.params
 
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             run(Stop(6), checkpoint=tmp_path / "c")
         taken.clear()
         params = run(Stop(), resume=tmp_path / "c")
@@ -229,9 +227,8 @@ class TestARunThatIsDone:
                     signal.raise_signal(signal.SIGINT)
 
         start("iterable", Press(), checkpoint=tmp_path / "c")
-        with pytest.warns(UserWarning, match="interrupted in epoch 4 of 4, after batch 5 of 5"):
-            history = start("iterable", Press(), resume=tmp_path / "c")[2]
-        assert (history.interrupted, history.epochs) == (True, EPOCHS)
+        with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 4 of 4, after batch 5 of 5"):
+            start("iterable", Press(), resume=tmp_path / "c")
 
 
 class TestWhenItIsWritten:
@@ -265,7 +262,7 @@ class TestWhenItIsWritten:
         assert written == places
 
     def test_at_ctrl_c_once(self, written, tmp_path):
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             start("iterable", Stop(7), checkpoint=tmp_path / "c", checkpoint_every=3)
         assert written == [(0, 3), (1, 0), (1, 3)]
 
@@ -392,7 +389,7 @@ def path(tmp_path_factory):
     """A checkpoint of the case `dense`, stopped after three batches of the second epoch."""
     path = tmp_path_factory.mktemp("run") / "checkpoint"
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with pytest.warns(UserWarning, match="interrupted in epoch 2 of 4, after batch 3 of 5"):
+    with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 2 of 4, after batch 3 of 5"):
         start("dense", Stop(7), checkpoint=path)
     signal.signal(signal.SIGINT, former)
     return path
@@ -438,7 +435,7 @@ class TestRefusals:
             assert name in text
 
     def test_another_schedule_is_found_by_its_rates(self, tmp_path):
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             start("regression", Stop(8), checkpoint=tmp_path / "c")
         schedule = tn.schedules.step_decay(0.1, every=8, factor=0.5)
         with pytest.raises(ValueError, match="learning rate at step 7: 0.05 in the checkpoint, 0.1 here$"):
@@ -852,7 +849,7 @@ class TestSettings:
             model.fit(x, y, callbacks=[Stop(stop)], **given, **settings)
             return model.params
 
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             run(2, checkpoint=tmp_path / "c")
         np.testing.assert_array_equal(run(resume=tmp_path / "c"), run())
 

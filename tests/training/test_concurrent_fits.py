@@ -160,7 +160,7 @@ class TestOneModel:
 
     def test_is_free_again_after_ctrl_c(self):
         model, optimizer = small(), tn.Adam()
-        with pytest.warns(UserWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted"):
             fit(model, During(lambda run: signal.raise_signal(signal.SIGINT)), optimizer=optimizer)
         assert fit(model, optimizer=optimizer).epochs == 1
 

@@ -22,6 +22,7 @@ from tinynet.support.errors import REMEDY, ModelFileError, NonFiniteError, NotCo
 from tinynet.support.types import Array, Shape
 from tinynet.training.in_use import is_in_use
 from tinynet.training.loop import fit
+from tinynet.training.run import History
 
 
 class Sequential:
@@ -57,6 +58,7 @@ class Sequential:
             raise TypeError(f"layers: expected a list of Layer objects, got {layers!r}")
         self.layers = tuple(layers)
         self.loss: Loss | None = None  # the loss it was fitted with
+        self.history: History | None = None  # of its last fit
         self.fitted_on_bytes = False
         self.step = 0  # training steps begun; dropout masks depend on it
         self.epoch = 0  # epochs trained; shuffles depend on it

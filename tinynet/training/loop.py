@@ -2,7 +2,6 @@
 
 import copy
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -104,8 +103,10 @@ def fit(
         resume: such a file to continue from, with the same data (an iterable must give the same batches again)
             and with model, optimizer and callbacks created as before. The run ends as if it had never stopped:
             bit for bit with the same versions on the same kind of machine, and otherwise with a warning.
-    Returns: the `History`. After Ctrl-C it has ``interrupted=True``; a second Ctrl-C raises at once.
+    Returns: the `History`, which is also ``model.history``.
     Raises:
+        KeyboardInterrupt: after Ctrl-C, once the batch is finished, the checkpoint is written, and the callbacks have
+            ended; ``model.history`` has what was reached, and ``interrupted=True``. A second Ctrl-C raises at once.
         ValueError: for bad input, or a ``resume`` that does not match, before anything is changed; or from a
             callback that rejects the run, after a ``resume`` has been restored.
         RuntimeError: if another fit is using this model or this optimizer.
@@ -147,12 +148,12 @@ def fit(
         remaining = range(first_epoch, first_epoch if run.stop_training else epochs)
         with _told(shown, run):
             steps.prepare()
-            model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
+            model.loss, model.fitted_on_bytes, model.history = copy.copy(loss), on_bytes, run.history
             writing = [saving] if saving.path is not None else []
             train(run, steps, [*shown, *writing], interrupt, saving, remaining)
     if interrupt.pending:
         run.history.interrupted = True
-        _warn_of_interrupt(run, checkpoint)
+        raise KeyboardInterrupt(_where_interrupted(run, checkpoint))
     return run.history
 
 
@@ -178,14 +179,13 @@ def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
     return [*bar, *callbacks, *([EpochTable()] if verbose == 2 else [])]
 
 
-def _warn_of_interrupt(run: Run, checkpoint: str | os.PathLike[str] | None) -> None:
+def _where_interrupted(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
     advice = f"; continue with resume={os.fspath(checkpoint)!r}" if checkpoint is not None else ""
     if run.history.epochs >= run.epochs:
         advice = ", the last one; nothing was lost"
-    warnings.warn(
+    return (
         f"training was interrupted in epoch {run.epoch + 1} of {run.epochs}, after batch {run.batch + 1} of "
-        f"{run.steps_per_epoch}{advice}",
-        stacklevel=3,
+        f"{run.steps_per_epoch}{advice}"
     )
 
 

@@ -17,7 +17,7 @@ COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "sec
 
 
 class History:
-    """The lists that `fit` returns.
+    """The lists that `fit` returns and keeps as ``model.history``.
 
     Attributes:
         history: ``{"loss": [...], ...}``, one entry per finished epoch: loss, accuracy (mean over the epoch's training
