@@ -138,3 +138,10 @@ def assert_same_end(one, other):
     for array, its in zip(arrays, its_arrays, strict=True):
         assert array.dtype == its.dtype
         np.testing.assert_array_equal(array, its)
+
+
+def by_team(team, x, y, loss):
+    """The loss of a batch; its gradients are then in the team's model."""
+    layers, loss = team.model.fuse(loss)
+    team.model.begin_step()
+    return team.forward_backward(layers, x, y, loss, len(x))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
+from tests.support.runs import by_team
 from tests.training.test_memory import WATCHED, Watched
 from tinynet.engines import cpu
 from tinynet.training.team import Team
@@ -70,7 +71,7 @@ def traced():
 def steps(team, optimizer, batches, count):
     for step in range(count):
         x, y = batches[step % len(batches)]
-        team.loss_and_gradients(x, y, tn.CrossEntropy())
+        by_team(team, x, y, tn.CrossEntropy())
         model = team.model
         optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 import tinynet as tn
+from tests.support.runs import by_team
 from tests.support.strategies import seeds
 from tinynet import recipes
 from tinynet.engines import cpu
@@ -60,7 +61,7 @@ def train(workers, dtype, steps=22):
     with Team(model, workers) as team:
         for step in range(steps):
             x, y = data(SIZES[step % len(SIZES)], dtype)
-            losses.append(team.loss_and_gradients(x, y, tn.CrossEntropy()))
+            losses.append(by_team(team, x, y, tn.CrossEntropy()))
             gradients.append(model.grads.copy())
             outputs.append(model.outputs.copy())
             optimizer.step(model.params, model.grads, model.decay_size)
@@ -96,7 +97,7 @@ class TestTeam:
             for size in sizes:
                 x, y = rng.standard_normal((size, 6, 7, 1)), rng.integers(0, 3, size)
                 first = models[0].loss_and_gradients(x, y, tn.CrossEntropy())
-                assert team.loss_and_gradients(x, y, tn.CrossEntropy()) == pytest.approx(first, rel=1e-9)
+                assert by_team(team, x, y, tn.CrossEntropy()) == pytest.approx(first, rel=1e-9)
                 np.testing.assert_allclose(models[1].grads, models[0].grads, rtol=0, atol=1e-9)
                 np.testing.assert_allclose(models[1].outputs, models[0].outputs, rtol=0, atol=1e-9)
                 for name, array in models[0].named_state().items():
@@ -120,7 +121,7 @@ class TestTeam:
             x, y = rng.standard_normal((11, 4)), rng.integers(0, 3, 11)
             y = rng.standard_normal((11, 3)) if isinstance(loss, tn.MeanSquaredError) else y
             with Team(model, workers) as team:
-                results.append((team.loss_and_gradients(x, y, loss), model.grads))
+                results.append((by_team(team, x, y, loss), model.grads))
         assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
         np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-10, atol=1e-13)
 
@@ -139,7 +140,7 @@ class TestTeam:
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((10, 4)), rng.integers(0, 3, 10)
         with Team(models[0], 3) as team:
-            assert team.loss_and_gradients(x, y, Meets()) == pytest.approx(
+            assert by_team(team, x, y, Meets()) == pytest.approx(
                 models[1].loss_and_gradients(x, y, tn.SoftmaxCrossEntropy()), rel=1e-12
             )
         np.testing.assert_allclose(models[0].grads, models[1].grads, rtol=0, atol=1e-13)
@@ -162,7 +163,7 @@ class TestTeam:
 
         model = network(extra=[Look()])
         with Team(model, 3) as team, np.errstate(divide="raise", under="warn", over="print"):
-            team.loss_and_gradients(*data(9), tn.CrossEntropy())
+            by_team(team, *data(9), tn.CrossEntropy())
         assert len(seen) == 3
         assert {tuple(state.values()) for state in seen.values()} == {("raise", "print", "warn", "warn")}
 
@@ -453,10 +454,10 @@ class TestErrors:
                     expected = other.loss_and_gradients(x, y, loss)
                     if layer.switch.on:
                         with pytest.raises(ArithmeticError):
-                            team.loss_and_gradients(x, y, loss)
+                            by_team(team, x, y, loss)
                         other.set_weights(model.get_weights())  # the running statistics of half a step
                         continue
-                    assert team.loss_and_gradients(x, y, loss) == pytest.approx(expected, rel=1e-9)
+                    assert by_team(team, x, y, loss) == pytest.approx(expected, rel=1e-9)
                     np.testing.assert_allclose(model.grads, other.grads, rtol=0, atol=1e-9)
 
         within(300, steps)

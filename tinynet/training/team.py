@@ -102,14 +102,8 @@ class Team:
             self.barrier.abort()  # frees a worker that waits for one that never started
             self.pool.shutdown()
 
-    def loss_and_gradients(self, x: Array, y: Array, loss: Loss) -> float:
-        """As the model's own method; its gradients and outputs are then those of the whole batch."""
-        layers, loss = self.model.fuse(loss)
-        self.model.begin_step()
-        return self.forward_backward(layers, x, y, loss, len(x))
-
     def forward_backward(self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int) -> float:
-        """As the model's own, within a step that has begun."""
+        """As the model's own; its gradients and outputs are then those of the whole batch."""
         if len(x) < 2 * self.workers or self.workers == 1:
             return float(self.model.forward_backward(layers, x, y, loss, total))
         self._follow()
