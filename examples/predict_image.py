@@ -1,4 +1,4 @@
-"""Classify pictures of clothes: PNG or JPEG files of any size, on a plain background, light or dark.
+"""Classify pictures of clothes: PNG, JPEG, WebP or other files, of any size, on a plain background, light or dark.
 
     python examples/predict_image.py shirt.png
     python examples/predict_image.py photos/*.jpg --model runs/mlp_adam/model.safetensors
@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Classify pictures of clothes.")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG file")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="a picture: PNG, JPEG, WebP, GIF, TIFF, BMP"
+    )
     parser.add_argument(
         "--model",
         type=Path,
