@@ -9,13 +9,13 @@ the method that Conv2D uses for that many images.
 
 import argparse
 import statistics
-import sys
 import time
 
 import numpy as np
 
 import tinynet as tn
 from tinynet.engines import cpu
+from tinynet.support import console
 
 # (size, c_in, c_out) with padding="same", as in the recipes
 USUAL = [(28, 1, 32), (14, 32, 64), (7, 64, 128), (7, 128, 128), (3, 128, 128)]
@@ -71,4 +71,4 @@ def line(size: int, c_in: int, c_out: int, options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

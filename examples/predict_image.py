@@ -17,6 +17,7 @@ import numpy as np
 import tinynet as tn
 from tinynet import plots
 from tinynet.datasets import fashion_mnist, from_image_file
+from tinynet.support import console
 
 NAMES = fashion_mnist.CLASS_NAMES
 
@@ -95,10 +96,4 @@ def complain(problem: object) -> None:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
-    try:
-        sys.exit(main())
-    except (OSError, ValueError) as error:  # the message says what was wrong and what to do
-        complain(error)
-        sys.exit(1)
+    console.run(main, (OSError, ValueError))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import tinynet as tn
 from tinynet import metrics, plots, recipes
 from tinynet.datasets import fashion_mnist, train_validation_split
+from tinynet.support import console
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
@@ -187,10 +188,7 @@ def table(results: list[Result]) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
-    except (OSError, ValueError, tn.NonFiniteError, tn.DeviceError, tn.DeviceMemoryError) as error:
-        # They say what was wrong and what to do.
-        sys.exit(f"train_fashion.py: {error}")
+        console.run(main, (OSError, ValueError, tn.NonFiniteError, tn.DeviceError, tn.DeviceMemoryError))
     except KeyboardInterrupt:
         print("\nstopped; --resume continues from the last checkpoint, if one was written", file=sys.stderr)
         sys.exit(INTERRUPTED)

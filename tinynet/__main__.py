@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from tinynet.study import exercises, gradcheck_command, trace_command
+from tinynet.support import console
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,4 +70,4 @@ def _info(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

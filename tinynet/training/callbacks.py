@@ -1,5 +1,6 @@
 """Callbacks: hooks that run during training. Each has a `state` that can be saved and restored."""
 
+import contextlib
 import csv
 import io
 import math
@@ -13,6 +14,7 @@ import numpy as np
 
 from tinynet.files.atomic import check_folder, write_bytes
 from tinynet.support.checks import check_number, check_positive_int
+from tinynet.support.console import is_terminal
 from tinynet.training.run import COLUMNS, Run
 
 
@@ -294,6 +296,14 @@ _TITLES = {
 }
 
 
+def can_draw_bars() -> bool:
+    """Whether standard error is a terminal, or the program runs in a notebook with widgets."""
+    from tqdm.auto import tqdm
+    from tqdm.notebook import tqdm_notebook
+
+    return is_terminal(sys.stderr) or issubclass(tqdm, tqdm_notebook)
+
+
 class ProgressBar(Callback):
     """Show a tqdm bar per epoch with the mean loss so far; silent without a terminal or a notebook.
 
@@ -307,10 +317,7 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
-        from tqdm.notebook import tqdm_notebook
 
-        in_notebook = issubclass(tqdm, tqdm_notebook)
-        on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a program without a console
         self._bar = tqdm(
             total=run.steps_per_epoch,
             initial=run.first_batch,
@@ -319,7 +326,7 @@ class ProgressBar(Callback):
             leave=self.leave,
             dynamic_ncols=True,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
-            disable=not (in_notebook or on_terminal),
+            disable=not can_draw_bars(),
         )
         self._next = time.perf_counter() + self._SECONDS_BETWEEN
 
@@ -349,14 +356,23 @@ class EpochTable(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         self._names = [*run.metric_names]
-        print("epoch" + "".join(f"{_TITLES[name]:>10}" for name in self._names), flush=True)
+        self._print("epoch" + "".join(f"{_TITLES[name]:>10}" for name in self._names))
 
     def on_epoch_end(self, run: Run) -> None:
         row = run.history.row(run.history.epochs - 1)
-        print(
-            f"{run.epoch + 1:>5}" + "".join(f"{_cell(name, row[name]):>10}" for name in self._names),
-            flush=True,
-        )
+        self._print(f"{run.epoch + 1:>5}" + "".join(f"{_cell(name, row[name]):>10}" for name in self._names))
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+
+
+class PlainProgress(EpochTable):
+    """The table on standard error, where no bar can be drawn. A stream that takes nothing is no reason to stop."""
+
+    def _print(self, line: str) -> None:
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, a closed pipe, a closed file
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
 
 def _cell(name: str, value: float) -> str:
