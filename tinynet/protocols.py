@@ -9,7 +9,7 @@ import numpy as np
 from tinynet.engines.devices import Device
 from tinynet.layers import Layer
 from tinynet.losses import Loss
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, DeviceName, FloatType, Shape
 
 
 class Model(Protocol):
@@ -46,7 +46,7 @@ class Model(Protocol):
 
     def begin_step(self, first_row: int = 0, step: Any = None) -> None: ...
 
-    def copy(self, dtype: Any = None, device: str | None = None) -> "Model": ...
+    def copy(self, dtype: FloatType | None = None, device: DeviceName | None = None) -> "Model": ...
 
     def replica(self) -> "Model": ...
 

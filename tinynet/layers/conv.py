@@ -11,7 +11,7 @@ from tinynet.layers.windows.columns import Columns
 from tinynet.layers.windows.fourier import Fourier
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
 from tinynet.support.checks import check_positive_int
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, Padding, Shape
 
 
 class Conv2D(KernelLayer):
@@ -46,7 +46,7 @@ class Conv2D(KernelLayer):
         filters: int,
         kernel_size: int | tuple[int, int],
         strides: int | tuple[int, int] = 1,
-        padding: str = "valid",
+        padding: Padding = "valid",
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",

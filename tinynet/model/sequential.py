@@ -17,7 +17,7 @@ from tinynet.model.parameters import Parameters
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_dtype, check_shape
 from tinynet.support.errors import ModelFileError
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, DeviceName, FloatType, Shape
 from tinynet.training.in_use import is_in_use
 from tinynet.training.loop import fit
 
@@ -43,8 +43,8 @@ class Sequential:
         layers: Sequence[Layer],
         input_shape: Sequence[int],
         seed: int | None = None,
-        dtype: Any = "float32",
-        device: str = "cpu",
+        dtype: FloatType = "float32",
+        device: DeviceName = "cpu",
     ) -> None:
         target = get_device(device)
         self.device = CPU  # initial values are drawn on the CPU, so that both devices start alike
@@ -221,7 +221,7 @@ class Sequential:
         """Copy in the result of `get_weights`; raises ValueError, and changes nothing, if a shape differs."""
         architecture.assign_in_order(self.named_weights(), weights)
 
-    def copy(self, dtype: Any = None, device: str | None = None) -> "Sequential":
+    def copy(self, dtype: FloatType | None = None, device: DeviceName | None = None) -> "Sequential":
         """An independent model with the same values, in another dtype or on another device if one is given."""
         target = self.device if device is None else get_device(device)
         with self.device.memory_errors(lambda: None, lambda: "no copy was made"):
@@ -229,7 +229,7 @@ class Sequential:
         clone._move(self.dtype if dtype is None else check_dtype(dtype), target)
         return clone
 
-    def to(self, device: str) -> "Sequential":
+    def to(self, device: DeviceName) -> "Sequential":
         """Move parameters, gradients and state, in place, and return the model. An optimizer follows in `fit`.
 
         Args: device: "cpu", "gpu" or "auto".
@@ -322,7 +322,7 @@ class Sequential:
 def load_model(
     path: str | os.PathLike[str],
     custom_layers: Mapping[str, type[Layer]] | None = None,
-    device: str = "cpu",
+    device: DeviceName = "cpu",
 ) -> Sequential:
     """Load a model that `Sequential.save` wrote, on any device.
 

@@ -15,6 +15,7 @@ import numpy as np
 from tinynet.files.atomic import check_folder, write_bytes
 from tinynet.support.checks import check_number, check_positive_int
 from tinynet.support.console import is_terminal
+from tinynet.support.types import Mode, Monitor
 from tinynet.training.run import COLUMNS, Run
 
 
@@ -58,7 +59,7 @@ def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
 class _Monitor(Callback):
     """Base of callbacks that monitor one value of the history, and know which of two is better."""
 
-    def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
+    def __init__(self, monitor: Monitor, min_delta: float, mode: Mode) -> None:
         kind = type(self).__name__
         if monitor not in COLUMNS:
             raise ValueError(f"{kind} monitor: expected one of {', '.join(COLUMNS)}, got {monitor!r}")
@@ -113,10 +114,10 @@ class EarlyStopping(_Monitor):
 
     def __init__(
         self,
-        monitor: str = "val_loss",
+        monitor: Monitor = "val_loss",
         patience: int | None = 0,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best_weights: bool = True,
     ) -> None:
         super().__init__(monitor, min_delta, mode)
@@ -177,10 +178,10 @@ class ModelCheckpoint(_Monitor):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        monitor: str = "val_loss",
+        monitor: Monitor = "val_loss",
         save_best_only: bool = False,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
         self.path, self.save_best_only = os.fspath(path), save_best_only
@@ -217,12 +218,12 @@ class ReduceLROnPlateau(_Monitor):
 
     def __init__(
         self,
-        monitor: str = "val_loss",
+        monitor: Monitor = "val_loss",
         factor: float = 0.1,
         patience: int = 10,
         min_learning_rate: float = 0.0,
         min_delta: float = 1e-4,
-        mode: str = "auto",
+        mode: Mode = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
         self.factor = check_number("ReduceLROnPlateau factor", factor, 1e-12, 1, open_high=True)
