@@ -146,14 +146,14 @@ class Sequential:
             begins at ``first_row``; the targets must then be checked already.
         """
         self._check_input(x)
-        layers, loss = self.fuse(loss)
-        self.begin_step(first_row)
-        return float(self.forward_backward(layers, x, y, loss, total))
+        layers, loss = self._fuse(loss)
+        self._begin_step(first_row)
+        return float(self._forward_backward(layers, x, y, loss, total))
 
-    def forward_backward(
+    def _forward_backward(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
     ) -> Any:
-        """Like `loss_and_gradients`, for the layers and loss that `fuse` returned, in a step already begun.
+        """Like `loss_and_gradients`, for the layers and loss that `_fuse` returned, in a step already begun.
 
         On the GPU, the loss is an array () there.
         """
@@ -162,7 +162,7 @@ class Sequential:
         backward_through(layers, loss.backward(), needs_input_grad=False)
         return value
 
-    def begin_step(self, first_row: int = 0, step: Any = None) -> None:
+    def _begin_step(self, first_row: int = 0, step: Any = None) -> None:
         """Count a training step, and tell the dropout layers, so that each step gets its own masks.
 
         Args: step: the step number for dropout; an array () on the GPU is read when the masks are drawn.
@@ -171,8 +171,8 @@ class Sequential:
             layer.step, layer.first_row = self.step if step is None else step, first_row
         self.step += 1
 
-    check_head = heads.check_head
-    fuse = heads.fuse
+    _check_head = heads.check_head
+    _fuse = heads.fuse
 
     # -- training and using ------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Sequential:
     predict = inference.predict
     predict_proba = inference.predict_proba
     predict_classes = inference.predict_classes
-    first_non_finite = inference.first_non_finite
+    _first_non_finite = inference.first_non_finite
 
     # -- parameters ---------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class Sequential:
         self._move(self.dtype, target)
         return self
 
-    def replica(self) -> "Sequential":
+    def _replica(self) -> "Sequential":
         """A model that shares this one's parameters and state, with its own gradients, caches and buffers."""
         shared = {id(array): array for array in self.named_weights().values()}
         twin = object.__new__(type(self))

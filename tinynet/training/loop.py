@@ -115,7 +115,7 @@ def fit(
         DeviceMemoryError: if the GPU runs out of memory, with what to try; the model stays usable.
     """
     callbacks = _check_arguments(optimizer, loss, callbacks, verbose, augment)
-    model.check_head(loss)
+    model._check_head(loss)
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
