@@ -1,11 +1,15 @@
 """Every program of the repository as a process of its own, on streams that are closed, broken or narrow."""
 
+import io
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+
+from tinynet.datasets import download
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {
@@ -119,6 +123,23 @@ class TestStandardOutput:
         )
         assert python(script, folder=tmp_path) == (0, b"", b"")
         assert "dense" in (tmp_path / "log").read_text()
+
+
+def fail(text):
+    raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("kind", ["none", "closed", "write only", "broken"])
+def test_what_is_told_on_stderr_never_stops_the_work(kind, monkeypatch, capsys):
+    """Such as which mirror is asked, which would otherwise look like a failure of the mirror."""
+    closed, written = io.StringIO(), []
+    closed.close()
+    streams = {"none": None, "closed": closed, "broken": types.SimpleNamespace(write=fail)}
+    streams["write only"] = types.SimpleNamespace(write=written.append)
+    monkeypatch.setattr(sys, "stderr", streams[kind])
+    download._say("asking a mirror")
+    assert written == (["tinynet: asking a mirror\n"] if kind == "write only" else [])
+    assert capsys.readouterr().out == ""
 
 
 STEP = """

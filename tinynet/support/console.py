@@ -1,5 +1,6 @@
 """Programs and the standard streams, which may be closed, a pipe without a reader, or unable to encode a character."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -57,6 +58,13 @@ class _Output:
             # What is still in the buffer must not fail again when Python closes the stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             sys.exit(PIPE_CLOSED if isinstance(error, BrokenPipeError) else f"standard output: {error}")
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error, unless that is None, closed, or a pipe without a reader: work goes on."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def is_terminal(stream: Any) -> bool:

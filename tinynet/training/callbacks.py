@@ -1,6 +1,5 @@
 """Callbacks: hooks that run during training. Each has a `state` that can be saved and restored."""
 
-import contextlib
 import csv
 import io
 import math
@@ -14,7 +13,7 @@ import numpy as np
 
 from tinynet.files.atomic import check_folder, write_bytes
 from tinynet.support.checks import check_number, check_positive_int
-from tinynet.support.console import is_terminal
+from tinynet.support.console import is_terminal, tell
 from tinynet.support.types import Mode, Monitor
 from tinynet.training.run import COLUMNS, Run
 
@@ -368,12 +367,10 @@ class EpochTable(Callback):
 
 
 class PlainProgress(EpochTable):
-    """The table on standard error, where no bar can be drawn. A stream that takes nothing is no reason to stop."""
+    """The table on standard error, where no bar can be drawn."""
 
     def _print(self, line: str) -> None:
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, a closed pipe, a closed file
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+        tell(line)
 
 
 def _cell(name: str, value: float) -> str:
