@@ -5,7 +5,16 @@ import sys
 import zipfile
 from email.parser import Parser
 
-DEPENDENCIES = {"numpy", "requests", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "platformdirs"}
+DEPENDENCIES = {
+    "numpy",
+    "requests",
+    "matplotlib",
+    "pillow",
+    "tqdm",
+    "safetensors",
+    "threadpoolctl",
+    "platformdirs",
+}
 
 
 def main(path: str) -> None:

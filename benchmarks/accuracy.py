@@ -10,11 +10,11 @@ test image and its mirror image are averaged, if the recipe says so. Seconds are
 
 import argparse
 import statistics
-import sys
 import time
 
 from tinynet import metrics, recipes
 from tinynet.datasets import fashion_mnist, train_validation_split
+from tinynet.support import console
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,4 +68,4 @@ def span(values: list[float], form: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -8,7 +8,6 @@ by one with their data in cache, so their sum may be less than the step's time.
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from tinynet import recipes
 from tinynet.engines import cpu
+from tinynet.support import console
 
 
 def microseconds(call: Callable[[], object], repeats: int = 30, rounds: int = 7) -> float:
@@ -73,4 +73,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

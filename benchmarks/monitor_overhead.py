@@ -8,7 +8,6 @@ of the epoch's time and is reported separately.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from tinynet import recipes
 from tinynet.datasets import fashion_mnist
 from tinynet.study import TrainingMonitor
+from tinynet.support import console
 from tinynet.support.types import Array
 from tinynet.training.run import Run
 
@@ -71,4 +71,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

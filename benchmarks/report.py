@@ -17,6 +17,8 @@ from children import STEERING
 from contenders import CONTENDERS, LIMIT, REFERENCE
 from summary import Results, Spread
 
+from tinynet.support import console
+
 METHOD = """\
 Every measurement runs in a fresh process, and contenders take turns (A B C A B C). All start from the same weights and
 train on the same images, with the same batch size, optimizer and hyper-parameters. tinynet gets bytes and scales each
@@ -287,7 +289,7 @@ def _scaling(results: Results, has_picture: bool) -> str:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print(__doc__, file=sys.stderr)
+        print("usage: python benchmarks/report.py FOLDER", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
     write(json.loads((folder / "results.json").read_text(encoding="utf-8")), folder)
@@ -295,4 +297,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    console.run(lambda: main(sys.argv[1:]))

@@ -33,6 +33,7 @@ from children import Children
 from contenders import CONTENDERS, LIMIT, REFERENCE, Contender
 
 from tinynet.datasets import fashion_mnist
+from tinynet.support import console
 from tinynet.support.checks import check_positive_int
 
 PARTS = ("equivalence", "time", "accuracy", "scaling")
@@ -336,4 +337,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -206,8 +206,6 @@ def inputs(model, count):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError) as error:  # the message says what was wrong and what to do
-        print(f"load_in_pytorch.py: {error}", file=sys.stderr)
-        sys.exit(1)
+    from tinynet.support import console
+
+    console.run(main, (OSError, ValueError))

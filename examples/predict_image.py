@@ -1,4 +1,4 @@
-"""Classify pictures of clothes: PNG or JPEG files of any size, on a plain background, light or dark.
+"""Classify pictures of clothes: PNG, JPEG, WebP or other files, of any size, on a plain background, light or dark.
 
     python examples/predict_image.py shirt.png
     python examples/predict_image.py photos/*.jpg --model runs/mlp_adam/model.safetensors
@@ -17,6 +17,7 @@ import numpy as np
 import tinynet as tn
 from tinynet import plots
 from tinynet.datasets import fashion_mnist, from_image_file
+from tinynet.support import console
 
 NAMES = fashion_mnist.CLASS_NAMES
 
@@ -48,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Classify pictures of clothes.")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG file")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="a picture: PNG, JPEG, WebP, GIF, TIFF, BMP"
+    )
     parser.add_argument(
         "--model",
         type=Path,
@@ -93,10 +96,4 @@ def complain(problem: object) -> None:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
-    try:
-        sys.exit(main())
-    except (OSError, ValueError) as error:  # the message says what was wrong and what to do
-        complain(error)
-        sys.exit(1)
+    console.run(main, (OSError, ValueError))

@@ -11,7 +11,6 @@ a plot of test accuracy against parameters and against prediction time to runs/p
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from tinynet import schedules
 from tinynet.datasets import fashion_mnist
 from tinynet.engines import cpu
 from tinynet.plots import comparison, style
+from tinynet.support import console
 
 UNPRUNED, WEIGHTS, UNITS = "unpruned", "single weights zeroed", "whole units removed"
 BATCH_SIZE = 64
@@ -209,14 +209,4 @@ def plot(results: list[Result], times: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (
-        OSError,
-        ValueError,
-        tn.NonFiniteError,
-    ) as error:  # the message says what was wrong and what to do
-        sys.exit(f"prune_fashion.py: {error}")
-    except KeyboardInterrupt as error:
-        print(f"\n{error or 'stopped'}", file=sys.stderr)
-        sys.exit(130)  # as shells report a program that Ctrl-C ended
+    console.run(main, (OSError, ValueError, tn.NonFiniteError))

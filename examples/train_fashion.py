@@ -10,7 +10,6 @@ each epoch and on Ctrl-C, is kept: resuming a finished run shows its results aga
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +17,7 @@ from typing import NamedTuple
 import tinynet as tn
 from tinynet import metrics, plots, recipes
 from tinynet.datasets import fashion_mnist, train_validation_split
-
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
+from tinynet.support import console
 
 
 class Result(NamedTuple):
@@ -44,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder = folder / name
         results.append(train(name, data, options, folder))
         if results[-1].interrupted:
-            return INTERRUPTED
+            return console.INTERRUPTED
     if len(results) > 1:
         print(table(results))
     return 0
@@ -117,7 +115,10 @@ def train(name: str, data: tuple, options: argparse.Namespace, folder: Path) -> 
         )
     except KeyboardInterrupt:
         if model.history is None or not model.history.interrupted:
-            raise  # a second Ctrl-C, or one before the first batch
+            # A second Ctrl-C, or one before the first batch.
+            raise KeyboardInterrupt(
+                "stopped; --resume continues from the last checkpoint, if there is one"
+            ) from None
     history = model.history
     seconds = time.perf_counter() - started
     model.save(folder / "model.safetensors")
@@ -191,11 +192,4 @@ def table(results: list[Result]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, ValueError, tn.NonFiniteError, tn.DeviceError, tn.DeviceMemoryError) as error:
-        # They say what was wrong and what to do.
-        sys.exit(f"train_fashion.py: {error}")
-    except KeyboardInterrupt:
-        print("\nstopped; --resume continues from the last checkpoint, if one was written", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    console.run(main, (OSError, ValueError, tn.NonFiniteError, tn.DeviceError, tn.DeviceMemoryError))

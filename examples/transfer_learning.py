@@ -10,7 +10,6 @@ table of test accuracies, and writes a plot of them to runs/transfer, or to --ou
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import tinynet as tn
 from tinynet import schedules
 from tinynet.datasets import fashion_mnist
 from tinynet.plots import comparison, style
+from tinynet.support import console
 
 OLD, NEW = range(5), range(5, 10)  # the classes
 INPUT, BLOCK, BLOCKS = 2, 4, 3  # layers before the convolutions, layers of a block, blocks
@@ -175,14 +175,4 @@ def plot(labels: list[int], results: dict[str, list[list[float]]], repeats: int,
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (
-        OSError,
-        ValueError,
-        tn.NonFiniteError,
-    ) as error:  # the message says what was wrong and what to do
-        sys.exit(f"transfer_learning.py: {error}")
-    except KeyboardInterrupt as error:
-        print(f"\n{error or 'stopped'}", file=sys.stderr)
-        sys.exit(130)  # as shells report a program that Ctrl-C ended
+    console.run(main, (OSError, ValueError, tn.NonFiniteError))

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import tinynet as tn
 from tinynet.__main__ import main
 
 
@@ -19,6 +20,13 @@ def test_info_tells_of_settings_that_pin_blas(capsys, monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     main(["info"])
     assert "OPENBLAS_CORETYPE=Haswell is set" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"tinynet {tn.__version__}\n"
 
 
 @pytest.mark.data

@@ -180,9 +180,19 @@ def test_importing_the_package_takes_about_as_long_as_importing_numpy():
 def test_what_is_loaded_when_used_is_there():
     assert tn.plots.plot_history.__module__ == "tinynet.plots.figures"
     assert tn.study.trace.__module__ == "tinynet.study.tracing.trace"
-    assert {"plots", "study"} <= set(dir(tn))
+    assert dir(tn) == sorted(tn.__all__)
+    assert all(hasattr(tn, name) for name in dir(tn))
     with pytest.raises(AttributeError, match="module 'tinynet' has no attribute 'plotts'"):
         tn.plotts  # noqa: B018
+
+
+def test_a_model_shows_what_users_use():
+    model = tn.Sequential([tn.Dense(2)], (3,))
+    internal = ["fuse", "check_head", "begin_step", "forward_backward", "replica", "first_non_finite"]
+    assert not set(internal) & set(dir(model))
+    assert {"fit", "predict", "evaluate", "layers", "params", "decay_size", "trainable_ranges"} <= set(
+        dir(model)
+    )
 
 
 def test_the_old_name_of_allow_tf32_works_and_warns():

@@ -1,4 +1,9 @@
-"""A small program as a user with a type checker writes it; pyright must find nothing in it (`.ci/run lint`)."""
+"""A small program as a user with a type checker writes it; pyright must find nothing in it (`.ci/run lint`).
+
+But for the mistakes at its end: there, each comment is an error itself if pyright does not find the mistake.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from pathlib import Path
 from typing import Any
@@ -56,6 +61,29 @@ def main(folder: Path) -> float:
     again = tn.load_model(folder / "model.safetensors", custom_layers={"Softplus": Softplus})
     report = tn.study.gradcheck(again, x[:4].astype(np.float64), y[:4], tn.CrossEntropy())
     report.check()
+    doubled = again.copy(dtype=np.float64).copy(dtype=np.dtype("float32")).to("auto")
+    print(doubled.dtype)
     figure = tn.plots.plot_history(history, path=folder / "history.png")
     print(figure, tn.engines.gpu.allow_tf32)
     return scores["accuracy"]
+
+
+def mistakes(model: tn.Sequential) -> None:
+    """Misspelt options, which a type checker finds; not to be called."""
+    tn.Conv2D(8, 3, padding="sme")  # pyright: ignore[reportArgumentType]
+    tn.DepthwiseConv2D(3, padding="sme")  # pyright: ignore[reportArgumentType]
+    tn.MaxPool2D(2, padding="sme")  # pyright: ignore[reportArgumentType]
+    tn.AveragePool2D(2, padding="sme")  # pyright: ignore[reportArgumentType]
+    tn.Sequential([tn.Dense(2)], (3,), device="gpo")  # pyright: ignore[reportArgumentType]
+    tn.Sequential([tn.Dense(2)], (3,), dtype="float16")  # pyright: ignore[reportArgumentType]
+    tn.load_model("model.safetensors", device="gpo")  # pyright: ignore[reportArgumentType]
+    model.to("cuda")  # pyright: ignore[reportArgumentType]
+    model.copy(device="gpo")  # pyright: ignore[reportArgumentType]
+    tn.EarlyStopping("val_los")  # pyright: ignore[reportArgumentType]
+    tn.ModelCheckpoint("m.safetensors", mode="minimum")  # pyright: ignore[reportArgumentType]
+    tn.ReduceLROnPlateau(monitor="acc")  # pyright: ignore[reportArgumentType]
+    tn.prune_weights(model, 0.5, scope="globl")  # pyright: ignore[reportArgumentType]
+    tn.MagnitudePruning(0.5, scope="globl")  # pyright: ignore[reportArgumentType]
+    tn.prune_units(model, 0.5, criterion="l2")  # pyright: ignore[reportArgumentType]
+    x = np.zeros((2, 3), np.float32)
+    tn.study.compare(model, x, [0, 1], tn.CrossEntropy(), against="jax")  # pyright: ignore[reportArgumentType]

@@ -7,11 +7,14 @@ from itertools import zip_longest
 from pathlib import Path
 
 from tinynet.study import exercises, gradcheck_command, trace_command
+from tinynet.support import console
+from tinynet.version import __version__
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status is 0, or 1 after an error, which is explained on standard error."""
     parser = argparse.ArgumentParser(prog="python -m tinynet", description="tinynet's command line")
+    parser.add_argument("--version", action="version", version=f"tinynet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     download = commands.add_parser("download", help="download and check Fashion-MNIST")
     download.add_argument(
@@ -44,11 +47,10 @@ def _info(options: argparse.Namespace) -> int:
 
     import numpy as np
 
-    import tinynet
     from tinynet.engines import cpu
     from tinynet.engines.gpu.info import describe, gpu_info
 
-    print(f"tinynet  {tinynet.__version__}")
+    print(f"tinynet  {__version__}")
     print(
         f"python   {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     )
@@ -69,4 +71,4 @@ def _info(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

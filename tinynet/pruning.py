@@ -11,7 +11,7 @@ import numpy as np
 from tinynet.engines.devices import device_of, to_host
 from tinynet.protocols import Model
 from tinynet.support.checks import check_number, check_positive_int
-from tinynet.support.types import Array
+from tinynet.support.types import Array, Scope
 from tinynet.training.callbacks import Callback, state_entry
 from tinynet.training.run import Run
 
@@ -38,7 +38,7 @@ def sparsity_of(model: Model) -> float:
     return zeros / max(sum(array.size for array in weights), 1)
 
 
-def magnitude_masks(model: Model, sparsity: float, scope: str = "global") -> dict[str, Array]:
+def magnitude_masks(model: Model, sparsity: float, scope: Scope = "global") -> dict[str, Array]:
     """Return the pruning masks by name: boolean arrays, False for weights to be set to 0.
 
     These are the round(sparsity n) smallest in magnitude of all n weights or, with scope="layer", of each array's n.
@@ -74,7 +74,7 @@ def _largest(magnitudes: Array, sparsity: float) -> Array:
     return kept
 
 
-def prune_weights(model: Model, sparsity: float, scope: str = "global") -> dict[str, Array]:
+def prune_weights(model: Model, sparsity: float, scope: Scope = "global") -> dict[str, Array]:
     """Set the smallest weights to 0, in place, and return the masks of `magnitude_masks`.
 
     Further training changes them again, unless `MagnitudePruning` is among the callbacks.
@@ -113,7 +113,9 @@ class MagnitudePruning(Callback):
     Source: Han, Pool, Tran & Dally 2015; the ramp: Zhu & Gupta 2018.
     """
 
-    def __init__(self, sparsity: float, scope: str = "global", ramp_steps: int = 0, every: int = 50) -> None:
+    def __init__(
+        self, sparsity: float, scope: Scope = "global", ramp_steps: int = 0, every: int = 50
+    ) -> None:
         self.sparsity = check_number("MagnitudePruning sparsity", sparsity, 0, 1, open_high=True)
         if scope not in SCOPES:
             raise ValueError(f"MagnitudePruning scope: expected 'global' or 'layer', got {scope!r}")

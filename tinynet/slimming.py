@@ -20,7 +20,7 @@ from tinynet.layers import BatchNorm, Conv2D, Dense, DepthwiseConv2D, Flatten, L
 from tinynet.layers.chain import walk
 from tinynet.model.sequential import Sequential
 from tinynet.support.checks import check_number
-from tinynet.support.types import Array
+from tinynet.support.types import Array, Criterion
 
 Removal = float | int | Sequence[int]
 
@@ -41,7 +41,7 @@ class _Prunable(NamedTuple):
     norm: BatchNorm | None  # that scales each of its units
 
 
-def unit_scores(model: Sequential, criterion: str = "auto") -> dict[str, Array]:
+def unit_scores(model: Sequential, criterion: Criterion = "auto") -> dict[str, Array]:
     """Return how much each unit matters, for every layer whose units can be removed: path to (units,) scores.
 
     Args: criterion:
@@ -54,7 +54,7 @@ def unit_scores(model: Sequential, criterion: str = "auto") -> dict[str, Array]:
 
 
 def prune_units(
-    model: Sequential, remove: float | Mapping[str, Removal], criterion: str = "auto"
+    model: Sequential, remove: float | Mapping[str, Removal], criterion: Criterion = "auto"
 ) -> Sequential:
     """Return a new, smaller model without the units of Dense and the channels of Conv2D that matter least.
 
@@ -134,7 +134,7 @@ def _path_to_the_next(path: str, behind: Sequence[Layer]) -> list[Layer] | None:
 # -- which units ---------------------------------------------------------------------------------------
 
 
-def _scores(path: str, found: _Prunable, criterion: str) -> Array:
+def _scores(path: str, found: _Prunable, criterion: Criterion) -> Array:
     if criterion not in CRITERIA:
         raise ValueError(f"criterion: expected one of {', '.join(CRITERIA)}, got {criterion!r}")
     layer, norm = found
@@ -148,7 +148,7 @@ def _scores(path: str, found: _Prunable, criterion: str) -> Array:
     return gamma
 
 
-def _kept(path: str, found: _Prunable, removal: Removal, criterion: str) -> Array:
+def _kept(path: str, found: _Prunable, removal: Removal, criterion: Criterion) -> Array:
     """Return the indices of the units that stay, in order."""
     scores = _scores(path, found, criterion)
     units = scores.size

@@ -20,6 +20,8 @@ from contenders import REFERENCE
 from summary import Results, Spread
 from summary_gpu import Way
 
+from tinynet.support import console
+
 METHOD = """\
 Every measurement runs in a fresh process, and contenders take turns (A B C A B C). All start from the same weights and
 train in float32 on the same images, which are on the device before the first epoch, with the same batch size, loss,
@@ -321,7 +323,7 @@ def _reached(runs: list[dict[str, Any]], target: float, wanted: list[float]) -> 
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print(__doc__, file=sys.stderr)
+        print("usage: python benchmarks/gpu/report_gpu.py FOLDER", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -330,4 +332,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    console.run(lambda: main(sys.argv[1:]))

@@ -42,6 +42,7 @@ from contenders_gpu import CONTENDERS
 from tinynet.datasets import fashion_mnist
 from tinynet.engines.gpu.cublas import CublasError
 from tinynet.files.atomic import write_bytes
+from tinynet.support import console
 from tinynet.support.checks import check_positive_int
 from tinynet.support.errors import DeviceError
 from tinynet.version import __version__
@@ -361,4 +362,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

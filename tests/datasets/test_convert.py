@@ -264,6 +264,30 @@ class TestImagesOfTheDataSet:
 
 
 PLAIN = t_shirt()
+SHADED = Image.fromarray(np.pad(np.arange(180, dtype=np.uint8).reshape(10, 18), 4, constant_values=255))
+
+
+def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """An EXIF block of entries: tag, type, count and data, which no writer checks."""
+    place, directory, far = 14 + 12 * len(entries), struct.pack("<H", len(entries)), b""
+    for tag, kind, count, content in sorted(entries):
+        field = content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", place + len(far))
+        far += content if len(content) > 4 else b""
+        directory += struct.pack("<HHI", tag, kind, count) + field
+    return b"Exif\0\0II*\0\x08\0\0\0" + directory + bytes(4) + far
+
+
+SIDEWAYS = (0x112, 3, 1, b"\x06\0")
+ODD_TAGS = {
+    "resolution of -1/0": (0x11A, 10, 1, struct.pack("<ii", -1, 0)),
+    "resolution of 0/0": (0x11A, 5, 1, struct.pack("<II", 0, 0)),
+    "resolution of NaN": (0x11A, 11, 1, struct.pack("<f", math.nan)),
+    "resolution of infinity": (0x11A, 12, 1, struct.pack("<d", math.inf)),
+    "resolution in words": (0x11A, 2, 6, b"words\0"),
+    "negative width": (0x100, 9, 1, struct.pack("<i", -5)),
+    "width in words": (0x100, 2, 6, b"words\0"),
+    "directory beyond the end": (0x8769, 4, 1, struct.pack("<I", 99_999)),
+}
 
 
 class TestKindsOfFiles:
@@ -289,6 +313,24 @@ class TestKindsOfFiles:
         image = converted(picture, folder, kind, exif=exif, **settings)
         assert np.abs(image.astype(int) - converted(PLAIN, folder)).mean() < (1 if kind == "JPEG" else 1e-9)
 
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+    @pytest.mark.parametrize("odd", ODD_TAGS)
+    def test_one_odd_tag_does_not_hide_the_orientation(self, odd: str, kind: str, folder: Path) -> None:
+        picture = PLAIN.transpose(Image.Transpose.ROTATE_90)
+        settings = {"PNG": {}, "JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}[kind]
+        image = converted(picture, folder, kind, exif=exif(SIDEWAYS, ODD_TAGS[odd]), **settings)
+        assert np.abs(image.astype(int) - converted(PLAIN, folder)).mean() < (1 if kind == "JPEG" else 1e-9)
+
+    @pytest.mark.parametrize("kind", ["TIFF", "WEBP", "AVIF"])
+    def test_other_kinds_are_turned_upright_too(self, kind: str, folder: Path) -> None:
+        Image.init()
+        if kind not in Image.SAVE:
+            pytest.skip(f"this Pillow does not write {kind}")
+        sideways = Image.Exif()
+        sideways[0x0112] = 6
+        image = converted(PLAIN.transpose(Image.Transpose.ROTATE_90), folder, kind, exif=sideways)
+        assert np.abs(image.astype(int) - converted(PLAIN, folder)).mean() < 4
+
     @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK"])
     def test_the_way_colors_are_stored_does_not_matter(self, mode: str, folder: Path) -> None:
         picture = t_shirt("RGB", (0, 0, 0)).convert(mode)
@@ -311,7 +353,59 @@ class TestKindsOfFiles:
         deep = Image.fromarray(pixels.astype(np.uint16) * 257)
         np.testing.assert_array_equal(converted(deep, folder), converted(Image.fromarray(pixels), folder))
 
-    def test_transparent_parts_count_as_white(self, folder: Path) -> None:
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+    @pytest.mark.parametrize("bits", [8, 10, 12, 14])
+    def test_grey_that_uses_some_of_16_bits(self, bits: int, kind: str, folder: Path) -> None:
+        pixels = np.asarray(SHADED, np.float64) / 255
+        deep = Image.fromarray(np.rint(pixels * (2**bits - 1)).astype(np.uint16))
+        assert np.abs(converted(deep, folder, kind).astype(int) - converted(SHADED, folder)).max() <= 1
+
+    @pytest.mark.parametrize("scale", [1 / 255, 1, 257])
+    @pytest.mark.parametrize("dtype", [np.int32, np.float32])
+    def test_grey_of_32_bits(self, scale: float, dtype: Any, folder: Path) -> None:
+        if dtype is np.int32 and scale < 1:
+            return
+        values = (np.asarray(SHADED, np.float64) * scale).astype(dtype)
+        np.testing.assert_array_equal(
+            converted(Image.fromarray(values), folder, "TIFF"), converted(SHADED, folder)
+        )
+        values[0, 0] = -1 if dtype is np.int32 else np.nan
+        assert converted(Image.fromarray(values), folder, "TIFF").any()
+
+    @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG2000", "PPM", "TGA", "TIFF", "WEBP", "QOI", "AVIF"])
+    def test_kinds_that_pillow_decodes(self, kind: str, folder: Path) -> None:
+        Image.init()
+        if kind not in Image.SAVE:
+            pytest.skip(f"this Pillow does not write {kind}")
+        settings = {"lossless": True} if kind == "WEBP" else {}
+        image = converted(PLAIN, folder, kind, **settings)
+        assert np.abs(image.astype(int) - converted(PLAIN, folder)).mean() < (2 if kind == "AVIF" else 1e-9)
+
+    @pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+    def test_of_several_frames_the_first_counts(self, kind: str, folder: Path) -> None:
+        other = PLAIN.transpose(Image.Transpose.ROTATE_180)
+        settings = {"lossless": True} if kind == "WEBP" else {}
+        image = converted(PLAIN, folder, kind, save_all=True, append_images=[other, other], **settings)
+        np.testing.assert_array_equal(image, converted(PLAIN, folder))
+
+    def test_what_other_programs_would_draw_is_refused(self, folder: Path, monkeypatch: Any) -> None:
+        """Pillow starts Ghostscript for PostScript, which is a program, not a picture."""
+        monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("started"))
+        with pytest.raises(ValueError, match="got another kind of file"):
+            converted(PLAIN, folder, "EPS")
+
+    @pytest.mark.parametrize("grey", [0, 60, 200, 255])
+    def test_what_is_cut_out_is_put_on_what_contrasts(self, grey: int, folder: Path) -> None:
+        picture = t_shirt("RGBA", (grey, grey, grey, 255), (128, 128, 128, 0))
+        np.testing.assert_allclose(converted(picture, folder), converted(PLAIN, folder), atol=1)
+
+    def test_a_picture_with_round_corners_was_not_cut_out(self, folder: Path) -> None:
+        picture = PLAIN.convert("RGBA")
+        for corner in ((0, 0), (85, 0), (0, 115), (85, 115)):
+            picture.paste((0, 0, 0, 0), (*corner, corner[0] + 5, corner[1] + 5))
+        np.testing.assert_array_equal(converted(picture, folder), converted(PLAIN, folder))
+
+    def test_transparent_parts_around_dark_things_count_as_white(self, folder: Path) -> None:
         expected = converted(PLAIN, folder)
         thing = Image.fromarray((np.asarray(PLAIN.convert("L")) < 255).astype(np.uint8) * 255)
         for hidden in ((0, 0, 0), (255, 0, 0)):  # the color behind the transparency
@@ -361,17 +455,32 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(pieces)
 
 
+def announcing(kind: str, width: int, height: int) -> bytes:
+    """A small file whose header announces a picture of this size."""
+    content = bytearray(saved(Image.new("RGB", (9, 9)), kind))
+    place, form = {"GIF": (6, "<HH"), "BMP": (18, "<ii")}[kind]
+    struct.pack_into(form, content, place, width, height)
+    return bytes(content)
+
+
 LONG_TEXT = PngImagePlugin.PngInfo()
 LONG_TEXT.add_text("comment", "x" * 3_000_000, zip=True)
-PNG, JPEG = saved(PLAIN, "PNG"), saved(PLAIN, "JPEG")
+PNG, JPEG, GIF = saved(PLAIN, "PNG"), saved(PLAIN, "JPEG"), saved(PLAIN, "GIF")
 UNSEEN = "expected an object on a plain background, got a picture of one brightness"
 REFUSED = {
-    "text": (b"a shirt, blue", "expected a PNG or JPEG picture, got another kind of file; convert it first"),
-    "nothing": (b"", "expected a PNG or JPEG picture"),
-    "GIF": (saved(PLAIN, "GIF"), "expected a PNG or JPEG picture"),
+    "text": (b"a shirt, blue", "expected a picture, such as a PNG or JPEG file, got another kind of file"),
+    "nothing": (b"", "expected a picture"),
+    "PDF": (saved(PLAIN, "PDF"), "expected a picture"),
+    "half a GIF": (GIF[: len(GIF) // 2], "the picture is damaged: .*truncated"),
+    "huge GIF": (announcing("GIF", 60_000, 60_000), "the picture is too large: .*; make it smaller"),
+    "huge BMP": (announcing("BMP", 60_000, 60_000), "the picture is too large: .*; make it smaller"),
+    "huge TIFF": (
+        saved(Image.new("1", (50_000, 10_000)), "TIFF", compression="group4"),
+        "the picture is too large: .*; make it smaller",
+    ),
     "half a PNG": (PNG[: len(PNG) // 2], "the picture is damaged: .*; use another copy"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "the picture is damaged: .*truncated"),
-    "the beginning of a PNG": (PNG[:20], "expected a PNG or JPEG picture|the picture is damaged"),
+    "the beginning of a PNG": (PNG[:20], "expected a picture|the picture is damaged"),
     "PNG without pixels": (png_of(5, 5), "the picture is damaged"),
     "PNG with a text that is a bomb": (
         saved(PLAIN, "PNG", pnginfo=LONG_TEXT),
@@ -429,7 +538,10 @@ class TestRefused:
             image = converted(PLAIN, folder, "JPEG", exif=exif, quality=95)
             assert np.abs(image.astype(int) - converted(PLAIN, folder)).mean() < 4
 
-    @given(st.data(), st.sampled_from([PNG, JPEG, REFUSED["GIF"][0]]))
+    @given(
+        st.data(),
+        st.sampled_from([PNG, JPEG, GIF, *(saved(SHADED, kind) for kind in ("BMP", "TIFF", "WEBP"))]),
+    )
     def test_damage_gives_a_picture_or_an_explanation(
         self, folder: Path, data: st.DataObject, content: bytes
     ) -> None:

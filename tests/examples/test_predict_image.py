@@ -184,7 +184,7 @@ class TestScript:
         assert len(problems) == 3
         assert problems[0] == f"predict_image.py: {missing}: No such file or directory"
         assert problems[1].startswith(
-            f"predict_image.py: {text}: expected a PNG or JPEG picture, got another"
+            f"predict_image.py: {text}: expected a picture, such as a PNG or JPEG file, got another"
         )
         assert problems[2].startswith(f"predict_image.py: {tmp_path}: ")
         assert done.stdout.startswith(f"{shirt}: ")

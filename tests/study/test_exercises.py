@@ -16,7 +16,8 @@ from tinynet.__main__ import main
 from tinynet.study import exercises
 from tinynet.study.exercises import EXERCISES, check
 
-FOLDER = Path(__file__).parents[2] / "examples" / "exercises"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tinynet" / "study" / "exercises" / "blanks"
 NAMES = (
     *("dense", "relu", "softmax", "softmax_cross_entropy", "dropout", "batchnorm", "max_pool", "convolution"),
     *("momentum", "adam"),
@@ -408,8 +409,8 @@ def test_the_file_names_where_the_librarys_own_is(name):
     """The path that the lesson gives exists and has the class that it names."""
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
     kind, path = re.search(r"compare it with `(\w+)` in (\S+\.py)", text).groups()
-    assert f"class {kind}(" in (FOLDER.parents[1] / path).read_text(encoding="utf-8")
-    assert f"python -m tinynet exercise {name} examples/exercises/{name}.py" in text
+    assert f"class {kind}(" in (ROOT / path).read_text(encoding="utf-8")
+    assert f"python -m tinynet exercise {name} exercises/{name}.py" in text
 
 
 def test_the_table_is_long_enough():
@@ -629,10 +630,41 @@ def test_the_commands_exit_status(tmp_path, capsys):
     assert "nowhere.py" in capsys.readouterr().err
 
 
-def test_without_a_file_the_one_that_came_is_checked(monkeypatch, capsys):
-    monkeypatch.chdir(FOLDER.parents[1])
-    assert main(["exercise", "adam"]) == 1
-    assert "not written yet" in capsys.readouterr().out
+def test_without_a_file_the_nearest_is_checked(tmp_path, monkeypatch, capsys):
+    """In the current folder, in exercises/, or else the blank that came with the library."""
+    monkeypatch.chdir(tmp_path)
+    for place in (None, tmp_path / "exercises", tmp_path):
+        if place is not None:
+            place.mkdir(exist_ok=True)
+            write(place, "relu", solution("relu"))
+        assert main(["exercise", "relu"]) == (1 if place is None else 0)
+        file = FOLDER / "relu.py" if place is None else (place / "relu.py").relative_to(tmp_path)
+        output = capsys.readouterr().out
+        assert output.startswith(f"{file}\n")
+        assert ("not written yet" in output) == (place is None)
+
+
+def test_the_blanks_are_written_where_the_student_wants_them(tmp_path, capsys):
+    folder = tmp_path / "my" / "exercises"
+    assert main(["exercise", "--write", str(folder)]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        f"{name}.py": (FOLDER / f"{name}.py").read_bytes() for name in NAMES
+    }
+    assert capsys.readouterr().out.splitlines() == [f"wrote {folder / name}.py" for name in EXERCISES]
+    assert main(["exercise", "dense", str(folder / "dense.py")]) == 1
+
+    one = tmp_path / "one"
+    assert main(["exercise", "adam", "--write", str(one)]) == 0
+    assert [path.name for path in one.iterdir()] == ["adam.py"]
+    assert main(["exercise", "lstm", "--write", str(one)]) == 2
+
+
+def test_an_answer_is_never_overwritten(tmp_path, capsys):
+    answer = tmp_path / "relu.py"
+    answer.write_text("my answer")
+    assert main(["exercise", "--write", str(tmp_path)]) == 2
+    assert "exists and may hold your answer; choose another folder" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["my answer"]
 
 
 def test_the_sub_command_fits_any_parser():
@@ -645,7 +677,7 @@ def test_the_sub_command_fits_any_parser():
 def test_the_readme_shows_what_is_printed(tmp_path):
     body = solution("dense").replace("self.x.T @ dy", "dy.T @ self.x").replace("dy.sum", "dy.mean")
     report = str(check("dense", write(tmp_path, "dense", body)))
-    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"<!-- output -->\n```text\n{report}\n```" in readme
 
 

@@ -145,8 +145,8 @@ def test_the_probe_sees_what_training_computes(name):
                 checked += 1
     assert checked >= 2
     twin, outputs = model.copy(), x.astype(np.float32)
-    twin.begin_step()
-    for index, layer in enumerate(twin.fuse(loss)[0]):
+    twin._begin_step()
+    for index, layer in enumerate(twin._fuse(loss)[0]):
         outputs = layer.forward(outputs, training=True)
         if index >= probe.first - 1:
             seen = look.outputs[str(index)] if index >= probe.first else probe.input

@@ -142,6 +142,6 @@ def assert_same_end(one, other):
 
 def by_team(team, x, y, loss):
     """The loss of a batch; its gradients are then in the team's model."""
-    layers, loss = team.model.fuse(loss)
-    team.model.begin_step()
+    layers, loss = team.model._fuse(loss)
+    team.model._begin_step()
     return team.forward_backward(layers, x, y, loss, len(x))

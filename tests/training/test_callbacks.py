@@ -602,15 +602,45 @@ model.fit(x, y, optimizer=tn.SGD(), loss=tn.SoftmaxCrossEntropy(), batch_size=4,
 """
 
 
+def fail_to_write(text):
+    raise BrokenPipeError(32, "Broken pipe")
+
+
 class TestProgressBar:
-    @pytest.mark.parametrize("verbose", [0, 1])
-    def test_silent_where_there_is_no_terminal(self, verbose, capfd):
-        fit(classifier(), verbose=verbose, epochs=2)
+    def test_a_line_per_epoch_where_there_is_no_terminal(self, capfd):
+        """As in a notebook without ipywidgets, in many consoles, and if the output goes to a file."""
+        fit(classifier(), verbose=1, epochs=2)
+        output, lines = capfd.readouterr()
+        assert output == ""
+        assert [line.split()[0] for line in lines.splitlines()] == ["epoch", "1", "2"]
+        fit(classifier(), verbose=0, epochs=2)
         assert capfd.readouterr() == ("", "")
 
-    def test_works_where_there_is_no_console_at_all(self, monkeypatch):
-        monkeypatch.setattr(sys, "stderr", None)
-        assert fit(classifier(), verbose=1).epochs == 1
+    def test_no_second_table(self, capfd):
+        fit(classifier(), tn.EpochTable(), verbose=1, epochs=2)
+        output, lines = capfd.readouterr()
+        assert (len(output.splitlines()), lines) == (3, "")
+
+    def test_a_bar_of_the_users_own_is_silent_there(self, capfd):
+        fit(classifier(), tn.ProgressBar(), verbose=0)
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("kind", ["none", "closed", "write only", "write and flush", "broken"])
+    def test_any_stream_will_do(self, kind, monkeypatch):
+        written = []
+        writes = types.SimpleNamespace(write=written.append)
+        closed = io.StringIO()
+        closed.close()
+        streams = {
+            "none": None,
+            "closed": closed,
+            "write only": writes,
+            "write and flush": types.SimpleNamespace(write=written.append, flush=lambda: None),
+            "broken": types.SimpleNamespace(write=fail_to_write, flush=lambda: None),
+        }
+        monkeypatch.setattr(sys, "stderr", streams[kind])
+        assert fit(classifier(), tn.ProgressBar(), verbose=1, epochs=2).epochs == 2
+        assert len(written) == (3 if "write" in kind else 0)
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
     @pytest.mark.parametrize("verbose", [0, 1, 2])

@@ -89,6 +89,26 @@ def test_fit_and_evaluate_refuse_bad_pairs_and_change_nothing(name):
 
 
 @pytest.mark.parametrize(
+    ("shape", "input_shape", "hint"),
+    [
+        ((28, 28, 1), (28, 28), "; for a single example pass x.reshape(1, 28, 28)"),
+        ((784,), (28, 28), "; for a single example pass x.reshape(1, 28, 28)"),
+        ((28, 28), (784,), "; for a single example pass x.reshape(1, 784)"),
+        ((28, 28), (28, 28, 1), "; for a single example pass x.reshape(1, 28, 28, 1)"),
+        ((28, 28), (28, 28), "; for a single example pass x[None]"),
+        ((1, 784), (28, 28), "; x.reshape(-1, 28, 28) would fit"),
+        ((3, 8, 8), (8, 8, 3), ""),  # its axes would have to be moved
+        ((28, 27), (28, 28), ""),
+    ],
+)
+def test_a_single_image_gets_a_hint(shape, input_shape, hint):
+    model = tn.Sequential([tn.Flatten(), tn.Dense(2)], input_shape)
+    with pytest.raises(ValueError, match=r"x: expected shape \(batch, .*") as caught:
+        model.predict(np.zeros(shape))
+    assert str(caught.value).endswith(f"got {shape}{hint}")
+
+
+@pytest.mark.parametrize(
     "name", [name for name in BAD_PAIRS if name.startswith("x") or name in ("NaN", "infinity")]
 )
 def test_predict_refuses_bad_inputs(name):

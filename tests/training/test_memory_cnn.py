@@ -156,8 +156,8 @@ def test_a_float32_model_makes_no_float64_array_of_size(make, workers, monkeypat
         monkeypatch.setattr(np, function, Watched(getattr(np, function)))
     model = make()
     x, y = batch_for(model, 40)
-    members, original = [model], model.replica
-    monkeypatch.setattr(model, "replica", lambda: members.append(original()) or members[-1], raising=False)
+    members, original = [model], model._replica
+    monkeypatch.setattr(model, "_replica", lambda: members.append(original()) or members[-1], raising=False)
     model.fit(
         x,
         y,

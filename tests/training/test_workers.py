@@ -169,7 +169,7 @@ class TestTeam:
 
     def test_replicas_share_values_and_state_and_nothing_else(self):
         model = network()
-        (x, y), replica = data(8), model.replica()
+        (x, y), replica = data(8), model._replica()
         for mine, its in (
             (model.named_params(), replica.named_params()),
             (model.named_state(), replica.named_state()),

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinynet.support.types import Array
 
-# Pillow is installed with matplotlib, which requires it. It is imported on first use, as training does not need it.
+# Pillow is imported on first use, as training does not need it.
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -24,15 +24,27 @@ THUMBNAIL = 73  # longest edge of the shop's thumbnails, 51 x 73, from which the
 LARGEST = 4 * THUMBNAIL  # photos are averaged down to this, because their grain would prevent the trimming
 TOLERANCE = 0.05 * 255  # colors within this distance of the background's count as background
 FAINTEST = 5.0  # of 255; something that differs less from its background counts as absent
+DRAWN_BY_OTHERS = {"EPS", "WMF"}  # kinds of files that Pillow hands to Ghostscript or to Windows
+TURNS = {  # what turns a picture upright, by the orientation in its metadata: names in Image.Transpose
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+LIGHT = 160.0  # things cut out are put on black above this mean; below it they look more like the data set on white
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue (ITU-R BT.601)
 
 
 def from_image_file(path: str | os.PathLike[str]) -> Array:
-    """The picture in a PNG or JPEG file, as an image like those of Fashion-MNIST.
+    """The picture in a file, as an image like those of Fashion-MNIST.
 
-    It should show one object on a plain background, light or dark; the background's color is taken from the corners.
-    Transparent parts count as white, and photos taken sideways are turned upright. Then the steps by which the data
-    set was made follow:
+    The file may be of any kind that Pillow decodes, such as PNG, JPEG, WebP, GIF, TIFF and BMP; of several frames, the
+    first counts. The picture should show one object on a plain background, light or dark; the background's color is
+    taken from the corners. What is cut out, on a transparent ground, is put on black if it is light and on white
+    otherwise. Photos taken sideways are turned upright. Then the steps by which the data set was made follow:
 
     1. Trim edges within 5% of the background's color.
     2. Average a larger picture down to the size of the data set's thumbnails; then drop rows and columns until its
@@ -47,7 +59,7 @@ def from_image_file(path: str | os.PathLike[str]) -> Array:
     Args: path: the file.
     Returns: (28, 28) bytes; the background is 0.
     Raises:
-        ValueError: naming the file, if it is not a PNG or JPEG picture, is damaged, too large or shows nothing.
+        ValueError: naming the file, if it is not a picture, is damaged, too large or shows nothing.
         OSError: if it can't be read.
     """
     picture = _opened(path)
@@ -78,36 +90,70 @@ def _nothing_seen(path: str | os.PathLike[str]) -> ValueError:
 
 def _opened(path: str | os.PathLike[str]) -> Image.Image:
     """The picture of a file in RGB, upright, opaque, and no larger than needed."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     name = os.fspath(path)
+    Image.init()
+    kinds = [kind for kind in Image.ID if kind not in DRAWN_BY_OTHERS]
     with open(path, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata and large pictures, both usable
         try:
-            with Image.open(file, formats=("PNG", "JPEG")) as opened:
-                picture = _with_eight_bits(ImageOps.exif_transpose(opened))
+            with Image.open(file, formats=kinds) as opened:  # refuses what is too large before decoding it
+                picture = _upright(_with_eight_bits(opened), opened)
         except UnidentifiedImageError:
             raise ValueError(
-                f"{name}: expected a PNG or JPEG picture, got another kind of file; convert it first"
+                f"{name}: expected a picture, such as a PNG or JPEG file, got another kind of file; convert it first"
             ) from None
         except Image.DecompressionBombError as error:
             raise ValueError(f"{name}: the picture is too large: {error}; make it smaller") from None
         except Exception as error:  # Pillow raises many kinds for damaged files
             raise ValueError(f"{name}: the picture is damaged: {error}; use another copy") from error
     picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture
+    return _opaque(picture) if picture.mode == "RGBA" else picture
+
+
+def _upright(picture: Image.Image, opened: Image.Image) -> Image.Image:
+    """The picture, turned as the file's metadata says; metadata that makes no sense is ignored."""
+    from PIL import Image
+
+    try:  # only the orientation is read: ImageOps.exif_transpose fails if any other tag is odd
+        turn = TURNS.get(opened.getexif().get(0x0112))  # type: ignore[arg-type]
+    except Exception:
+        turn = None
+    return picture if turn is None else picture.transpose(Image.Transpose[turn])
 
 
 def _with_eight_bits(picture: Image.Image) -> Image.Image:
     """The picture in RGB, or in RGBA if parts of it may be transparent."""
     from PIL import Image
 
-    if picture.mode.startswith("I"):  # 16-bit grey: some versions of Pillow would keep the low bits
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode[0] in "IF":  # grey with more than 8 bits, which Pillow would cut off at 255
+        return Image.fromarray(_from_deep_grey(np.asarray(picture))).convert("RGB")
     may_be_transparent = "A" in picture.getbands() or "transparency" in picture.info
     return picture.convert("RGBA" if may_be_transparent else "RGB")
+
+
+def _from_deep_grey(values: Array) -> Array:
+    """Grey of 16 or more bits as bytes. White is the largest number with as many bits as are used, at least 8.
+
+    Cameras and scanners write 10, 12 or 14 bits into files of 16. Where nothing is larger than 1, white is 1.
+    """
+    values = np.clip(np.nan_to_num(values.astype(np.float32)), 0, None)
+    most = float(values.max())
+    white = 1 if most <= 1 else 2 ** max(8, int(most).bit_length()) - 1
+    return _to_bytes(values * (255 / white))
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """The picture on white, or on black if it shows something light that was cut out."""
+    from PIL import Image
+
+    pixels = np.asarray(picture, np.float32)  # (height, width, 4)
+    opacity = pixels[..., 3]
+    edge = np.concatenate([*opacity[[0, -1]], *opacity[:, [0, -1]].T])
+    light = np.sum((pixels[..., :3] @ GREY - LIGHT) * opacity) > 0
+    ground = Image.new("RGBA", picture.size, "black" if light and edge.mean() < 127.5 else "white")
+    return Image.alpha_composite(ground, picture).convert("RGB")
 
 
 def _thumbnail(picture: Image.Image, thing: Array) -> Array:

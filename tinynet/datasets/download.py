@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import os
-import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tinynet.datasets import archive, http
 from tinynet.datasets.http import Limits, TransferError
 from tinynet.datasets.idx import GZIP_MAGIC
 from tinynet.files.atomic import write_bytes
+from tinynet.support.console import tell
 
 if TYPE_CHECKING:
     import requests
@@ -306,4 +306,4 @@ def _reason(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    print(f"tinynet: {message}", file=sys.stderr)
+    tell(f"tinynet: {message}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinynet.support.errors import DeviceError
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, DeviceName, Shape
 
 if TYPE_CHECKING:
     from tinynet.engines.gpu.device import Gpu
@@ -27,7 +27,7 @@ _gpu: "Gpu | None" = None
 class Device:
     """The CPU, with NumPy arrays."""
 
-    name = "cpu"
+    name: DeviceName = "cpu"
     block_elements = 1 << 17
     """How many elements a convolution works on at a time: as many as fit into the L2 cache."""
 

@@ -11,7 +11,7 @@ from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
 from tinynet.layers.windows.patches import add_windows, crop, pad, take_windows
 from tinynet.support.checks import check_positive_int
-from tinynet.support.types import Array, Memory, Shape
+from tinynet.support.types import Array, Memory, Padding, Shape
 
 
 class Conv2D(KernelLayer):
@@ -47,7 +47,7 @@ class Conv2D(KernelLayer):
         filters: int,
         kernel_size: int | tuple[int, int],
         strides: int | tuple[int, int] = 1,
-        padding: str = "valid",
+        padding: Padding = "valid",
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",
         bias_initializer: str | Initializer = "zeros",

@@ -7,7 +7,7 @@ from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
 from tinynet.support.checks import check_positive_int
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, Padding, Shape
 
 
 class DepthwiseConv2D(KernelLayer):
@@ -39,7 +39,7 @@ class DepthwiseConv2D(KernelLayer):
         self,
         kernel_size: int | tuple[int, int],
         strides: int | tuple[int, int] = 1,
-        padding: str = "valid",
+        padding: Padding = "valid",
         depth_multiplier: int = 1,
         use_bias: bool = True,
         kernel_initializer: str | Initializer = "glorot_uniform",

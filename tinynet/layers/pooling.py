@@ -17,7 +17,7 @@ from tinynet.layers.windows.geometry import (
     check_size,
     windows,
 )
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, Padding, Shape
 
 
 class _Pool2D(Layer):
@@ -27,7 +27,7 @@ class _Pool2D(Layer):
         self,
         pool_size: int | tuple[int, int] = 2,
         strides: int | tuple[int, int] | None = None,
-        padding: str = "valid",
+        padding: Padding = "valid",
     ) -> None:
         super().__init__()
         kind = type(self).__name__

@@ -43,7 +43,7 @@ def evaluate(
         x, y = inputs.check_data(x, y, model, loss)
         _warn_of_unit_range(model, x)
         batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
-    layers, loss = model.fuse(copy.copy(loss))
+    layers, loss = model._fuse(copy.copy(loss))
     device = model.device
     with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
         meter = device.zeros(4, np.float64)

@@ -19,7 +19,7 @@ from tinynet.optimizers import Optimizer
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_dtype, check_shape
 from tinynet.support.errors import REMEDY, ModelFileError, NonFiniteError, NotComputedError
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, DeviceName, FloatType, Shape
 from tinynet.training.in_use import is_in_use
 from tinynet.training.loop import fit
 from tinynet.training.run import History
@@ -46,8 +46,8 @@ class Sequential:
         layers: Sequence[Layer],
         input_shape: Sequence[int],
         seed: int | None = None,
-        dtype: Any = "float32",
-        device: str = "cpu",
+        dtype: FloatType = "float32",
+        device: DeviceName = "cpu",
     ) -> None:
         target = get_device(device)
         self.device = CPU  # initial values are drawn on the CPU, so that both devices start alike
@@ -160,11 +160,11 @@ class Sequential:
             begins at ``first_row``; the targets must then be checked already.
         """
         self._check_input(x)
-        layers, loss = self.fuse(loss)
-        self.begin_step(first_row)
+        layers, loss = self._fuse(loss)
+        self._begin_step(first_row)
         self._last_was_inference = False
         with np.errstate(under="ignore"):
-            value = float(self.forward_backward(layers, x, y, loss, total))
+            value = float(self._forward_backward(layers, x, y, loss, total))
         self._parameters.clear_frozen()
         return value
 
@@ -180,15 +180,15 @@ class Sequential:
             value = self.loss_and_gradients(x, y, loss)
         if not math.isfinite(value):
             raise NonFiniteError(
-                f"the loss is {value}; the first bad array is {self.first_non_finite(x)}. No update was made. {REMEDY}"
+                f"the loss is {value}; the first bad array is {self._first_non_finite(x)}. No update was made. {REMEDY}"
             )
         optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
         return value
 
-    def forward_backward(
+    def _forward_backward(
         self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int | None = None
     ) -> Any:
-        """Like `loss_and_gradients`, for the layers and loss that `fuse` returned, in a step already begun.
+        """Like `loss_and_gradients`, for the layers and loss that `_fuse` returned, in a step already begun.
 
         On the GPU, the loss is an array () there.
         """
@@ -197,7 +197,7 @@ class Sequential:
         backward_through(layers, loss.backward(), needs_input_grad=False)
         return value
 
-    def begin_step(self, first_row: int = 0, step: Any = None) -> None:
+    def _begin_step(self, first_row: int = 0, step: Any = None) -> None:
         """Count a training step, and tell the dropout layers, so that each step gets its own masks.
 
         Args: step: the step number for dropout; an array () on the GPU is read when the masks are drawn.
@@ -206,8 +206,8 @@ class Sequential:
             layer.step, layer.first_row = self.step if step is None else step, first_row
         self.step += 1
 
-    check_head = heads.check_head
-    fuse = heads.fuse
+    _check_head = heads.check_head
+    _fuse = heads.fuse
 
     # -- training and using ------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Sequential:
     predict = inference.predict
     predict_proba = inference.predict_proba
     predict_classes = inference.predict_classes
-    first_non_finite = inference.first_non_finite
+    _first_non_finite = inference.first_non_finite
 
     # -- parameters ---------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Sequential:
         """Copy in the result of `get_weights`; raises ValueError, and changes nothing, if a shape differs."""
         architecture.assign_in_order(self.named_weights(), weights)
 
-    def copy(self, dtype: Any = None, device: str | None = None) -> "Sequential":
+    def copy(self, dtype: FloatType | None = None, device: DeviceName | None = None) -> "Sequential":
         """An independent model with the same values, in another dtype or on another device if one is given."""
         target = self.device if device is None else get_device(device)
         with self.device.memory_errors(lambda: None, lambda: "no copy was made"):
@@ -264,7 +264,7 @@ class Sequential:
         clone._move(self.dtype if dtype is None else check_dtype(dtype), target)
         return clone
 
-    def to(self, device: str) -> "Sequential":
+    def to(self, device: DeviceName) -> "Sequential":
         """Move parameters, gradients and state, in place, and return the model. An optimizer follows in `fit`.
 
         Args: device: "cpu", "gpu" or "auto".
@@ -279,7 +279,7 @@ class Sequential:
         self._move(self.dtype, target)
         return self
 
-    def replica(self) -> "Sequential":
+    def _replica(self) -> "Sequential":
         """A model that shares this one's parameters and state, with its own gradients, caches and buffers."""
         shared = {id(array): array for array in self.named_weights().values()}
         twin = object.__new__(type(self))
@@ -357,7 +357,7 @@ class Sequential:
 def load_model(
     path: str | os.PathLike[str],
     custom_layers: Mapping[str, type[Layer]] | None = None,
-    device: str = "cpu",
+    device: DeviceName = "cpu",
 ) -> Sequential:
     """Load a model that `Sequential.save` wrote, on any device.
 

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     if options.text:
-        _print(f"{step}\n")
+        print(f"{step}\n")
     size = options.output.stat().st_size / 1e6
     print(
         f"wrote {options.output} ({size:.1f} MB) in {time.perf_counter() - started:.1f} s; open it in a browser"
@@ -106,7 +106,7 @@ def _trace(options: argparse.Namespace, x: Array, y: Array, seed: int) -> tuple[
     comparison = None
     if options.compare:
         comparison = compare(model, x, y, loss, against=options.compare)
-        _print(f"{comparison}\n")
+        print(f"{comparison}\n")
     return trace(model, x, y, loss, optimizer), comparison
 
 
@@ -117,12 +117,6 @@ def _about(options: argparse.Namespace, step: Trace) -> list[str]:
         f"{name}: {layers}, {step.model.params.size:,} parameters. One step on {len(step.x)} images of Fashion-MNIST: "
         "every array that was computed, the code that computed it, and the sum behind each number."
     ]
-
-
-def _print(text: str) -> None:
-    """Print text, replacing characters that the terminal can't show."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))
 
 
 def prepare(recipe: str | None, path: Path | None, seed: int) -> tuple[Network, Optimizer]:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -20,3 +21,23 @@ PathLike = str | os.PathLike[str]
 
 Schedule = Callable[[int], float]
 """A learning rate for each step, 0, 1, ..."""
+
+# Options that are words, so that a type checker finds a misspelt one. They are checked when they are used, too.
+
+Padding = Literal["valid", "same"]
+
+DeviceName = Literal["cpu", "gpu", "auto"]
+
+FloatType = Literal["float32", "float64"] | np.dtype[Any] | type[np.float32] | type[np.float64] | type[float]
+"""What ``dtype`` may be: a name, a dtype or a class."""
+
+Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"]
+"""A column of the history, for a callback to watch."""
+
+Mode = Literal["auto", "min", "max"]
+
+Scope = Literal["global", "layer"]
+
+Criterion = Literal["auto", "l1", "gamma"]
+
+Library = Literal["torch", "keras"]

@@ -13,6 +13,8 @@ import numpy as np
 
 from tinynet.files.atomic import check_folder, write_bytes
 from tinynet.support.checks import check_number, check_positive_int
+from tinynet.support.console import is_terminal, tell
+from tinynet.support.types import Mode, Monitor
 from tinynet.training.run import COLUMNS, Run
 
 
@@ -56,7 +58,7 @@ def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
 class _Monitor(Callback):
     """Base of callbacks that monitor one value of the history, and know which of two is better."""
 
-    def __init__(self, monitor: str, min_delta: float, mode: str) -> None:
+    def __init__(self, monitor: Monitor, min_delta: float, mode: Mode) -> None:
         kind = type(self).__name__
         if monitor not in COLUMNS:
             raise ValueError(f"{kind} monitor: expected one of {', '.join(COLUMNS)}, got {monitor!r}")
@@ -111,10 +113,10 @@ class EarlyStopping(_Monitor):
 
     def __init__(
         self,
-        monitor: str = "val_loss",
+        monitor: Monitor = "val_loss",
         patience: int | None = 0,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
         restore_best_weights: bool = True,
     ) -> None:
         super().__init__(monitor, min_delta, mode)
@@ -175,10 +177,10 @@ class ModelCheckpoint(_Monitor):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        monitor: str = "val_loss",
+        monitor: Monitor = "val_loss",
         save_best_only: bool = False,
         min_delta: float = 0.0,
-        mode: str = "auto",
+        mode: Mode = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
         self.path, self.save_best_only = os.fspath(path), save_best_only
@@ -215,12 +217,12 @@ class ReduceLROnPlateau(_Monitor):
 
     def __init__(
         self,
-        monitor: str = "val_loss",
+        monitor: Monitor = "val_loss",
         factor: float = 0.1,
         patience: int = 10,
         min_learning_rate: float = 0.0,
         min_delta: float = 1e-4,
-        mode: str = "auto",
+        mode: Mode = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
         self.factor = check_number("ReduceLROnPlateau factor", factor, 1e-12, 1, open_high=True)
@@ -294,6 +296,14 @@ _TITLES = {
 }
 
 
+def can_draw_bars() -> bool:
+    """Whether standard error is a terminal, or the program runs in a notebook with widgets."""
+    from tqdm.auto import tqdm
+    from tqdm.notebook import tqdm_notebook
+
+    return is_terminal(sys.stderr) or issubclass(tqdm, tqdm_notebook)
+
+
 class ProgressBar(Callback):
     """Show a tqdm bar per epoch with the mean loss so far; silent without a terminal or a notebook.
 
@@ -307,10 +317,7 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
-        from tqdm.notebook import tqdm_notebook
 
-        in_notebook = issubclass(tqdm, tqdm_notebook)
-        on_terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a program without a console
         self._bar = tqdm(
             total=run.steps_per_epoch,
             initial=run.first_batch,
@@ -319,7 +326,7 @@ class ProgressBar(Callback):
             leave=self.leave,
             dynamic_ncols=True,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
-            disable=not (in_notebook or on_terminal),
+            disable=not can_draw_bars(),
         )
         self._next = time.perf_counter() + self._SECONDS_BETWEEN
 
@@ -349,14 +356,21 @@ class EpochTable(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         self._names = [*run.metric_names]
-        print("epoch" + "".join(f"{_TITLES[name]:>10}" for name in self._names), flush=True)
+        self._print("epoch" + "".join(f"{_TITLES[name]:>10}" for name in self._names))
 
     def on_epoch_end(self, run: Run) -> None:
         row = run.history.row(run.history.epochs - 1)
-        print(
-            f"{run.epoch + 1:>5}" + "".join(f"{_cell(name, row[name]):>10}" for name in self._names),
-            flush=True,
-        )
+        self._print(f"{run.epoch + 1:>5}" + "".join(f"{_cell(name, row[name]):>10}" for name in self._names))
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+
+
+class PlainProgress(EpochTable):
+    """The table on standard error, where no bar can be drawn."""
+
+    def _print(self, line: str) -> None:
+        tell(line)
 
 
 def _cell(name: str, value: float) -> str:

@@ -137,7 +137,7 @@ class GpuSteps:
             for batch, size in self._batches(first):
                 run.learning_rate = self._optimizer.current_learning_rate()
                 self._send(batch)
-                run.model.begin_step(step=self._dropout_step)
+                run.model._begin_step(step=self._dropout_step)
                 self._step(size)
                 yield batch
                 if batch + 1 - self._looked >= LOOK_EVERY:
@@ -264,8 +264,8 @@ class GpuSteps:
             if self.batches.augment is None:
                 take_rows(data_x, self._order, self._start, x)
             take_rows(data_y, self._order, self._start, y)
-        layers, fused = model.fuse(loss)
-        value = model.forward_backward(layers, x, y, fused, size)
+        layers, fused = model._fuse(loss)
+        value = model._forward_backward(layers, x, y, fused, size)
         assert model.outputs is not None
         record(self.run.meter.totals, value, model.outputs, y if loss.is_classification else None)
         vectors, parts = (model.params, model.grads), (model.decay_size, model.trainable_ranges())

@@ -51,7 +51,16 @@ def _shape_hint(shape: Shape, input_shape: Shape) -> str:
         return "; for a single example pass x[None]"
     if shape and math.prod(shape[1:]) == math.prod(input_shape):
         return f"; x.reshape({', '.join(map(str, (-1, *input_shape)))}) would fit"
+    if _same_but_for_axes_of_one(shape, input_shape):
+        return f"; for a single example pass x.reshape({', '.join(map(str, (1, *input_shape)))})"
     return ""
+
+
+def _same_but_for_axes_of_one(shape: Shape, input_shape: Shape) -> bool:
+    """Whether an array of one shape has the other's elements in the same order; one of the two may be flat."""
+    given, wanted = ([size for size in sizes if size > 1] for sizes in (shape, input_shape))
+    flat = 1 in (len(given), len(wanted)) and math.prod(shape) == math.prod(input_shape)
+    return flat or given == wanted
 
 
 def _check_finite(x: Array, name: str) -> None:

@@ -13,7 +13,7 @@ from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
 from tinynet.support.checks import check_bool, check_positive_int
 from tinynet.training.batches import Augment
-from tinynet.training.callbacks import Callback, EpochTable, ProgressBar
+from tinynet.training.callbacks import Callback, EpochTable, PlainProgress, ProgressBar, can_draw_bars
 from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.data import prepare_data
 from tinynet.training.in_use import in_use
@@ -93,7 +93,8 @@ def fit(
         validation_split: the share of x and y, taken from the end, to validate with instead.
         shuffle: reorder the arrays in each epoch, in an order drawn from the model's seed.
         augment: a function (x_batch, generator) -> x_batch, which draws from that generator only.
-        verbose: 0 silent, 1 a progress bar on a terminal, 2 a line per epoch.
+        verbose: 0 silent, 1 a progress bar on standard error, or a line per epoch if that is no terminal, 2 a line
+            per epoch on standard output.
         workers: the number of threads, each of which takes part of every batch; None chooses it from the sizes of
             the model and the batch. Losses agree up to rounding for any number. But a layer of your own that
             computes something over the batch sees only its part; None therefore means 1 for a model with such layers.
@@ -115,7 +116,7 @@ def fit(
         DeviceMemoryError: if the GPU runs out of memory, with what to try; the model stays usable.
     """
     callbacks = _check_arguments(optimizer, loss, callbacks, verbose, augment)
-    model.check_head(loss)
+    model._check_head(loss)
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
@@ -175,8 +176,11 @@ def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
 def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
     """The callbacks, and the display for ``verbose``. The bar comes first, to be cleared before others print."""
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
-    bar: list[Callback] = [ProgressBar(leave=not has_table)] if verbose == 1 else []
-    return [*bar, *callbacks, *([EpochTable()] if verbose == 2 else [])]
+    if verbose == 1 and can_draw_bars():
+        return [ProgressBar(leave=not has_table), *callbacks]
+    if verbose == 0 or (verbose == 1 and has_table):
+        return callbacks
+    return [*callbacks, PlainProgress() if verbose == 1 else EpochTable()]
 
 
 def _where_interrupted(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:

@@ -88,7 +88,7 @@ class CpuSteps:
         with ExitStack() as stack:
             stack.enter_context(blas_threads(threads))
             team = stack.enter_context(Team(model, self.workers))
-            self._forward_backward = model.forward_backward if alone else team.forward_backward
+            self._forward_backward = model._forward_backward if alone else team.forward_backward
             if self._own:
                 self._forward_backward = self._by_the_users_own
             self._held = stack.pop_all()
@@ -110,12 +110,12 @@ class CpuSteps:
         """Raises: NonFiniteError: naming the batch, if the loss became NaN or infinite, before that step's update."""
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
         given, params, grads, decay_size = run.loss, model.params, model.grads, model.decay_size
-        (layers, loss), ranges, freezes = model.fuse(given), model.trainable_ranges(), Layer.freezes
+        (layers, loss), ranges, freezes = model._fuse(given), model.trainable_ranges(), Layer.freezes
         state = list(model.named_state().values())
         good_state = [array.copy() for array in state]
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
-            model.begin_step()
+            model._begin_step()
             value = self._forward_backward(layers, x, y, loss, len(x))
             if not math.isfinite(value) or (state and not _all_finite(state)):
                 self._refuse(batch, value, good_state)
@@ -129,7 +129,7 @@ class CpuSteps:
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
             if self._watched:  # a callback may have changed the loss
-                layers, loss = model.fuse(given)
+                layers, loss = model._fuse(given)
 
     def settle(self) -> None:
         run = self.run
@@ -137,7 +137,7 @@ class CpuSteps:
             assert self._x is not None
             raise NonFiniteError(
                 f"epoch {run.epoch + 1}, batch {run.batch + 1}: the update made a parameter NaN or infinite; the first "
-                f"bad array is {run.model.first_non_finite(self._x)}. {REMEDY}"
+                f"bad array is {run.model._first_non_finite(self._x)}. {REMEDY}"
             )
 
     def _refuse(self, batch: int, value: float, good_state: list[Array]) -> NoReturn:
@@ -151,7 +151,7 @@ class CpuSteps:
             what = f"{bad[0]} became NaN or infinite"
         else:
             assert self._x is not None
-            what = f"the loss is {value}; the first bad array is {model.first_non_finite(self._x)}"
+            what = f"the loss is {value}; the first bad array is {model._first_non_finite(self._x)}"
         raise NonFiniteError(
             f"epoch {self.run.epoch + 1}, batch {batch + 1}: {what}. No update was made for this batch. {REMEDY}"
         )

@@ -81,7 +81,7 @@ class Team:
 
     def __init__(self, model: Model, workers: int) -> None:
         self.model, self.workers = model, workers
-        self.models = [model, *(model.replica() for _ in range(workers - 1))]
+        self.models = [model, *(model._replica() for _ in range(workers - 1))]
         self.batchnorms = [
             [layer for _, layer in member.walk() if isinstance(layer, BatchNorm)] for member in self.models
         ]
@@ -105,7 +105,7 @@ class Team:
     def forward_backward(self, layers: Sequence[Layer], x: Array, y: Array, loss: Loss, total: int) -> float:
         """As the model's own; its gradients and outputs are then those of the whole batch."""
         if len(x) < 2 * self.workers or self.workers == 1:
-            return float(self.model.forward_backward(layers, x, y, loss, total))
+            return float(self.model._forward_backward(layers, x, y, loss, total))
         self._follow()
         edges = [len(x) * index // self.workers for index in range(self.workers + 1)]
         parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
@@ -150,11 +150,11 @@ class Team:
         try:
             shard.rows, shard.all_rows, shard.turn = part.stop - part.start, len(x), 0
             if index:
-                member.begin_step(part.start, self.model.step - 1)
+                member._begin_step(part.start, self.model.step - 1)
             for layer in self.batchnorms[index]:
                 layer.shard = shard
             layers, loss = member.layers[:depth], copy.copy(loss)
-            return float(member.forward_backward(layers, x[part], y[part], loss, len(x)))
+            return float(member._forward_backward(layers, x[part], y[part], loss, len(x)))
         except BaseException:
             self.barrier.abort()  # otherwise the others would wait for this one
             raise

@@ -45,7 +45,7 @@ def test_a_layer_computes_what_it_computes_on_the_cpu(gpu, name, dtype, data, se
     same(other.forward(gpu.asarray(x)), cpu.forward(x), dtype)  # not training
     for rows in (slice(None), slice(0, -(-len(x) // 2)), slice(None)):  # buffers that shrink and grow
         for model in (cpu, other):
-            model.begin_step()
+            model._begin_step()
         y = cpu.forward(x[rows], training=True)
         dy = np.random.default_rng(seed).standard_normal(y.shape).astype(dtype)
         same(other.forward(gpu.asarray(x[rows]), training=True), y, dtype)
@@ -308,8 +308,8 @@ def test_both_devices_drop_the_same_units(gpu):
         cpu = tn.Sequential([tn.Dropout(rate)], (5, 7), seed=11)
         other = cpu.copy(device="gpu")
         for _ in range(3):
-            cpu.begin_step(first_row=4)
-            other.begin_step(first_row=4)
+            cpu._begin_step(first_row=4)
+            other._begin_step(first_row=4)
             mine = cpu.forward(x, training=True)
             np.testing.assert_array_equal(to_host(other.forward(gpu.asarray(x), training=True)), mine)
             assert 0 < (mine == 0).mean() < 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.support.checks import batch_shape, check_positive_int
-from tinynet.support.types import Shape
+from tinynet.support.types import Padding, Shape
 
 Size = int | tuple[int, int]
 """One size for both axes, or a pair (down, across)."""
@@ -62,7 +62,7 @@ class Windows(NamedTuple):
             yield (i, j), (down, across), (rows, columns)
 
 
-def windows(input_shape: Shape, size: Size, strides: Size, padding: str, kind: str) -> Windows:
+def windows(input_shape: Shape, size: Size, strides: Size, padding: Padding, kind: str) -> Windows:
     """The windows over images of shape (h, w, c).
 
     Padding works as in Keras: "valid" keeps the windows inside the image, (pixels - size) // stride + 1 of them;
@@ -106,11 +106,12 @@ def check_size(name: str, value: Any) -> Size:
     return check_positive_int(name, value)
 
 
-def check_padding(name: str, value: Any) -> str:
+def check_padding(name: str, value: Any) -> Padding:
     """The value, if it is "valid" or "same"; raises ValueError otherwise."""
+    padding: Padding = value
     if not isinstance(value, str) or value not in ("valid", "same"):
         raise ValueError(f'{name}: expected "valid" or "same", got {value!r}')
-    return value
+    return padding
 
 
 def channel_major(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

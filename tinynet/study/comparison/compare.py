@@ -11,7 +11,7 @@ from tinynet.layers import Dropout
 from tinynet.losses import Loss
 from tinynet.model.sequential import Sequential
 from tinynet.study.comparison import keras_twin, torch_twin
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, Library, Shape
 from tinynet.training.inputs import check_inputs
 
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
@@ -77,7 +77,7 @@ _ONLY_FLOAT32 = (
 _TWINS = {"torch": torch_twin, "keras": keras_twin}
 
 
-def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: str = "torch") -> Comparison:
+def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: Library = "torch") -> Comparison:
     """Compare the gradients of a training step with those of another library.
 
     The model stays unchanged. Layers are in training mode. Both libraries use the same dropout mask, the one that the
@@ -113,7 +113,7 @@ def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: str = "torch
     return found._replace(rows=settled(found.rows, exact.rows))
 
 
-def _compared(twin: ModuleType, model: Sequential, x: Array, y: Array, loss: Loss, dtype: str) -> Comparison:
+def _compared(twin: ModuleType, model: Sequential, x: Array, y: Array, loss: Loss, dtype: Any) -> Comparison:
     """The comparison in one dtype."""
     ours, own_loss = model.copy(dtype, device="cpu"), copy.copy(loss)
     x = x.astype(dtype)

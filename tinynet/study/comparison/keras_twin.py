@@ -22,7 +22,7 @@ _KERAS_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "runn
 
 def check(model: Sequential, loss: Loss) -> None:
     """Raise ValueError for a layer or loss without a counterpart, naming it."""
-    _, objective = model.fuse(loss)
+    _, objective = model._fuse(loss)
     for path, layer in model.walk():
         if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
             raise ValueError(
@@ -55,7 +55,7 @@ def gradients(
                 f'layer {path} (AveragePool2D): with padding="same", Keras on torch averages over the padding too; '
                 "set KERAS_BACKEND=tensorflow or compare with PyTorch"
             )
-    chain, objective = model.fuse(loss)
+    chain, objective = model._fuse(loss)
     build = _Build(keras, str(model.dtype), masks)
     inputs = keras.Input(batch_shape=x.shape, dtype=build.dtype)
     outputs = build.through(((str(index), layer) for index, layer in enumerate(chain)), inputs)

@@ -20,7 +20,7 @@ from tinynet.support.types import Array
 
 def check(model: Sequential, loss: Loss) -> None:
     """Raise ValueError for a layer or loss without a counterpart, naming it."""
-    _, objective = model.fuse(loss)
+    _, objective = model._fuse(loss)
     for path, layer in model.walk():
         if type(layer) not in _LAYERS and type(layer) not in (layers.Residual, layers.Dropout):
             raise ValueError(
@@ -44,7 +44,7 @@ def gradients(
     Args: x, y: a batch in the model's dtype; masks: the mask of each dropout layer, by path.
     """
     torch = load()
-    chain, objective = model.fuse(loss)
+    chain, objective = model._fuse(loss)
     params = {
         f"{path}.{name}": torch.tensor(getattr(layer, name), requires_grad=layer.trainable)
         for path, layer in model.walk()

@@ -94,7 +94,7 @@ class TrainingMonitor(Callback):
             for name, elements in [("y", size), ("dy", size), *gradients]:
                 places.append(Place(path, name))
                 sizes.append(elements)
-        head, _ = run.model.fuse(run.loss)
+        head, _ = run.model._fuse(run.loss)
         return Record(
             every=self.every,
             probe_size=len(self._probe.y),

@@ -57,7 +57,7 @@ class Probe:
 
     def __init__(self, model: Model, x: Array, y: Array, loss: Loss) -> None:
         self.loss, self.source = loss, model.params
-        self.twin = model.device.on_host(model).replica()
+        self.twin = model.device.on_host(model)._replica()
         self.y = y
         self.followers: list[tuple[Layer, Layer]] = []
         for (_, layer), (_, twin) in zip(model.walk(), self.twin.walk(), strict=True):
@@ -83,7 +83,7 @@ class Probe:
             own[...] = to_host(theirs)
         for layer, twin in self.followers:
             twin.trainable = layer.trainable  # a frozen batch-norm computes something different
-        layers, loss = self.twin.fuse(copy.copy(self.loss))
+        layers, loss = self.twin._fuse(copy.copy(self.loss))
         outputs: dict[str, Array] = {}
         value = loss.forward(_forward(layers, self.input, "", outputs, self.first), self.y)
         gradients: dict[str, Array] = {}

@@ -1,6 +1,10 @@
 """A training step frame by frame: forward, loss, backward, update. Each frame can be printed."""
 
+import ast
+import inspect
 import re
+import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,9 +51,20 @@ def _in_order(records: list[LayerTrace]) -> Iterator[LayerTrace]:
         yield record
 
 
-def docstring_formulas(layer_class: type, heading: str) -> list[str]:
+def docstring(owner: type) -> str:
+    """A class's docstring; under ``python -OO``, which drops docstrings, read from its source, if there is one."""
+    if owner.__doc__ is not None or sys.flags.optimize < 2:
+        return owner.__doc__ or ""
+    try:
+        definition = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+    except (OSError, TypeError, SyntaxError):  # typed into a console, say
+        return ""
+    return ast.get_docstring(definition) or ""  # type: ignore[arg-type]
+
+
+def docstring_formulas(owner: type, heading: str) -> list[str]:
     """The lines after "Forward:" or "Backward:" in a class's docstring."""
-    lines = (layer_class.__doc__ or "").splitlines()
+    lines = docstring(owner).splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip().startswith(f"{heading}:")), None)
     if start is None:
         return []
@@ -150,7 +165,7 @@ def _update_formulas(step: Step) -> list[str]:
         needed = [used] if used != "Nesterov" else ["Momentum", "Nesterov"]
         return [line for heading in needed for line in docstring_formulas(SGD, heading)]
     kinds = [kind for kind in type(optimizer).__mro__ if kind not in (Optimizer, object)]
-    lines = [line for kind in kinds for line in (kind.__doc__ or "").splitlines()]
+    lines = [line for kind in kinds for line in docstring(kind).splitlines()]
     return [line.strip() for line in lines if re.search(r" [-+]?= ", line)]
 
 

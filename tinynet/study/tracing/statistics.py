@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.layers import Layer, ReLU, Sigmoid, Tanh
+from tinynet.support.console import printable
 from tinynet.support.types import Array
 
 BINS = 40
@@ -34,7 +35,8 @@ class Statistics(NamedTuple):
         # Four bins per character, square-root heights: nearly all of a gradient is in one bin.
         heights = [math.sqrt(sum(self.counts[i : i + 4])) for i in range(0, len(self.counts), 4)]
         top = max(heights, default=0) or 1
-        return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * height / top)] for height in heights)
+        bars = printable(" ▁▂▃▄▅▆▇█", " .:-=+*#@")
+        return "".join(bars[math.ceil(8 * height / top)] for height in heights)
 
     def __str__(self) -> str:
         if self.size == self.non_finite:

@@ -62,7 +62,7 @@ def trace(
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
-    model.check_head(loss)
+    model._check_head(loss)
     if model.device.on_host(model) is not model and not dry_run:
         raise ValueError(
             "trace shows a step on the CPU, but the model is on the GPU; pass dry_run=True, or call model.to('cpu')"
@@ -89,13 +89,13 @@ def step_through(
 
 
 def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimizer: Optimizer) -> Trace:
-    layers, computed = model.fuse(loss)
+    layers, computed = model._fuse(loss)
     step, state = model.step, {name: array.copy() for name, array in model.named_state().items()}
     before = {name: array.copy() for name, array in model.named_params().items()}
     recorder = Recorder(model)
-    model.begin_step()
+    model._begin_step()
     with recorder.watching():
-        value = float(model.forward_backward(layers, x, y, computed, len(y)))
+        value = float(model._forward_backward(layers, x, y, computed, len(y)))
     assert model.outputs is not None
     records, kept_outputs = recorder.records, model.outputs.copy()
     kept_gradient = recorder.gradient

@@ -12,7 +12,7 @@ This is a dense layer, used at every position with the same W. So for each windo
 
 Every window uses W, and a pixel is used by every window that contains it, so the parts are added. Every y uses b.
 
-Check your answer:   python -m tinynet exercise convolution examples/exercises/convolution.py
+Check your answer:   python -m tinynet exercise convolution exercises/convolution.py
 Then compare it with `Conv2D` in tinynet/layers/conv.py, which computes all windows as one matrix product.
 """
 

@@ -10,7 +10,7 @@ slope of the last logarithm with respect to z_k is p_k. So for each example
 
 that is, what the network says minus what is true, divided by n. Each row sums to 0.
 
-Check your answer:   python -m tinynet exercise softmax_cross_entropy examples/exercises/softmax_cross_entropy.py
+Check your answer:   python -m tinynet exercise softmax_cross_entropy exercises/softmax_cross_entropy.py
 Then compare it with `SoftmaxCrossEntropy` in tinynet/losses.py.
 """
 

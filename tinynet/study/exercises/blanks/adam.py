@@ -13,7 +13,7 @@ gradients are. Both means start at 0, so they are too small at first: after t st
 
 (Kingma & Ba's Algorithm 1 and PyTorch add epsilon to the root of the corrected v instead. The checker accepts both.)
 
-Check your answer:   python -m tinynet exercise adam examples/exercises/adam.py
+Check your answer:   python -m tinynet exercise adam exercises/adam.py
 Then compare it with `Adam` in tinynet/optimizers.py.
 """
 

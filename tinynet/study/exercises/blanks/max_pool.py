@@ -9,7 +9,7 @@ Only the largest pixel of a window affects y: it gets all of dy, and the others 
 first one counts, row by row. Where windows overlap (s < k), one pixel can be the largest of several windows. Then it
 affects several y, and its gradient is a sum.
 
-Check your answer:   python -m tinynet exercise max_pool examples/exercises/max_pool.py
+Check your answer:   python -m tinynet exercise max_pool exercises/max_pool.py
 Then compare it with `MaxPool2D` in tinynet/layers/pooling.py.
 """
 

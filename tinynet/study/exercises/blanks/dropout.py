@@ -8,7 +8,7 @@ scaled up, so that the expected value stays the same:
 
 Each forward draws a new mask. The mask does not depend on x, so it is a constant in backward.
 
-Check your answer:   python -m tinynet exercise dropout examples/exercises/dropout.py
+Check your answer:   python -m tinynet exercise dropout exercises/dropout.py
 Then compare it with `Dropout` in tinynet/layers/dropout.py.
 """
 

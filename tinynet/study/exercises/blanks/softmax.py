@@ -15,7 +15,7 @@ The chain rule sums over all the y that an x affects:
 There is no need to build the matrix: write out the sum, and factor out what does not depend on i. A quick check: if dy
 is the same for all classes, dx is 0, because probabilities sum to 1 whatever x is.
 
-Check your answer:   python -m tinynet exercise softmax examples/exercises/softmax.py
+Check your answer:   python -m tinynet exercise softmax exercises/softmax.py
 Then compare it with `Softmax` in tinynet/layers/activations.py.
 """
 

@@ -14,7 +14,7 @@ the chain rule, every y that uses a number adds to its gradient: dy, times what 
 
 The gradient of an array has its shape. There is no mean here: the loss divides by n, and dy already contains that.
 
-Check your answer:   python -m tinynet exercise dense examples/exercises/dense.py
+Check your answer:   python -m tinynet exercise dense exercises/dense.py
 Then compare it with `Dense` in tinynet/layers/dense.py.
 """
 

@@ -5,7 +5,7 @@
 Each y depends on one x only, so dx is dy times the slope of the function at that x. The slope is 1 to the right of 0
 and 0 to the left. At 0 there is a kink and no slope; by convention, the slope there is taken to be 0.
 
-Check your answer:   python -m tinynet exercise relu examples/exercises/relu.py
+Check your answer:   python -m tinynet exercise relu exercises/relu.py
 Then compare it with `ReLU` in tinynet/layers/activations.py.
 """
 

@@ -9,7 +9,7 @@ that rolls downhill: the gradient pushes, and part of the last step's velocity i
 Where the gradients agree, the steps grow by a factor of up to 1 / (1 - momentum). Where their sign keeps changing,
 they cancel out.
 
-Check your answer:   python -m tinynet exercise momentum examples/exercises/momentum.py
+Check your answer:   python -m tinynet exercise momentum exercises/momentum.py
 Then compare it with `SGD` in tinynet/optimizers.py.
 """
 

@@ -18,7 +18,7 @@ Combined and written with x_hat, dgamma and dbeta, this is one line. Two checks:
 the batch is 0, and so is the sum of dx x_hat (nearly, because of epsilon). The reason: shifting or scaling all x of a
 feature does not change y.
 
-Check your answer:   python -m tinynet exercise batchnorm examples/exercises/batchnorm.py
+Check your answer:   python -m tinynet exercise batchnorm exercises/batchnorm.py
 Then compare it with `BatchNorm` in tinynet/layers/batchnorm.py, which also keeps running statistics for prediction.
 """
 
