@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tinynet.support.checks import check_path
 from tinynet.support.types import PathLike
 
 _ON_WINDOWS = os.name == "nt"
@@ -33,9 +34,9 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
         path: the file to create or replace.
         parents: create missing parent folders.
     Yields: a binary file object, open for writing and reading.
-    Raises: OSError, naming ``path``: if it cannot be written.
+    Raises: OSError, naming ``path``: if it cannot be written; TypeError: if it is not a str or a Path.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(check_path("path", path)))
     if parents:
         target.parent.mkdir(parents=True, exist_ok=True)
     mode = _existing_mode(target)

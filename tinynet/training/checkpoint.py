@@ -22,7 +22,7 @@ from tinynet.engines.devices import device_of, to_host
 from tinynet.files import storage
 from tinynet.files.atomic import check_folder
 from tinynet.protocols import Model
-from tinynet.support.checks import check_positive_int
+from tinynet.support.checks import check_path, check_positive_int
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array, PathLike
 from tinynet.training import resume
@@ -45,8 +45,8 @@ class Checkpoint(Callback):
 
     def __init__(self, path: PathLike | None, every: int | None, resume: PathLike | None) -> None:
         for name, value in (("checkpoint", path), ("resume", resume)):
-            if value is not None and not isinstance(value, (str, os.PathLike)):
-                raise TypeError(f"{name}: expected the path of a file, got {value!r}")
+            if value is not None:
+                check_path(name, value)
         if every is not None and path is None:
             raise ValueError("checkpoint_every: pass checkpoint too, the file to write to")
         if path is not None:
