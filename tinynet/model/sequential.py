@@ -61,11 +61,16 @@ class Sequential:
         self.outputs: Array | None = None  # of the last training step
         self._input: Array | None = None  # memory for a training batch in the model's dtype
         self._build()
-        self._parameters = Parameters(self.layers, self.dtype, self.seed)
-        self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
-        for index, layer in enumerate(self._dropouts):
-            layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
-        self._move(self.dtype, target)
+        try:
+            self._parameters = Parameters(self.layers, self.dtype, self.seed)
+            self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
+            for index, layer in enumerate(self._dropouts):
+                layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
+            self._move(self.dtype, target)
+        except BaseException:  # out of memory, an initializer's error, Ctrl-C
+            for built in self.layers:
+                built.unbuild()  # so that they can be used again
+            raise
 
     # -- building ---------------------------------------------------------------------------------
 

@@ -203,6 +203,11 @@ def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, au
     for callback in listed:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+        if sum(other is callback for other in listed) > 1:
+            raise ValueError(
+                f"callbacks: this {type(callback).__name__} object is listed twice, and would count every epoch "
+                "twice; list it once, or create another one"
+            )
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose: expected 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
     if augment is not None and not callable(augment):
