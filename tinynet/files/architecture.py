@@ -23,6 +23,11 @@ ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeErro
 _LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 
 
+def contents(model: Model) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return what a model file holds: the description and the arrays, on the host. Raises: as `describe`."""
+    return describe(model), {name: to_host(array) for name, array in model.named_weights().items()}
+
+
 def describe(model: Model) -> dict[str, Any]:
     """Return the model without its arrays, as JSON data. A custom loss is left out.
 

@@ -46,12 +46,26 @@ def save(
 ) -> None:
     """Write a file, completely or not at all.
 
+    Args: as `encode`.
+    Raises: as `encode`; OSError: if the file can't be written. The old file is then unchanged.
+    """
+    write_bytes(path, encode(path, description, arrays, kind))
+
+
+def encode(
+    path: str | os.PathLike[str],
+    description: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    kind: str = "model",
+) -> bytes:
+    """Return the content of the file that `save` writes.
+
     Args:
+        path: the file that errors name.
         description: names, numbers and lists that JSON can represent.
         arrays: arrays of floats, integers or booleans, by name.
         kind: "model" or "checkpoint"; `load` accepts only the kind that it is asked for.
-    Raises: ModelFileError: if the description is not JSON, or the file is larger than `load` accepts; OSError: if
-        the file can't be written. The old file is then unchanged.
+    Raises: ModelFileError: if the description is not JSON, or the file is larger than `load` accepts.
     """
     name = check_path("path", path)
     marked = {} if kind == "model" else {"kind": kind}  # the first files, all models, don't have it
@@ -63,10 +77,9 @@ def save(
             "use names and numbers as arguments of layers (an initializer by its name)"
         ) from error
     try:
-        data = _to_bytes(text, arrays)
+        return _to_bytes(text, arrays)
     except ValueError as error:
         raise ModelFileError(f"{name}: the {kind} can't be written: {error}") from error
-    write_bytes(path, data)
 
 
 def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:

@@ -316,8 +316,7 @@ class Sequential:
 
         Raises: ModelFileError: if a layer's arguments can't be written as JSON.
         """
-        arrays = {name: to_host(array) for name, array in self.named_weights().items()}
-        storage.save(path, architecture.describe(self), arrays)
+        storage.save(path, *architecture.contents(self))
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))

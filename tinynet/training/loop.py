@@ -19,6 +19,7 @@ from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.data import prepare_data
 from tinynet.training.in_use import in_use
 from tinynet.training.interrupts import HeldInterrupt
+from tinynet.training.resume import from_the_library
 from tinynet.training.run import History, Run
 from tinynet.training.steps import Steps, steps_for
 
@@ -108,6 +109,7 @@ def fit(
     Raises:
         ValueError: for bad input, or a ``resume`` that does not match, before anything is changed; or from a
             callback that rejects the run, after a ``resume`` has been restored.
+        OSError: if a file that the run is to write can't be written, before training begins.
         RuntimeError: if another fit is using this model or this optimizer.
         NonFiniteError: if the loss becomes NaN or infinite, before that step's update; on the GPU up to a hundred
             steps later, with the model restored to where those began.
@@ -118,6 +120,7 @@ def fit(
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
+    _check_files(checkpoint, callbacks)
     loss = copy.copy(loss)  # a loss keeps a batch between forward and backward, so each run has its own
     batches, validation, on_bytes = prepare_data(
         model,
@@ -169,6 +172,23 @@ def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
         with ExitStack() as ends:  # each of them runs, in order, whatever the others raise
             for callback in reversed(begun):
                 ends.callback(callback.on_train_end, run)
+
+
+def _check_files(checkpoint: str | os.PathLike[str] | None, callbacks: Sequence[Callback]) -> None:
+    """Raises ValueError if two of them would write the same file."""
+    named = [
+        (type(callback).__name__, getattr(callback, "path", None))
+        for _, callback in from_the_library(callbacks)
+    ]
+    writers: dict[str, str] = {}
+    for name, path in [("checkpoint", checkpoint), *named]:
+        if isinstance(path, (str, os.PathLike)):
+            file = os.path.normcase(os.path.realpath(path))
+            if file in writers:
+                raise ValueError(
+                    f"{os.fspath(path)}: {writers[file]} and {name} would write the same file; give each its own"
+                )
+            writers[file] = name
 
 
 def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.engines.devices import to_host
-from tinynet.files.atomic import write_bytes
+from tinynet.files.atomic import check_writable, write_bytes
 from tinynet.layers import Layer
 from tinynet.study.over_time.page import render
 from tinynet.study.over_time.probe import BINS, SAMPLED, Histograms, Look, Place, Probe
@@ -38,7 +38,8 @@ class TrainingMonitor(Callback):
         path: where to write the page; missing folders are created.
         x, y: examples to look at, the same ones each time; a few from the validation set, for example.
         every: number of steps from one sample to the next.
-    Raises: ValueError: when training begins, if x or y doesn't fit the model and the loss.
+    Raises: when training begins: ValueError: if x or y doesn't fit the model and the loss; OSError: if the page can't
+        be written.
     Attributes: record: the numbers, a `Record`; available once training begins.
     """
 
@@ -50,6 +51,7 @@ class TrainingMonitor(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         self.record, saved, self._saved = None, self._saved, None
+        check_writable(self.path, parents=True)
         self._error_before = sys.exception()
         x, y = inputs.check_data(self.x, self.y, run.model, run.loss, suffix=" of TrainingMonitor")
         self._probe = Probe(run.model, x[:PROBE_SIZE], y[:PROBE_SIZE], run.loss)
