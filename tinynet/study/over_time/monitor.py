@@ -32,7 +32,8 @@ class TrainingMonitor(Callback):
     After the first step and every ``every`` steps, the first 32 examples run forward and backward through a twin of the
     model. The page shows how outputs and gradients are distributed in each layer and how far each weight moves relative
     to its size, counts dead and saturated units, and says in words what looks wrong. Training is bit-identical with and
-    without the monitor. If there are more than 400 samples, every second one is dropped and ``every`` is doubled.
+    without the monitor. If there are more than 400 samples, every second one is dropped and ``every`` is doubled. A
+    second fit with the same object begins a new page.
 
     Args:
         path: where to write the page; missing folders are created.
