@@ -350,11 +350,17 @@ class TestFiles:
     """What writes finds out before training whether it can."""
 
     @posix
-    @pytest.mark.parametrize("writer", WRITERS)
-    @pytest.mark.parametrize("place", UNWRITABLE)
+    @pytest.mark.parametrize(
+        ("writer", "place"),
+        [
+            (writer, place)
+            for writer in WRITERS
+            for place in UNWRITABLE
+            if writer != "TrainingMonitor"
+            or place in ("under a file", "a folder")  # it makes missing folders
+        ],
+    )
     def test_what_can_not_be_written_is_refused_before_training(self, writer, place, tmp_path):
-        if writer == "TrainingMonitor" and place in ("a dangling link", "a missing folder"):
-            pytest.skip("it makes missing folders")
         (tmp_path / "dangling").symlink_to(tmp_path / "missing" / "x")
         (tmp_path / "file").write_bytes(b"")
         (tmp_path / "folder").mkdir()

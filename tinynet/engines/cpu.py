@@ -128,11 +128,10 @@ def quota(root: Path) -> float:
 
 def _quota_of(folder: Path) -> float:
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
-        with contextlib.suppress(
-            OSError, ValueError, ZeroDivisionError
-        ):  # ValueError: "max", which is no limit
+        # Without a limit, version 2 says "max", which is no number, and version 1 says -1.
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             microseconds, period = map(int, " ".join((folder / name).read_text() for name in names).split())
-            if microseconds > 0:  # -1 is no limit
+            if microseconds > 0:
                 return microseconds / period
     return math.inf
 

@@ -94,12 +94,11 @@ def check_writable(path: PathLike, *, parents: bool = False) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         return
     place = target
-    while parents and not place.parent.exists():
+    while parents and not os.path.exists(place.parent):
         place = place.parent
     temporary, given = _temporary(place), Path(path)
-    with _named(
-        target if given.parent.is_dir() else given
-    ):  # the target of a link, or the path as it was given
+    # Errors name the target of a link, otherwise the path as it was given.
+    with _named(target if os.path.isdir(given.parent) else given):
         try:
             open(temporary, "xb").close()
         finally:
