@@ -27,9 +27,14 @@ from tests.support.browser import chromium  # noqa: E402, F401  (a fixture)
 from tests.support.gpus import gpu  # noqa: E402, F401  (a fixture)
 from tests.support.strict_arrays import stand_in  # noqa: E402, F401  (a fixture)
 
-# How long an example takes or is drawn says more of the machine than of tinynet.
+# How long an example takes or is drawn says more of the machine than of tinynet. A database of failing examples would
+# be a folder in the checkout, which may be read-only; `print_blob` prints how to run a failing example again.
 hypothesis.settings.register_profile(
-    "tinynet", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "tinynet",
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tinynet")
 

@@ -370,6 +370,46 @@ def test_decompressed_files_put_there_by_hand(made_up: MadeUp, tmp_path: Path) -
     assert fetch_from(made_up, tmp_path) == made_up.content
 
 
+@pytest.mark.parametrize("ending", [".gz", ""])
+@pytest.mark.parametrize("inside", [False, True], ids=["in the folder", "in one of its own name"])
+@pytest.mark.parametrize("dotted", [False, True], ids=["usual name", "dotted name"])
+def test_files_as_unpackers_leave_them(
+    made_up: MadeUp, tmp_path: Path, ending: str, inside: bool, dotted: bool
+) -> None:
+    for name, data in (made_up.packed if ending else made_up.content).items():
+        name = name.replace("-idx", ".idx") if dotted else name
+        path = tmp_path / name / name if inside else tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    assert fetch_from(made_up, tmp_path) == made_up.content
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"),
+    [("xz", b"\xfd7zXZ\0"), ("bzip2", b"BZh9"), ("zip", b"PK\3\4"), ("zstd", b"(\xb5/\xfd")],
+)
+def test_other_compression_is_named(made_up: MadeUp, tmp_path: Path, kind: str, begins: bytes) -> None:
+    made_up.put_in(tmp_path)
+    data = begins + bytes(99)
+    for content, found in (
+        (data, f"no gzip file but {kind} data"),
+        (gzip.compress(data), f"{kind} data inside gzip"),
+    ):
+        (tmp_path / FIRST).write_bytes(content)
+        with pytest.raises(DownloadError, match=f"{found}; decompress it first"):
+            fetch_from(made_up, tmp_path)
+
+
+def test_gzip_in_gzip_is_taken_and_once_more_is_named(made_up: MadeUp, tmp_path: Path) -> None:
+    made_up.put_in(tmp_path)
+    twice = gzip.compress(made_up.packed[FIRST])
+    (tmp_path / FIRST).write_bytes(twice)
+    assert fetch_from(made_up, tmp_path) == made_up.content
+    (tmp_path / FIRST).write_bytes(gzip.compress(twice))
+    with pytest.raises(DownloadError, match="gzip data inside gzip; decompress it first"):
+        fetch_from(made_up, tmp_path)
+
+
 def test_other_folders_are_read_and_never_written(made_up: MadeUp, server: Server, tmp_path: Path) -> None:
     made_up.serve(server)
     system = made_up.put_in(tmp_path / "system")

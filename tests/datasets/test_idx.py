@@ -204,6 +204,25 @@ def test_each_error_says_what_was_expected_and_found(
     assert "again" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "begins"),
+    [
+        ("gzip", b""),
+        ("xz", b"\xfd7zXZ\0"),
+        ("bzip2", b"BZh9"),
+        ("zip", b"PK\3\4"),
+        ("zstd", b"(\xb5/\xfd"),
+    ],
+)
+def test_other_compression_is_named(kind: str, begins: bytes) -> None:
+    data = gzip.compress(idx_bytes(0x08, (3,))) if kind == "gzip" else begins + bytes(99)
+    if kind != "gzip":
+        with pytest.raises(IdxError, match=f"plain or gzipped once, found {kind} data; decompress it first"):
+            parse_idx(data)
+    with pytest.raises(IdxError, match=f"found {kind} data inside gzip; decompress it first"):
+        parse_idx(gzip.compress(data))
+
+
 def test_64_dimensions_are_read() -> None:
     assert parse_idx(idx_bytes(0x08, (1,) * 64)).shape == (1,) * 64
 

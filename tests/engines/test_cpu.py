@@ -1,5 +1,6 @@
 """BLAS threads are set while training runs, then restored; elementwise work on two cores gives the same results."""
 
+import math
 import multiprocessing
 import sys
 import threading
@@ -81,6 +82,103 @@ class TestBlasThreads:
             with cpu.blas_threads(1):  # what we hold is not what was asked for
                 assert cpu.threads_allowed() == allowed
                 assert workers_for(model, 64) == allowed
+
+
+GROUPS_1 = "5:memory:/elsewhere\n4:cpu,cpuacct:{path}\n1:name=systemd:/\n0::/\n"
+V1, V2 = "sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup"
+
+# What the kernel shows: /proc/self/cgroup and the files of the groups, with the cores that they allow.
+QUOTAS = {
+    "no cgroups": ({}, math.inf),
+    "2, no limit": ({"proc/self/cgroup": "0::/\n", f"{V2}/cpu.max": "max 100000\n"}, math.inf),
+    "2, the root has no file": ({"proc/self/cgroup": "0::/\n"}, math.inf),
+    "2, one core": ({"proc/self/cgroup": "0::/\n", f"{V2}/cpu.max": "100000 100000\n"}, 1),
+    "2, half a core": ({"proc/self/cgroup": "0::/\n", f"{V2}/cpu.max": "50000 100000\n"}, 0.5),
+    "2, nested": (
+        {
+            "proc/self/cgroup": "0::/a/b/c\n",
+            f"{V2}/a/b/c/cpu.max": "800000 100000\n",
+            f"{V2}/a/b/cpu.max": "max 100000\n",
+            f"{V2}/a/cpu.max": "100000 50000\n",
+        },
+        2,
+    ),
+    "2, beside others": (
+        {"proc/self/cgroup": "0::/a/b\n", f"{V2}/a/b/cpu.max": "max 1000\n", f"{V2}/a/c/cpu.max": "1 1000\n"},
+        math.inf,
+    ),
+    "2, outside of the namespace": (
+        {"proc/self/cgroup": "0::/../other\n", f"{V2}/cpu.max": "300000 100000\n"},
+        3,
+    ),
+    "1, no limit": (
+        {
+            "proc/self/cgroup": GROUPS_1.format(path="/"),
+            f"{V1}/cpu.cfs_quota_us": "-1\n",
+            f"{V1}/cpu.cfs_period_us": "100000\n",
+        },
+        math.inf,
+    ),
+    "1, one and a half": (
+        {
+            "proc/self/cgroup": GROUPS_1.format(path="/a"),
+            f"{V1}/a/cpu.cfs_quota_us": "150000\n",
+            f"{V1}/a/cpu.cfs_period_us": "100000\n",
+            f"{V1}/cpu.cfs_quota_us": "-1\n",
+            f"{V1}/cpu.cfs_period_us": "100000\n",
+        },
+        1.5,
+    ),
+    "1, mounted as cpu": (
+        {
+            "proc/self/cgroup": "1:cpu:/\n0::/\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+        2,
+    ),
+    "1, a container that sees the host's path": (
+        {
+            "proc/self/cgroup": GROUPS_1.format(path="/docker/0123"),
+            f"{V1}/cpu.cfs_quota_us": "400000\n",
+            f"{V1}/cpu.cfs_period_us": "100000\n",
+        },
+        4,
+    ),
+}
+
+
+class TestQuota:
+    @pytest.mark.parametrize("case", QUOTAS)
+    def test_the_smallest_on_the_way_up_counts(self, case, tmp_path):
+        files, expected = QUOTAS[case]
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
+        assert cpu.quota(tmp_path) == expected
+
+    @pytest.mark.parametrize(("quota", "cores"), [(0.5, 1), (1, 1), (1.5, 2), (math.inf, 64)])
+    def test_it_bounds_the_cores(self, quota, cores, monkeypatch):
+        monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+        monkeypatch.setattr(cpu, "quota", lambda root: quota)
+        cpu._quota.cache_clear()
+        try:
+            assert cpu.cores() == cores
+        finally:
+            cpu._quota.cache_clear()
+
+    @pytest.mark.parametrize(
+        ("asked", "threads"), [("3", 3), ("2,1", 2), ("", 8), ("0", 8), ("many", 8), (None, 8), ("99", 8)]
+    )
+    def test_omp_num_threads_counts_where_blas_has_no_threads_of_its_own(self, asked, threads, monkeypatch):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if asked is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        monkeypatch.setattr(cpu, "cores", lambda: 8)
+        monkeypatch.setattr(cpu, "blas_info", list)
+        assert cpu.threads_allowed() == threads
+        monkeypatch.setattr(cpu, "blas_info", lambda: [{"num_threads": 5, "threading_layer": "pthreads"}])
+        assert cpu.threads_allowed() == 5
 
 
 LARGE = 3 * cpu.MANY_ELEMENTS + 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
+from tinynet.layers.chain import walk
 from tinynet.support.errors import NotComputedError
 
 
@@ -56,6 +57,24 @@ class TestBuilding:
             tn.Sequential([*layers, wrong], input_shape=(2,))
         assert [layer.output_shape for layer in layers] == [None] * 3
         assert tn.Sequential(layers, input_shape=(2,)).output_shape == (3,)
+
+    @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()], ids=repr)
+    @pytest.mark.parametrize("fails", ["initial values", "build"])
+    def test_after_any_error_the_layers_can_be_used_again(self, error, fails):
+        def fail(*_):
+            raise error
+
+        class Failing(tn.Layer):
+            def build(self, input_shape):
+                fail()
+
+        last = Failing() if fails == "build" else tn.Dense(4, kernel_initializer=fail)
+        layers = [tn.Dense(4), tn.BatchNorm(), tn.Residual(tn.Dense(4))]
+        for broken in ([*layers, last], [*layers[:2], tn.Residual(layers[2], last)]):
+            with pytest.raises(type(error)):
+                tn.Sequential(broken, input_shape=(2,))
+            assert [layer.output_shape for _, layer in walk(broken)] == [None] * len(list(walk(broken)))
+        assert tn.Sequential(layers, input_shape=(2,)).output_shape == (4,)
 
     @pytest.mark.parametrize(
         ("input_shape", "message"),

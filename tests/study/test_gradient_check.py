@@ -5,6 +5,7 @@ import pytest
 
 import tinynet as tn
 from tinynet.study import GradientReport, gradcheck
+from tinynet.study.gradients.objective import Objective
 from tinynet.study.gradients.report import band, check_element
 
 RNG = np.random.default_rng(0)
@@ -350,10 +351,65 @@ def test_pixels_of_a_max_pool_that_are_nearly_equal_cross_a_kink(kind):
 def test_a_tensor_that_only_crossed_was_not_checked():
     report = gradcheck(tn.ReLU(), np.zeros((2, 3)))
     assert not report.ok
-    assert report.tensors[0].band == "not compared"
-    assert "NOT COMPARED" in str(report)
-    with pytest.raises(AssertionError):
+    assert report.tensors[0].band == report.verdict == "not compared"
+    assert "NOT COMPARED: all crossed a kink" in str(report)
+    assert "neither for it nor against it" in report.in_words().replace("\n", " ")
+    with pytest.raises(AssertionError, match=r"^gradients were NOT COMPARED:\n") as error:
         report.check()
+    assert "wrong" not in str(error.value).lower()
+
+
+def test_no_elements_are_not_compared_and_another_shape_is_wrong():
+    report = gradcheck(tn.Tanh(), np.zeros((0, 3)))
+    assert (report.verdict, report.tensors[0].verdict) == (
+        "not compared",
+        "NOT COMPARED: there is nothing to compare",
+    )
+
+    class Transposed(tn.Tanh):
+        def backward(self, dy):
+            return super().backward(dy).T
+
+    report = gradcheck(Transposed(), CLEAR)
+    assert (report.verdict, report.tensors[0].verdict) == ("wrong", "WRONG: backward gives another shape")
+    with pytest.raises(AssertionError, match="^gradients are WRONG or suspicious"):
+        report.check()
+
+
+def test_the_worst_tensor_is_the_verdict():
+    def tensors(layer, x):
+        return gradcheck(layer, x).tensors
+
+    kink, fine, slightly, wrong = (
+        *tensors(tn.ReLU(), np.zeros((2, 3))),
+        *tensors(tn.Tanh(), X),
+        *tensors(SlightlyOff(3), X)[:1],
+        *tensors(NegatedReLU(), CLEAR),
+    )
+    found = [fine, kink, slightly, wrong]
+    for count, verdict in enumerate(["not compared", "fine", "not compared", "suspicious", "wrong"]):
+        report = GradientReport(found[:count], 1e-6, 1e-6, 1e-8)
+        assert (report.verdict, report.ok) == (verdict, verdict == "fine")
+
+
+def test_black_pixels_are_off_the_kink():
+    """A convolution over a black background with its initial bias of 0 lies on ReLU's kink everywhere."""
+    layers = [tn.Conv2D(4, 3), tn.ReLU(), tn.Flatten(), tn.Dense(3), tn.Softmax()]
+    model = tn.Sequential(layers, input_shape=(6, 6, 1), seed=0)
+    x = np.zeros((2, 6, 6, 1))
+    x[:, 4:, 4:] = 0.5
+    report = gradcheck(model, x, [0, 1], tn.CrossEntropy()).check()
+    assert sum(tensor.crossed for tensor in report.tensors) == 0
+    assert not model.layers[0].b.any()
+
+
+def test_biases_that_are_set_are_left_where_they_are():
+    model = tn.Sequential([tn.Dense(3), tn.BatchNorm()], input_shape=(4,), seed=0)
+    model.layers[0].b = [0, 2, 3]
+    tensors = Objective(model, X, None, None, 0, np.random.default_rng(0)).tensors
+    assert 0 < abs(tensors["0.b"][0]) < 0.1
+    np.testing.assert_array_equal(tensors["0.b"][1:], [2, 3])
+    assert ((tensors["1.gamma"] != 1) & (abs(tensors["1.gamma"] - 1) < 0.1)).all()
 
 
 class NegatedReLU(tn.ReLU):

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given
 
 import tinynet as tn
+import tinynet.study
+from tests.support.faults import posix, read_only
 from tinynet.training.loop import Run
 
 X = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
@@ -316,6 +318,85 @@ class TestMonitors:
             play(WEIGHTS, tn.EarlyStopping("val_accuracy"))
 
 
+class Forgets(tn.Layer):
+    """A layer that can't be saved: it does not keep its argument."""
+
+    def __init__(self, size):
+        super().__init__()
+
+    def forward(self, x, training=False):
+        return x
+
+    def backward(self, dy):
+        return dy
+
+
+UNWRITABLE = {
+    "a dangling link": "dangling",
+    "under a file": "file/x",
+    "a folder": "folder",
+    "a missing folder": "missing/x",
+}
+
+WRITERS = {
+    "ModelCheckpoint": lambda path: {"callbacks": [tn.ModelCheckpoint(path)]},
+    "CSVLogger": lambda path: {"callbacks": [tn.CSVLogger(path)]},
+    "TrainingMonitor": lambda path: {"callbacks": [tn.study.TrainingMonitor(path, X, Y)]},
+    "checkpoint": lambda path: {"checkpoint": path},
+}
+
+
+class TestFiles:
+    """What writes finds out before training whether it can."""
+
+    @posix
+    @pytest.mark.parametrize(
+        ("writer", "place"),
+        [
+            (writer, place)
+            for writer in WRITERS
+            for place in UNWRITABLE
+            if writer != "TrainingMonitor"
+            or place in ("under a file", "a folder")  # it makes missing folders
+        ],
+    )
+    def test_what_can_not_be_written_is_refused_before_training(self, writer, place, tmp_path):
+        (tmp_path / "dangling").symlink_to(tmp_path / "missing" / "x")
+        (tmp_path / "file").write_bytes(b"")
+        (tmp_path / "folder").mkdir()
+        path = tmp_path / UNWRITABLE[place]
+        before, model = sorted(os.listdir(tmp_path)), classifier()
+        start = model.params.copy()
+        with pytest.raises((OSError, ValueError), match=f"{path.name}|missing"):
+            model.fit(X, Y, optimizer=tn.Adam(), loss=tn.CrossEntropy(), verbose=0, **WRITERS[writer](path))
+        np.testing.assert_array_equal(model.params, start)
+        assert sorted(os.listdir(tmp_path)) == before
+
+    @posix
+    @pytest.mark.parametrize("writer", WRITERS)
+    def test_so_is_a_read_only_folder(self, writer, reachable_folder):
+        model = classifier()
+        start, settings = model.params.copy(), WRITERS[writer](reachable_folder / "x")
+        with read_only(reachable_folder), pytest.raises(PermissionError, match="x"):
+            model.fit(X, Y, optimizer=tn.Adam(), loss=tn.CrossEntropy(), verbose=0, **settings)
+        np.testing.assert_array_equal(model.params, start)
+
+    @posix
+    @pytest.mark.parametrize("spelling", ["m", "./m", "folder/../m", "link"])
+    @pytest.mark.parametrize("make", [tn.ModelCheckpoint, tn.CSVLogger])
+    def test_two_that_would_write_one_file_are_refused(self, make, spelling, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "link").symlink_to("m")
+        with pytest.raises(ValueError, match=f"checkpoint and {make.__name__} would write the same file"):
+            fit(classifier(), make(spelling), checkpoint=tmp_path / "m")
+        with pytest.raises(
+            ValueError, match=f"ModelCheckpoint and {make.__name__} would write the same file"
+        ):
+            fit(classifier(), tn.ModelCheckpoint(tmp_path / "m"), make(spelling))
+        assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
+
+
 class TestModelCheckpoint:
     def test_a_file_for_each_epoch(self, tmp_path):
         play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "epoch-{epoch}.safetensors"))
@@ -356,19 +437,66 @@ class TestModelCheckpoint:
         with pytest.raises(FileNotFoundError, match="nowhere' does not exist; create it first"):
             play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "nowhere" / "model"))
 
-    def test_a_second_fit_saves_its_own_best(self, tmp_path):
-        callback = tn.ModelCheckpoint(tmp_path / "m.safetensors", monitor="loss", save_best_only=True)
-        callback.best = -1.0  # as after a run that can't be improved on
-        fit(classifier(), callback, epochs=1)
-        assert (tmp_path / "m.safetensors").exists()
+    @pytest.mark.parametrize("goes_on", [True, False], ids=["the same model", "another model"])
+    def test_a_second_fit_replaces_only_what_is_worse(self, goes_on, tmp_path):
+        callback, model = tn.ModelCheckpoint(tmp_path / "best", save_best_only=True), one_weight()
+        play([3.0, 1.0], callback, model=model)
+        play([2.0, 4.0], callback, model=model if goes_on else None)
+        assert tn.load_model(tmp_path / "best").layers[0].W == 1
+        play([0.5], callback, model=model if goes_on else None)
+        assert tn.load_model(tmp_path / "best").layers[0].W == 0.5
+
+    def test_a_model_that_was_not_saved_is_not_remembered_as_the_best(self, tmp_path, monkeypatch):
+        callback, model = tn.ModelCheckpoint(tmp_path / "best", save_best_only=True), one_weight()
+        play([3.0], callback, model=model)
+        monkeypatch.setattr(type(model), "save", lambda *_: fail())
+        with pytest.raises(OSError, match="disk is full"):
+            play([1.0], callback, model=model)
+        monkeypatch.undo()
+        play([2.0], callback, model=model)
+        assert tn.load_model(tmp_path / "best").layers[0].W == 2
 
     def test_the_epoch_is_formatted_as_python_does(self, tmp_path):
         fit(classifier(), tn.ModelCheckpoint(tmp_path / "m-{epoch:02d}.safetensors"), epochs=2)
         assert {path.name for path in tmp_path.iterdir()} == {"m-01.safetensors", "m-02.safetensors"}
 
-    def test_other_braces_are_refused(self):
-        with pytest.raises(ValueError, match="expected no braces except {epoch}"):
-            tn.ModelCheckpoint("m-{val_loss}.safetensors")
+    def test_the_name_can_have_what_was_measured(self, tmp_path):
+        play(
+            [3.0, 1.0],
+            tn.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.3f}-{learning_rate}.safetensors"),
+        )
+        assert sorted(os.listdir(tmp_path)) == ["01-9.000-0.0.safetensors", "02-1.000-0.0.safetensors"]
+
+    @pytest.mark.parametrize(
+        "name", ["{val_acc}", "{}", "{0}", "{epoch", "{epoch:x.y}", "{loss:d}", "{epoch.x}"]
+    )
+    def test_other_braces_are_refused_with_the_names_that_exist(self, name):
+        with pytest.raises(
+            ValueError, match="no names in braces except epoch, loss, accuracy, val_loss.*got"
+        ):
+            tn.ModelCheckpoint(f"m-{name}.safetensors")
+
+    def test_what_this_run_does_not_measure_is_refused_before_training(self, tmp_path):
+        with pytest.raises(ValueError, match="except epoch, loss, learning_rate, seconds, .*got"):
+            play(WEIGHTS, tn.ModelCheckpoint(tmp_path / "{val_loss}"), validation_data=None)
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("layers", "message"),
+        [
+            (lambda: [tn.Dense(2, kernel_initializer=lambda shape, rng: np.ones(shape))], "by its name"),
+            (lambda: [Forgets(3), tn.Dense(2)], "does not keep its argument 'size'"),
+            (lambda: [tn.Dense(2), *(tn.ReLU() for _ in range(1000))], "has 1,001 layers"),
+        ],
+        ids=["a callable initializer", "no config", "too many layers"],
+    )
+    def test_a_model_that_no_file_can_hold_is_refused_before_training(self, layers, message, tmp_path):
+        model = tn.Sequential(layers(), input_shape=(2,), seed=0)
+        before = model.params.copy()
+        with pytest.raises(ValueError, match=message):
+            fit(model, tn.ModelCheckpoint(tmp_path / "m"), loss=tn.MeanSquaredError(), y=X)
+        np.testing.assert_array_equal(model.params, before)
+        assert os.listdir(tmp_path) == []
 
 
 class TestReduceLROnPlateau:
@@ -563,11 +691,30 @@ class TestCSVLogger:
         play(WEIGHTS, tn.CSVLogger(tmp_path / "history.csv"), validation_data=None)
         assert (tmp_path / "history.csv").read_text().splitlines()[0] == "epoch,loss,learning_rate,seconds"
 
-    def test_a_second_run_writes_it_anew(self, tmp_path):
-        logger = tn.CSVLogger(tmp_path / "history.csv")
-        for epochs in (3, 2):
-            fit(classifier(), logger, epochs=epochs)
-            assert len(self.read(tmp_path / "history.csv")) == epochs
+    def test_a_second_fit_keeps_the_rows_and_a_new_object_does_not(self, tmp_path):
+        path, model = tmp_path / "history.csv", classifier()
+        logger = tn.CSVLogger(path)
+        losses = fit(model, logger, epochs=2).history["loss"]
+        losses += fit(model, logger, epochs=3, validation_data=None).history["loss"]
+        rows = self.read(path)
+        assert [row["epoch"] for row in rows] == ["1", "2", "1", "2", "3"]
+        assert [float(row["loss"]) for row in rows] == losses
+        assert [row["val_loss"] == "nan" for row in rows] == [False, False, True, True, True]
+        fit(model, tn.CSVLogger(path), epochs=1)
+        assert len(self.read(path)) == 1
+
+    @pytest.mark.parametrize("same", [True, False], ids=["the same object", "a new process"])
+    def test_a_resumed_fit_keeps_the_rows_of_earlier_ones(self, same, tmp_path):
+        path, model = tmp_path / "history.csv", classifier()
+        logger = tn.CSVLogger(path)
+        fit(model, logger, epochs=2, validation_data=None)
+        optimizer = tn.Adam(0.05)
+        fit(model, logger, epochs=1, checkpoint=tmp_path / "c", optimizer=optimizer)
+        before = self.read(path)
+        logger = logger if same else tn.CSVLogger(path)
+        fit(classifier(), logger, epochs=3, resume=tmp_path / "c")
+        assert self.read(path)[:3] == before
+        assert [row["epoch"] for row in self.read(path)] == ["1", "2", "1", "2", "3"]
 
     def test_a_missing_folder_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="does not exist; create it first"):

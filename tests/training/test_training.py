@@ -343,7 +343,11 @@ class TestHistory:
         assert history["val_loss"][-1] == scores["loss"]
         assert history["val_accuracy"][-1] == scores["accuracy"]
 
-    @pytest.mark.parametrize(("n", "share", "front"), [(50, 0.2, 40), (10, 0.25, 7), (9, 0.3, 6)])
+    @pytest.mark.parametrize(
+        ("n", "share", "front"),
+        # The last ones are whole numbers of rows, and a little less in binary.
+        [(50, 0.2, 40), (10, 0.25, 7), (9, 0.3, 6), (10, 0.9, 1), (100, 0.9, 10), (10, np.float32(0.7), 3)],
+    )
     def test_validation_split_takes_the_end(self, n, share, front):
         x, y = classes_data(n)
         split, explicit = small(), small()

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from tinynet.datasets import archive, http
 from tinynet.datasets.http import Limits, TransferError
-from tinynet.datasets.idx import GZIP_MAGIC
+from tinynet.datasets.idx import GZIP_MAGIC, compression
 from tinynet.files.atomic import write_bytes
 from tinynet.support.console import tell
 
@@ -133,7 +133,11 @@ def unpack(data: bytes, spec: FileSpec) -> tuple[bytes, bytes]:
         if _is_content(content, spec):
             return packed, content
         packed = content
-    found = "other content" if data.startswith(GZIP_MAGIC) else f"no gzip file but {_beginning(data)}"
+    kind = compression(packed)
+    if packed is data:
+        found = f"no gzip file but {f'{kind} data; decompress it first' if kind else _beginning(data)}"
+    else:
+        found = f"{kind} data inside gzip; decompress it first" if kind else "other content"
     raise BadFileError(_difference(data, spec, found))
 
 
@@ -198,10 +202,10 @@ class _Search:
             names.append(name)
 
     def look_in(self, folder: Path) -> None:
-        """Take the files in ``folder``, gzipped or, if put there by hand, decompressed."""
+        """Take the files in ``folder``, whichever of `_places` they were put in by hand."""
         for spec in self.missing:
             there = False
-            for path in (folder / spec.gzip_name, folder / spec.name):
+            for path in _places(folder, spec):
                 try:
                     self.found[spec.name] = _read(path, spec)
                     break
@@ -289,6 +293,13 @@ class _Search:
         if package is not None:
             lines.append(f"On Debian and Ubuntu, `sudo apt install {package.name}` works too.")
         return "\n".join(lines)
+
+
+def _places(folder: Path, spec: FileSpec) -> list[Path]:
+    """Where a file may be: gzipped or not, with the dot that some unpackers write, in a folder of its own name."""
+    names = dict.fromkeys([spec.name, spec.name.replace("-idx", ".idx")])
+    paths = [folder / f"{name}{ending}" for name in names for ending in (".gz", "")]
+    return [path / path.name if os.path.isfile(path / path.name) else path for path in paths]
 
 
 def _read(path: Path, spec: FileSpec) -> bytes:

@@ -83,7 +83,8 @@ def load(
 
     Args:
         data_dir: the cache folder; None means the environment variable ``TINYNET_DATA``, or else the user's cache
-            folder. It may hold the four files gzipped or decompressed.
+            folder. It may hold the four files gzipped or decompressed, each in a folder of its own name or not, also
+            with a dot as in ``train-images.idx3-ubyte``.
         archive: allow ``apt-get download`` as the last resort, where it exists; it needs no root and installs nothing.
         progress: show a progress bar for downloads if standard error is a terminal.
     Returns: ``(x_train, y_train), (x_test, y_test)``, uint8 arrays of shapes (60000, 28, 28), (60000,),

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
+_COMPRESSED = {GZIP_MAGIC: "gzip", b"\xfd7zX": "xz", b"PK\3\4": "zip", b"BZh": "bzip2", b"(\xb5/\xfd": "zstd"}
 _MAX_DIMENSIONS = 64  # NumPy's own limit
 _MAX_GZIP_RATIO = 1032  # deflate's densest code is 2 bits for 258 bytes
 _CHUNK = 1 << 20
@@ -60,6 +61,11 @@ def parse_idx(bytes_or_path: bytes | bytearray | memoryview | str | os.PathLike[
         raise TypeError(f"parse_idx expects bytes or a path, got {type(bytes_or_path).__name__}")
     with open(bytes_or_path, "rb") as file:
         return _parse(file, os.fstat(file.fileno()).st_size, os.fsdecode(bytes_or_path))
+
+
+def compression(data: bytes) -> str | None:
+    """The format that compressed the data, by its first four bytes, if it is a well-known one."""
+    return next((kind for begins, kind in _COMPRESSED.items() if data.startswith(begins)), None)
 
 
 def _parse(file: io.BufferedIOBase, size: int, name: str) -> NDArray[Any]:
@@ -94,6 +100,12 @@ def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], t
     magic = stream.read(4)
     if not magic:
         raise IdxError(f"{name}: expected an IDX file, found no data; download the file again")
+    kind = compression(magic)
+    if kind is not None:
+        where = " inside gzip" if isinstance(stream, gzip.GzipFile) else ""
+        raise IdxError(
+            f"{name}: expected an IDX file, plain or gzipped once, found {kind} data{where}; decompress it first"
+        )
     if magic[:2] != b"\0\0"[: len(magic)]:
         raise IdxError(
             f"{name}: expected an IDX file, which begins with the bytes 00 00, found {magic.hex(' ')}"

@@ -4,12 +4,17 @@ The number of BLAS threads is shared by the whole process, so its users are coun
 concurrent runs leave it alone, and the last one to end restores it.
 """
 
+import contextlib
 import contextvars
+import functools
+import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,10 +89,51 @@ def in_halves(work: Callable[[int, int], None], start: int, stop: int, array: Ar
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may use: those it may run on or its container's quota, whichever is less."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, _quota())
+
+
+@functools.cache  # a quota hardly ever changes, and steps ask for it
+def _quota() -> int:
+    return math.ceil(min(quota(Path("/")), sys.maxsize))  # 1.5 cores keep two threads busy most of the time
+
+
+def quota(root: Path) -> float:
+    """How many cores' time the process's control groups (cgroups) allow, which is how containers are limited.
+
+    A quota also holds for the groups below, so the smallest on the way up counts. Infinite without one.
+
+    Args: root: the folder in which ``proc`` and ``sys`` are.
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max) and scheduler/sched-bwc.rst (version 1).
+    """
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:  # not Linux
+        return math.inf
+    found = math.inf
+    for _, controllers, path in groups:  # "0::/path" in version 2, "4:cpu,cpuacct:/path" in version 1
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for name in (controllers, "cpu") if controllers else ("", "unified"):
+            mount = root / "sys/fs/cgroup" / name
+            # Under a path of the host's, a container finds nothing but its own group, which is the mount.
+            group = mount / path.lstrip("/")
+            for folder in (group, *group.parents):
+                found = min(found, _quota_of(folder))
+                if folder == mount:
+                    break
+    return found
+
+
+def _quota_of(folder: Path) -> float:
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        # Without a limit, version 2 says "max", which is no number, and version 1 says -1.
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            microseconds, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+            if microseconds > 0:
+                return microseconds / period
+    return math.inf
 
 
 def threads_allowed() -> int:
@@ -97,9 +143,15 @@ def threads_allowed() -> int:
 
 
 def _blas_threads_now() -> int:
-    """The current number of BLAS threads; the number of cores if BLAS has no adjustable threads."""
-    pools = [pool for pool in blas_info() if pool.get("threading_layer") != "disabled"]
-    return min([pool["num_threads"] for pool in pools], default=cores())
+    """The current number of BLAS threads; if BLAS has no adjustable threads, OMP_NUM_THREADS or the cores.
+
+    Where it has, BLAS itself obeys OMP_NUM_THREADS, and its own variable, such as OPENBLAS_NUM_THREADS, before that.
+    """
+    pools = [int(pool["num_threads"]) for pool in blas_info() if pool.get("threading_layer") != "disabled"]
+    if pools:
+        return min(pools)
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is for nested regions
+    return int(asked) if asked.isdecimal() and int(asked) else cores()
 
 
 def blas_info() -> list[dict[str, Any]]:

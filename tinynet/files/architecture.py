@@ -23,6 +23,11 @@ ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeErro
 _LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 
 
+def contents(model: Model) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return what a model file holds: the description and the arrays, on the host. Raises: as `describe`."""
+    return describe(model), {name: to_host(array) for name, array in model.named_weights().items()}
+
+
 def describe(model: Model) -> dict[str, Any]:
     """Return the model without its arrays, as JSON data. A custom loss is left out.
 
@@ -59,6 +64,10 @@ def _describe_argument(value: Any) -> Any:
     """Return a layer's argument as JSON data; layers in it are described like the model's own."""
     if isinstance(value, Layer):
         return {"layer": _describe_layer(value)}
+    if isinstance(value, np.generic):
+        return value.item()  # np.float32(2) is written as 2.0
+    if isinstance(value, dict):
+        return {name: _describe_argument(item) for name, item in value.items()}
     return [_describe_argument(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
@@ -94,7 +103,9 @@ def _make_layers(description: Mapping[str, Any], custom_layers: Mapping[str, typ
     def argument(value: Any) -> Any:
         if isinstance(value, Mapping):
             inner = value.get("layer")  # other mappings are plain arguments of custom layers
-            return make(inner) if isinstance(inner, Mapping) and "config" in inner else value
+            if isinstance(inner, Mapping) and "config" in inner:
+                return make(inner)
+            return {name: argument(item) for name, item in value.items()}
         return [argument(item) for item in value] if isinstance(value, list) else value
 
     return [make(item) for item in description["layers"]]

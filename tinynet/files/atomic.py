@@ -7,6 +7,7 @@ step (``os.replace``). A full disk, an exception, Ctrl-C or a killed process lea
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tinynet.support.checks import check_path
 from tinynet.support.types import PathLike
 
 _ON_WINDOWS = os.name == "nt"
@@ -33,9 +35,9 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
         path: the file to create or replace.
         parents: create missing parent folders.
     Yields: a binary file object, open for writing and reading.
-    Raises: OSError, naming ``path``: if it cannot be written.
+    Raises: OSError, naming ``path``: if it cannot be written; TypeError: if it is not a str or a Path.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(check_path("path", path)))
     if parents:
         target.parent.mkdir(parents=True, exist_ok=True)
     mode = _existing_mode(target)
@@ -43,8 +45,7 @@ def atomic_write(path: PathLike, *, parents: bool = False) -> Iterator[BinaryIO]
         with open(target, "wb") as device:  # a folder raises here, as it should
             yield device
         return
-    # Concurrent writers of the same file have different temporary names: the last to finish wins.
-    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(target)
     try:
         with _named(target):
             file = open(temporary, "x+b")  # noqa: SIM115  (closed below, in every case)
@@ -75,6 +76,38 @@ def write_bytes(path: PathLike, data: bytes | bytearray | memoryview, *, parents
     """Write ``data`` to ``path`` completely or not at all; see `atomic_write`."""
     with atomic_write(path, parents=parents) as file, _named(Path(path)):
         file.write(data)
+
+
+def check_writable(path: PathLike, *, parents: bool = False) -> None:
+    """Raises OSError, naming ``path``, if `atomic_write` could not write there: before the work, not after it.
+
+    This creates a temporary file and removes it, because permissions alone don't tell: not to root, not in /proc.
+    """
+    target = Path(os.path.realpath(check_path("path", path)))
+    mode = _existing_mode(target)
+    if mode is not None and not stat.S_ISREG(mode):
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(
+                errno.EISDIR, "expected the path of a file, but this is a folder", str(target)
+            )
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+        return
+    place = target
+    while parents and not os.path.exists(place.parent):
+        place = place.parent
+    temporary, given = _temporary(place), Path(path)
+    # Errors name the target of a link, otherwise the path as it was given.
+    with _named(target if os.path.isdir(given.parent) else given):
+        try:
+            open(temporary, "xb").close()
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    """Another name for each writer: of concurrent writers of the same file, the last to finish wins."""
+    return target.with_name(f".{target.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _existing_mode(path: Path) -> int | None:
@@ -117,12 +150,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def check_folder(path: PathLike) -> None:
-    """Raises FileNotFoundError if the folder of a file to be written does not exist: before the work, not after it."""
-    folder = Path(path).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{os.fspath(path)}: the folder {str(folder)!r} does not exist; create it first"
-        )

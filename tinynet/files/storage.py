@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinynet.files.atomic import write_bytes
+from tinynet.support.checks import check_path
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array
 
@@ -45,14 +46,28 @@ def save(
 ) -> None:
     """Write a file, completely or not at all.
 
+    Args: as `encode`.
+    Raises: as `encode`; OSError: if the file can't be written. The old file is then unchanged.
+    """
+    write_bytes(path, encode(path, description, arrays, kind))
+
+
+def encode(
+    path: str | os.PathLike[str],
+    description: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    kind: str = "model",
+) -> bytes:
+    """Return the content of the file that `save` writes.
+
     Args:
+        path: the file that errors name.
         description: names, numbers and lists that JSON can represent.
         arrays: arrays of floats, integers or booleans, by name.
         kind: "model" or "checkpoint"; `load` accepts only the kind that it is asked for.
-    Raises: ModelFileError: if the description is not JSON, or the file is larger than `load` accepts; OSError: if
-        the file can't be written. The old file is then unchanged.
+    Raises: ModelFileError: if the description is not JSON, or the file is larger than `load` accepts.
     """
-    name = os.fspath(path)
+    name = check_path("path", path)
     marked = {} if kind == "model" else {"kind": kind}  # the first files, all models, don't have it
     try:
         text = json.dumps({"format": FORMAT, **marked, **description}, sort_keys=True, allow_nan=False)
@@ -62,10 +77,9 @@ def save(
             "use names and numbers as arguments of layers (an initializer by its name)"
         ) from error
     try:
-        data = _to_bytes(text, arrays)
+        return _to_bytes(text, arrays)
     except ValueError as error:
         raise ModelFileError(f"{name}: the {kind} can't be written: {error}") from error
-    write_bytes(path, data)
 
 
 def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
@@ -79,10 +93,20 @@ def _to_bytes(text: str, arrays: Mapping[str, Array]) -> bytes:
     if sum(array.nbytes for array in arrays.values()) > MAX_PAYLOAD:
         raise ValueError(f"its arrays are over {MAX_PAYLOAD:,} bytes, more than load accepts")
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    data = to_bytes(arrays, metadata={"tinynet": text, "sha256": _digest(text, arrays)})
+    data = _in_order(to_bytes(arrays, metadata={"tinynet": text, "sha256": _digest(text, arrays)}))
     if int.from_bytes(data[:8], "little") > MAX_HEADER:
         raise ValueError(f"its description is over {MAX_HEADER:,} bytes, more than load accepts")
     return data
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with sorted metadata, which safetensors writes in random order: one model is one file."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays stay aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(data)[start:]])
 
 
 def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, Any], dict[str, Array]]:
@@ -96,7 +120,7 @@ def load(path: str | os.PathLike[str], kind: str = "model") -> tuple[dict[str, A
     """
     from safetensors import SafetensorError
 
-    name = os.fspath(path)
+    name = check_path("path", path)
     try:
         mode = os.stat(path).st_mode  # before opening it: opening a pipe would wait for a writer
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):

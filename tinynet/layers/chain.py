@@ -26,7 +26,7 @@ def set_up(layers: Sequence[Layer], shape: Shape, dtype: Any, name: str = "layer
     for index, layer in enumerate(layers):
         try:
             shape = layer.setup(shape, dtype)
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too
             for built in layers[:index]:
                 built.unbuild()
             if not isinstance(error, ValueError):

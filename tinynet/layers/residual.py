@@ -43,7 +43,7 @@ class Residual(Layer):
                     f"its layers give {batch_shape(shape)} and the shortcut {batch_shape(cut)}, which can't be added; "
                     "give padding='same' to the convolutions, or projection=Conv2D(...)"
                 )
-        except Exception:
+        except BaseException:
             for layer in built:
                 layer.unbuild()  # so that they can be used again
             raise

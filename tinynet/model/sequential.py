@@ -66,11 +66,16 @@ class Sequential:
         self._last_was_inference = False
         self._input: Array | None = None  # memory for a training batch in the model's dtype
         self._build()
-        self._parameters = Parameters(self.layers, self.dtype, self.seed)
-        self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
-        for index, layer in enumerate(self._dropouts):
-            layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
-        self._move(self.dtype, target)
+        try:
+            self._parameters = Parameters(self.layers, self.dtype, self.seed)
+            self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
+            for index, layer in enumerate(self._dropouts):
+                layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
+            self._move(self.dtype, target)
+        except BaseException:  # out of memory, an initializer's error, Ctrl-C
+            for built in self.layers:
+                built.unbuild()  # so that they can be used again
+            raise
 
     # -- building ---------------------------------------------------------------------------------
 
@@ -346,8 +351,7 @@ class Sequential:
 
         Raises: ModelFileError: if a layer's arguments can't be written as JSON.
         """
-        arrays = {name: to_host(array) for name, array in self.named_weights().items()}
-        storage.save(path, architecture.describe(self), arrays)
+        storage.save(path, *architecture.contents(self))
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))

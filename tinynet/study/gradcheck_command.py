@@ -13,7 +13,6 @@ from tinynet.model.sequential import Sequential
 from tinynet.study.gradients.check import gradcheck
 from tinynet.study.gradients.step_sizes import StepSizes, step_sizes
 from tinynet.study.network import Network, inputs_of, saved_network
-from tinynet.support import random
 from tinynet.support.types import Array
 
 if TYPE_CHECKING:
@@ -114,19 +113,8 @@ def _run(options: argparse.Namespace) -> int:
 def _network(options: argparse.Namespace) -> Network:
     if options.model is None:
         recipe = recipes.make(options.recipe, seed=options.seed)
-        _leave_initial_values(recipe.model)
         return Network(recipe.name, f"{recipe.name}: {recipe.title}", recipe.model, recipe.loss, True)
     return saved_network(options.model, _IN_PYTHON)
-
-
-def _leave_initial_values(model: Sequential) -> None:
-    """Move biases, gammas and betas a little, each by its own random number.
-
-    At 0 and 1 they hide mistakes: a backward that leaves them out would pass. And with a bias of 0, a black background
-    is exactly on ReLU's kink.
-    """
-    vectors = model.params[model.decay_size :]  # the parameters without weight decay
-    vectors += random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
 
 
 def _batch(network: Network, size: int, data_dir: Path | None) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """Argument checks that several modules share."""
 
 import math
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -47,6 +48,14 @@ def check_number(name: str, value: Any, low: float, high: float, *, open_high: b
         bracket = ")" if open_high else "]"
         raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, got {value!r}")
     return float(value)
+
+
+def check_path(name: str, value: Any) -> str:
+    """Return the path of a file as a string; raise TypeError if it is anything else, bytes included."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name}: expected the path of a file, got {value!r}; use a str or a pathlib.Path")
+    return path
 
 
 def check_bool(name: str, value: Any, hint: str = "") -> bool:

@@ -11,15 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.files.atomic import check_folder, write_bytes
-from tinynet.support.checks import check_number, check_positive_int
+from tinynet.files import architecture, storage
+from tinynet.files.atomic import check_writable, write_bytes
+from tinynet.support.checks import check_number, check_path, check_positive_int
 from tinynet.support.console import is_terminal, tell
 from tinynet.support.types import Mode, Monitor
 from tinynet.training.run import COLUMNS, Run
 
 
 class Callback:
-    """The hooks. Each is passed the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set."""
+    """The hooks. Each is passed the `Run`: model, optimizer, history, epoch, batch, and ``stop_training`` to set.
+
+    An object can be used in several fits, one after another. What only steers a run begins anew in each, as in
+    `EarlyStopping` and `ReduceLROnPlateau`. What a file holds is remembered as long as the object: `ModelCheckpoint`
+    never replaces a better model, and `CSVLogger` keeps earlier rows. A new object begins a new file.
+    """
 
     def on_train_begin(self, run: Run) -> None:
         """Called before the first epoch, and after `set_state` if ``run.resumed``.
@@ -167,11 +173,16 @@ class EarlyStopping(_Monitor):
 class ModelCheckpoint(_Monitor):
     """Save the model after each epoch, or after each epoch that is the best so far.
 
+    The best so far is that of all fits with this object, because the file may still hold the best model of an earlier
+    one.
+
     Args:
-        path: the file to write; ``{epoch}`` or ``{epoch:02d}`` in it becomes the epoch's number, from 1.
+        path: the file to write. ``{epoch:02d}-{val_loss:.3f}.safetensors`` becomes ``07-0.312.safetensors``: the
+            epoch's number, from 1, and any column of `History`.
         monitor, min_delta, mode: as in `EarlyStopping`, used with save_best_only.
         save_best_only: whether to save only improvements.
-    Raises: ValueError: when training begins, if the run does not measure ``monitor``; OSError: if it can't write.
+    Raises: when training begins: ValueError: if the run does not measure ``monitor`` or a name in ``path``;
+        ModelFileError: if no file can hold the model; OSError: if the file can't be written.
     """
 
     def __init__(
@@ -183,24 +194,36 @@ class ModelCheckpoint(_Monitor):
         mode: Mode = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
-        self.path, self.save_best_only = os.fspath(path), save_best_only
+        self.path, self.save_best_only = check_path("ModelCheckpoint path", path), save_best_only
+        self._file(1, dict.fromkeys(COLUMNS, 0.0))
+
+    def _file(self, epoch: int, row: dict[str, float]) -> str:
+        """The file of an epoch with these values."""
         try:
-            self.path.format(epoch=1)
-        except (KeyError, IndexError, ValueError) as error:
+            return self.path.format(epoch=epoch, **row)
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"ModelCheckpoint path: expected no braces except {{epoch}}, got {self.path!r}"
+                f"ModelCheckpoint path: expected no names in braces except epoch, {', '.join(row)}, with a format of "
+                f"numbers at most, as in {{epoch:02d}}; got {self.path!r}"
             ) from error
 
     def on_train_begin(self, run: Run) -> None:
-        check_folder(self.path)
-        if not run.resumed:
-            self.best = None
         if self.save_best_only:
             super().on_train_begin(run)
+        path = self._file(run.epoch + 1, dict.fromkeys(run.metric_names, 0.0))
+        check_writable(path)
+        if type(run.model).save.__module__.startswith("tinynet."):  # else it writes what it likes
+            storage.encode(path, *architecture.contents(run.model))  # raises if no file can hold the model
 
     def on_epoch_end(self, run: Run) -> None:
-        if not self.save_best_only or self.improved(run):
-            run.model.save(self.path.format(epoch=run.epoch + 1))
+        best_in_file = self.best
+        if self.save_best_only and not self.improved(run):
+            return
+        try:
+            run.model.save(self._file(run.epoch + 1, run.history.row(run.history.epochs - 1)))
+        except BaseException:
+            self.best = best_in_file
+            raise
 
 
 class ReduceLROnPlateau(_Monitor):
@@ -265,25 +288,47 @@ class ReduceLROnPlateau(_Monitor):
 class CSVLogger(Callback):
     """Write the history to a CSV file, as a whole after each epoch, so that it is always complete.
 
-    Args: path: the file to write; its columns are epoch (from 1) and those of `History`.
-    Raises: OSError: if the file can't be written.
+    A second fit with the same object adds its rows to those of the first; its epochs count from 1 again.
+
+    Args: path: the file to write; its columns are epoch (from 1) and those of `History`, nan where a fit has none.
+    Raises: OSError: when training begins, if the file can't be written.
     """
 
+    _COLUMNS = ("epoch", *COLUMNS)
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
+        self.path = check_path("CSVLogger path", path)
+        self._rows: list[dict[str, float]] = []
+        self._earlier = 0  # the rows of earlier fits
 
     def on_train_begin(self, run: Run) -> None:
-        check_folder(self.path)
+        check_writable(self.path)
+        if not run.resumed:
+            self._earlier = len(self._rows)
 
     def on_epoch_end(self, run: Run) -> None:
-        history = run.history.history
+        history = run.history
+        self._rows[self._earlier :] = [
+            {"epoch": epoch + 1, **history.row(epoch)} for epoch in range(history.epochs)
+        ]
+        names = [name for name in self._COLUMNS if any(name in row for row in self._rows)]
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["epoch", *history])
-        writer.writerows(
-            [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
-        )
+        writer = csv.DictWriter(text, names, restval=math.nan, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
         write_bytes(self.path, text.getvalue().encode())
+
+    def state(self) -> dict[str, Any]:
+        rows = [[row.get(name, math.nan) for name in self._COLUMNS] for row in self._rows[: self._earlier]]
+        return {"earlier": np.array(rows)} if rows else {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._rows = [
+            {name: value for name, value in zip(self._COLUMNS, row, strict=True) if not math.isnan(value)}
+            | {"epoch": int(row[0])}
+            for row in state.get("earlier", np.empty(0)).tolist()
+        ]
+        self._earlier = len(self._rows)
 
 
 _TITLES = {

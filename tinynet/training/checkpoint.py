@@ -20,9 +20,9 @@ import numpy as np
 
 from tinynet.engines.devices import device_of, to_host
 from tinynet.files import storage
-from tinynet.files.atomic import check_folder
+from tinynet.files.atomic import check_writable
 from tinynet.protocols import Model
-from tinynet.support.checks import check_positive_int
+from tinynet.support.checks import check_path, check_positive_int
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array, PathLike
 from tinynet.training import resume
@@ -40,19 +40,19 @@ class Checkpoint(Callback):
         path: the file to write; None writes none.
         every: batches between writes within an epoch; None writes only after an epoch or on Ctrl-C.
         resume: the file to resume from; None starts a new run.
-    Raises: TypeError, ValueError: for invalid arguments; FileNotFoundError: if the folder to write to does not exist.
+    Raises: TypeError, ValueError: for invalid arguments; OSError: if the file can't be written.
     """
 
     def __init__(self, path: PathLike | None, every: int | None, resume: PathLike | None) -> None:
         for name, value in (("checkpoint", path), ("resume", resume)):
-            if value is not None and not isinstance(value, (str, os.PathLike)):
-                raise TypeError(f"{name}: expected the path of a file, got {value!r}")
+            if value is not None:
+                check_path(name, value)
         if every is not None and path is None:
             raise ValueError("checkpoint_every: pass checkpoint too, the file to write to")
-        if path is not None:
-            check_folder(path)
         if path is not None and Path(path).is_dir():
             raise ValueError(f"checkpoint: expected the path of a file, but {os.fspath(path)!r} is a folder")
+        if path is not None:
+            check_writable(path)
         self.path, self.resume = path, resume
         self.every = None if every is None else check_positive_int("checkpoint_every", every)
 

@@ -18,6 +18,7 @@ from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.data import prepare_data
 from tinynet.training.in_use import in_use
 from tinynet.training.interrupts import HeldInterrupt
+from tinynet.training.resume import from_the_library
 from tinynet.training.run import History, Run
 from tinynet.training.steps import Steps, steps_for
 
@@ -110,6 +111,7 @@ def fit(
             ended; ``model.history`` has what was reached, and ``interrupted=True``. A second Ctrl-C raises at once.
         ValueError: for bad input, or a ``resume`` that does not match, before anything is changed; or from a
             callback that rejects the run, after a ``resume`` has been restored.
+        OSError: if a file that the run is to write can't be written, before training begins.
         RuntimeError: if another fit is using this model or this optimizer.
         NonFiniteError: if the loss becomes NaN or infinite, before that step's update; on the GPU up to a hundred
             steps later, with the model restored to where those began.
@@ -120,6 +122,7 @@ def fit(
     batch_size, epochs = check_positive_int("batch_size", batch_size), check_positive_int("epochs", epochs)
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
+    _check_files(checkpoint, callbacks)
     loss = copy.copy(loss)  # a loss keeps a batch between forward and backward, so each run has its own
     batches, validation, on_bytes = prepare_data(
         model,
@@ -173,6 +176,23 @@ def _told(callbacks: Sequence[Callback], run: Run) -> Iterator[None]:
                 ends.callback(callback.on_train_end, run)
 
 
+def _check_files(checkpoint: str | os.PathLike[str] | None, callbacks: Sequence[Callback]) -> None:
+    """Raises ValueError if two of them would write the same file."""
+    named = [
+        (type(callback).__name__, getattr(callback, "path", None))
+        for _, callback in from_the_library(callbacks)
+    ]
+    writers: dict[str, str] = {}
+    for name, path in [("checkpoint", checkpoint), *named]:
+        if isinstance(path, (str, os.PathLike)):
+            file = os.path.normcase(os.path.realpath(path))
+            if file in writers:
+                raise ValueError(
+                    f"{os.fspath(path)}: {writers[file]} and {name} would write the same file; give each its own"
+                )
+            writers[file] = name
+
+
 def _with_display(callbacks: list[Callback], verbose: int) -> list[Callback]:
     """The callbacks, and the display for ``verbose``. The bar comes first, to be cleared before others print."""
     has_table = any(isinstance(callback, EpochTable) for callback in callbacks)
@@ -207,6 +227,11 @@ def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, au
     for callback in listed:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+        if sum(other is callback for other in listed) > 1:
+            raise ValueError(
+                f"callbacks: this {type(callback).__name__} object is listed twice, and would count every epoch "
+                "twice; list it once, or create another one"
+            )
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose: expected 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
     if augment is not None and not callable(augment):

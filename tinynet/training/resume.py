@@ -96,13 +96,14 @@ def _arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
     """Return the arguments of the library's callbacks, except the files they write."""
     return {
         f"callback {index} {name}": vars(callback)[name]
-        for index, callback in _from_the_library(callbacks)
+        for index, callback in from_the_library(callbacks)
         for name in defaults_of(callback)
         if name in vars(callback) and isinstance(vars(callback)[name], _PLAIN) and name != "path"
     }
 
 
-def _from_the_library(callbacks: Sequence[Callback]) -> list[tuple[int, Callback]]:
+def from_the_library(callbacks: Sequence[Callback]) -> list[tuple[int, Callback]]:
+    """Return the callbacks whose class is the library's or derives from one, with their places in the list."""
     return [
         (index, callback)
         for index, callback in enumerate(callbacks)
@@ -118,7 +119,7 @@ def defaults(run: Run, callbacks: Sequence[Callback]) -> dict[str, Any]:
     A checkpoint from a version that lacked an argument was computed with its default.
     """
     owners: dict[str, object] = {f"layer {path}": layer for path, layer in run.model.walk()}
-    owners |= {f"callback {index}": callback for index, callback in _from_the_library(callbacks)}
+    owners |= {f"callback {index}": callback for index, callback in from_the_library(callbacks)}
     owners["optimizer"] = run.optimizer
     return {
         f"{prefix} {name}": plain(default)

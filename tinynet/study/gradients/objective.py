@@ -27,8 +27,8 @@ class Slope(NamedTuple):
 class Objective:
     """f, a model's loss on a batch or its outputs times a fixed random cotangent, and f's gradient by backward.
 
-    It is computed on a float64 copy in training mode, with one fixed dropout step; the arguments stay unchanged. If the
-    model is on the GPU, so is the computation.
+    It is computed on a float64 copy in training mode, with one fixed dropout step and with biases, gammas and betas
+    moved off their initial values; the arguments stay unchanged. If the model is on the GPU, so is the computation.
 
     Args: as `gradcheck`; rng: draws the cotangent.
     Raises: ValueError, TypeError: for arguments that don't fit together.
@@ -58,6 +58,7 @@ class Objective:
             raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
         self._x = np.array(to_host(x), np.float64)
         self.model = _float64_copy(model_or_layer, self._x, seed)
+        _leave_initial_values(self.model)
         self._host: Sequential = self.model.device.on_host(self.model)  # holds the tensors that change
         if self._x.shape[1:] != self.model.input_shape:
             raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
@@ -146,6 +147,17 @@ def _float64_copy(model_or_layer: Sequential | Layer, x: Array, seed: int) -> Se
         for array in model.named_weights().values():
             array += rng.uniform(0.1, 0.6, array.shape)
     return model.to(device)
+
+
+def _leave_initial_values(model: Sequential) -> None:
+    """Move biases, gammas and betas that are 0 or 1 a little, each by its own random number.
+
+    There they hide mistakes: a backward that leaves them out would pass. And with a bias of 0, a black background is
+    exactly on ReLU's kink.
+    """
+    vectors = model.params[model.decay_size :]  # the parameters without weight decay
+    moves = random.generator(model.seed, random.GRADIENT_CHECK, 2).uniform(-0.1, 0.1, vectors.shape)
+    vectors += model.device.asarray(np.where(np.isin(to_host(vectors), (0, 1)), moves, 0))
 
 
 def _is_trained(model: Sequential, path: str) -> bool:

@@ -1,5 +1,6 @@
 """The results of a gradient check: by element, by tensor, and in plain words."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from tinynet.support.types import Shape
 
 FINE, CROSSED, SUSPICIOUS, WRONG = "fine", "crossed a kink", "suspicious", "wrong"
-NOT_COMPARED = "not compared"  # for a tensor whose elements all crossed a kink
+NOT_COMPARED = "not compared"  # for a tensor without elements, or whose elements all crossed a kink
 BANDS = (CROSSED, FINE, SUSPICIOUS, WRONG)
 """First the elements that crossed a kink and could not be compared; then from good to bad."""
 
@@ -69,7 +70,9 @@ class TensorCheck(NamedTuple):
     name: str  # "2.W", or "x"
     shape: Shape
     compared: int  # elements, without those that crossed a kink
-    max_error: float  # largest |numeric - analytic|
+    max_error: (
+        float  # largest |numeric - analytic|; nan if none was compared, inf if backward's has another shape
+    )
     max_relative_error: float  # largest |numeric - analytic| / (|numeric| + |analytic|), of errors above atol
     worst_index: tuple[int, ...]
     worst_numeric: float
@@ -80,10 +83,10 @@ class TensorCheck(NamedTuple):
 
     @property
     def band(self) -> str:
-        """The worst element's band; "not compared" if all elements crossed a kink."""
+        """The worst element's band; "not compared" if there was nothing to compare."""
         if self.ok:
             return FINE
-        if not self.compared and self.crossed:
+        if not self.compared and math.isnan(self.max_error):
             return NOT_COMPARED
         found = {element.band for element in self.elements}
         return SUSPICIOUS if SUSPICIOUS in found and WRONG not in found else WRONG
@@ -93,8 +96,10 @@ class TensorCheck(NamedTuple):
         """What is wrong, with the worst element; or "ok"."""
         if self.ok:
             return "ok"
+        if self.band == NOT_COMPARED:
+            return f"NOT COMPARED: {'all crossed a kink' if self.crossed else 'there is nothing to compare'}"
         if not self.compared:
-            return "NOT COMPARED: all crossed a kink" if self.crossed else "WRONG: nothing to compare"
+            return "WRONG: backward gives another shape"
         return (
             f"{self.band.upper()} at {self.worst_index}: numeric {self.worst_numeric:.6g}, "
             f"analytic {self.worst_analytic:.6g}"
@@ -112,12 +117,19 @@ class GradientReport(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether there are tensors, every one agrees, and something was compared in each."""
-        return bool(self.tensors) and all(tensor.ok for tensor in self.tensors)
+        return self.verdict == FINE
+
+    @property
+    def verdict(self) -> str:
+        """The worst tensor's band: "wrong", "suspicious", "not compared" (also without tensors) or "fine"."""
+        found = {tensor.band for tensor in self.tensors} or {NOT_COMPARED}
+        return next(band for band in (WRONG, SUSPICIOUS, NOT_COMPARED, FINE) if band in found)
 
     def check(self) -> "GradientReport":
         """Return the report itself; raises AssertionError with the table if a gradient is not fine."""
         if not self.ok:
-            raise AssertionError(f"gradients are WRONG or suspicious:\n{self}")
+            found = "were NOT COMPARED" if self.verdict == NOT_COMPARED else "are WRONG or suspicious"
+            raise AssertionError(f"gradients {found}:\n{self}")
         return self
 
     def in_words(self) -> str:
@@ -148,7 +160,8 @@ class GradientReport(NamedTuple):
             )
         if named[NOT_COMPARED]:
             lines.append(
-                f"Not compared: {', '.join(named[NOT_COMPARED])}. Check more elements or use other inputs."
+                f"Not compared: {', '.join(named[NOT_COMPARED])}. That says nothing about backward, neither for it nor "
+                "against it. Check more elements or use other inputs."
             )
         if crossed:
             lines.append(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.engines.devices import to_host
-from tinynet.files.atomic import write_bytes
+from tinynet.files.atomic import check_writable, write_bytes
 from tinynet.layers import Layer
 from tinynet.study.over_time.page import render
 from tinynet.study.over_time.probe import BINS, SAMPLED, Histograms, Look, Place, Probe
@@ -32,13 +32,15 @@ class TrainingMonitor(Callback):
     After the first step and every ``every`` steps, the first 32 examples run forward and backward through a twin of the
     model. The page shows how outputs and gradients are distributed in each layer and how far each weight moves relative
     to its size, counts dead and saturated units, and says in words what looks wrong. Training is bit-identical with and
-    without the monitor. If there are more than 400 samples, every second one is dropped and ``every`` is doubled.
+    without the monitor. If there are more than 400 samples, every second one is dropped and ``every`` is doubled. A
+    second fit with the same object begins a new page.
 
     Args:
         path: where to write the page; missing folders are created.
         x, y: examples to look at, the same ones each time; a few from the validation set, for example.
         every: number of steps from one sample to the next.
-    Raises: ValueError: when training begins, if x or y doesn't fit the model and the loss.
+    Raises: when training begins: ValueError: if x or y doesn't fit the model and the loss; OSError: if the page can't
+        be written.
     Attributes: record: the numbers, a `Record`; available once training begins.
     """
 
@@ -50,6 +52,7 @@ class TrainingMonitor(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         self.record, saved, self._saved = None, self._saved, None
+        check_writable(self.path, parents=True)
         self._error_before = sys.exception()
         x, y = inputs.check_data(self.x, self.y, run.model, run.loss, suffix=" of TrainingMonitor")
         self._probe = Probe(run.model, x[:PROBE_SIZE], y[:PROBE_SIZE], run.loss)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.loopback import child_environment, python
-from tinynet.files.atomic import atomic_write, write_bytes
+from tinynet.files.atomic import atomic_write, check_writable, write_bytes
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, links or signals")
 
@@ -159,6 +159,51 @@ def test_links_are_followed_and_pipes_written_to(tmp_path: Path) -> None:
     reader.join()
     assert received == [b"piped"]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def places(folder: Path) -> dict[str, Path]:
+    (folder / "file").write_bytes(b"old")
+    (folder / "link").symlink_to(folder / "real")
+    (folder / "dangling").symlink_to(folder / "missing" / "real")
+    return {
+        "new": folder / "new",
+        "old": folder / "file",
+        "link": folder / "link",
+        "dangling link": folder / "dangling",
+        "missing folder": folder / "missing" / "x",
+        "under a file": folder / "file" / "x",
+        "folder": folder,
+        "device": Path(os.devnull),
+        "proc": Path("/proc/x"),  # where root's permissions promise more than can be done
+    }
+
+
+@posix
+@pytest.mark.parametrize(
+    "place",
+    ["new", "old", "link", "dangling link", "missing folder", "under a file", "folder", "device", "proc"],
+)
+def test_what_can_not_be_written_is_known_beforehand(tmp_path: Path, place: str) -> None:
+    path = places(tmp_path)[place]
+    before = sorted(os.listdir(tmp_path))
+    if place in ("new", "old", "link", "device"):
+        check_writable(path)
+        write_bytes(path, b"new")
+        return
+    with pytest.raises(OSError, match=".") as checked:
+        check_writable(path)
+    assert sorted(os.listdir(tmp_path)) == before
+    with pytest.raises(type(checked.value)) as written:
+        write_bytes(path, b"new")
+    assert checked.value.filename == written.value.filename
+
+
+def test_folders_to_be_made_are_checked_too(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b" / "x", parents=True)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        check_writable(tmp_path / "file" / "b" / "x", parents=True)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_writers_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
