@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import device_of, to_host
+from tinynet.engines.devices import as_array, blocks, device_of, is_mapped, to_host
 from tinynet.engines.operation import operation
 from tinynet.support.checks import batch_shape, check_number
 from tinynet.support.errors import NotComputedError
@@ -39,16 +39,34 @@ class Loss:
         """The targets as `forward` takes them; raises ValueError. ``output_shape`` excludes the batch axis."""
         return check_labels(targets, output_shape)
 
+    def prepare_targets(self, targets: Any, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """The checked targets, C-contiguous, floats in the dtype given; raises ValueError if they don't fit into it.
+
+        A memory-mapped file of floats stays as it is, to be converted batch by batch.
+        """
+        checked = self.check_targets(as_array(targets, "targets"), output_shape)
+        if checked.dtype.kind != "f":
+            return np.ascontiguousarray(checked)
+        try:
+            with np.errstate(over="raise"):
+                for _, block in blocks(checked):
+                    block.astype(dtype, copy=False)
+        except FloatingPointError:
+            largest = max(float(np.nanmax(np.abs(block))) for _, block in blocks(checked))
+            raise ValueError(
+                f"targets: expected numbers that {dtype} can hold, got one of magnitude {largest:.3g}; "
+                "divide them by a constant"
+            ) from None
+        return checked if is_mapped(checked) else np.ascontiguousarray(checked, dtype)
+
     def check_batch(self, outputs: Array, targets: Any) -> tuple[Array, int]:
         """The checked targets, on the outputs' device, and their number; raises ValueError."""
-        checked = self.check_targets(targets, outputs.shape[1:])
+        checked = self.prepare_targets(targets, outputs.shape[1:], outputs.dtype)
         if len(outputs) != len(checked) or not len(outputs):
             raise ValueError(
                 f"expected one target per example and at least one; got {len(outputs)} outputs "
                 f"and {len(checked)} targets"
             )
-        if checked.dtype.kind == "f":
-            checked = checked.astype(outputs.dtype, copy=False)
         return device_of(outputs).asarray(checked), len(outputs)
 
     def config(self) -> dict[str, Any]:
@@ -314,10 +332,13 @@ class MeanSquaredError(Loss):
             raise ValueError(
                 f"targets: expected the outputs' shape {batch_shape(output_shape)}, got {targets.shape}"
             )
-        finite = np.isfinite(targets)
-        if not finite.all():
-            first = tuple(map(int, np.argwhere(~finite)[0]))
-            raise ValueError(f"targets: expected finite numbers, got {targets[first]} at index {first}")
+        for start, block in blocks(targets):
+            finite = np.isfinite(block)
+            if not finite.all():
+                first = tuple(map(int, np.argwhere(~finite)[0]))
+                raise ValueError(
+                    f"targets: expected finite numbers, got {block[first]} at index {(start + first[0], *first[1:])}"
+                )
         checked: Array = targets
         return checked
 

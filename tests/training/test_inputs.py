@@ -7,6 +7,7 @@ import tinynet as tn
 
 X = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
+MASKED = np.ma.masked_equal(Y, 1)
 VALID = {"optimizer": None, "loss": tn.CrossEntropy(), "verbose": 0}
 
 
@@ -46,6 +47,13 @@ BAD_PAIRS = {
     "x objects": (X.astype(object), Y, "x: expected real numbers, got dtype object"),
     "x complex": (X.astype(complex), Y, "x: expected real numbers, got dtype complex128"),
     "x strings": (X.astype(str), Y, "x: expected real numbers, got dtype <U"),
+    "masked x": (np.ma.masked_less(X, 0), Y, r"x: expected an array without a mask.*x.filled"),
+    "masked y": (X, MASKED, "y: expected an array without a mask"),
+    "a list with a masked array": (
+        X,
+        list(np.ma.masked_equal(Y[:, None], 1)),
+        "y: expected an array without",
+    ),
     "x dates": (np.zeros((6, 2, 3), "datetime64[s]"), Y, "x: expected real numbers, got dtype datetime64"),
 }
 
@@ -89,7 +97,71 @@ def test_fit_and_evaluate_refuse_bad_pairs_and_change_nothing(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BAD_PAIRS if name.startswith("x") or name in ("NaN", "infinity")]
+    ("pair", "message"), [((np.ma.array(X), Y), "x: .* without a mask"), ((X, MASKED), "targets: .* without a mask")]
+)  # fmt: skip
+def test_a_batch_with_a_mask_is_refused(pair, message):
+    with pytest.raises(ValueError, match=f"batch 1: {message}"):
+        make().fit([pair], **(VALID | {"optimizer": tn.Adam()}))
+    with pytest.raises(ValueError, match=f"batch 1: {message}"):
+        make().evaluate([pair], loss=tn.CrossEntropy())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_that_the_models_dtype_can_not_hold_are_refused_everywhere(dtype):
+    x, y = np.ones((3, 1)), np.array([[1.0], [1e39], [-2e40]])
+    model = tn.Sequential([tn.Dense(1)], (1,), seed=0, dtype=dtype)
+    loss = tn.MeanSquaredError()
+    uses = [
+        lambda: model.evaluate(x, y, loss=loss),
+        lambda: model.evaluate([(x, y)], loss=loss),
+        lambda: model.fit(x, y, optimizer=tn.SGD(1e-9), loss=loss, verbose=0),
+        lambda: model.fit(x, y - y, validation_data=(x, y), optimizer=tn.SGD(), loss=loss, verbose=0),
+        lambda: loss.forward(model.forward(x), y),
+    ]
+    for use in uses:
+        if dtype == "float64":
+            use()
+        else:
+            with pytest.raises(
+                ValueError, match="targets: expected numbers that float32 can hold, .* 2e\\+40"
+            ):
+                use()
+
+
+def mapped(path, array):
+    """The array in a memory-mapped file."""
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", ">f4", ">f8", ">i2", "uint8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_memory_mapped_file_is_used_as_the_array_in_it(dtype, order, shuffle, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 50, (37, 2, 3)).astype(dtype), rng.standard_normal((37, 2))
+    files = mapped(tmp_path / "x.npy", np.asarray(x, order=order)), mapped(tmp_path / "y.npy", y)
+    seen = []
+
+    def look(batch, generator):
+        seen.append((batch.dtype, batch.flags.c_contiguous))
+        return batch
+
+    ends = []
+    for arrays in ((x, y), files):
+        model = tn.Sequential([tn.Flatten(), tn.Dense(2)], (2, 3), seed=0)
+        given = {"optimizer": tn.SGD(1e-5), "loss": tn.MeanSquaredError(), "verbose": 0, "shuffle": shuffle}
+        history = model.fit(*arrays, batch_size=8, augment=look, validation_data=arrays, epochs=2, **given)
+        ends.append(
+            (history.history["val_loss"], model.evaluate(*arrays), model.predict(arrays[0]), model.params)
+        )
+    for mine, other in zip(*ends, strict=True):
+        np.testing.assert_equal(other, mine)
+    assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BAD_PAIRS if name.startswith(("x", "masked x")) or name in ("NaN", "infinity")]
 )
 def test_predict_refuses_bad_inputs(name):
     x, _, message = BAD_PAIRS[name]

@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,22 @@ from tinynet.protocols import Model
 from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array
 from tinynet.training import inputs
+from tinynet.training.batches import ArrayBatches, Batches, batch_dtype
 from tinynet.training.iterables import IterableBatches
 
 
 def evaluate(
-    model: Model, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
+    model: Model,
+    x: Any,
+    y: Any = None,
+    batch_size: int = 256,
+    loss: Loss | None = None,
+    steps: int | None = None,
 ) -> dict[str, float]:
     """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
 
-    Args: x, y: as in `fit`; loss: None means the loss that the model was fitted with, which is saved with it.
+    Args: x, y: as in `fit`; loss: None means the loss that the model was fitted with, which is saved with it;
+        steps: how many batches to take of an iterable; None means its length or, without one, all.
     Raises: ValueError: for bad input, or if no loss is known.
     """
     loss = model.loss if loss is None else loss
@@ -35,18 +41,21 @@ def evaluate(
     if not isinstance(loss, Loss):
         raise TypeError(f"loss: expected an object such as CrossEntropy(), got {loss!r}")
     batch_size = check_positive_int("batch_size", batch_size)
-    batches: Iterable[tuple[Array, Array]]
+    batches: Batches
     if y is None:
-        batches = IterableBatches(x, model, loss, to_the_end=True).epoch(0)
+        steps = None if steps is None else check_positive_int("steps", steps)
+        batches = IterableBatches(x, model, loss, steps=steps, to_the_end=True)
+    elif steps is not None:
+        raise ValueError("steps: only an iterable of batches takes it; give fewer rows of the arrays instead")
     else:
         x, y = inputs.check_data(x, y, model, loss)
         _warn_of_unit_range(model, x)
-        batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+        batches = ArrayBatches(x, y, batch_size, model.dtype, shuffle=False)
     layers, loss = model.fuse(copy.copy(loss))
     device = model.device
     with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
         meter = device.zeros(4, np.float64)
-        for x_batch, y_batch in batches:
+        for x_batch, y_batch in batches.epoch(0):
             outputs = model.run(layers, device.asarray(x_batch), training=False)
             targets = device.asarray(y_batch)
             value = loss.forward(outputs, targets, len(targets))
@@ -66,10 +75,10 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     batch_size = check_positive_int("batch_size", batch_size)
     device = model.device
     with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
-        outputs = device.empty((len(x), *model.output_shape), model.dtype)
+        outputs, dtype = device.empty((len(x), *model.output_shape), model.dtype), batch_dtype(x, model.dtype)
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = model.forward(device.asarray(x[part]))
+            outputs[part] = model.forward(device.asarray(x[part].astype(dtype, copy=False)))
     return to_host(outputs)
 
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, Device, as_array, contiguous, to_host
+from tinynet.engines.devices import CPU, Device, as_array, blocks, contiguous, is_mapped, to_host
 from tinynet.losses import Loss
 from tinynet.protocols import Model
 from tinynet.support.checks import batch_shape
 from tinynet.support.types import Array, Shape
-
-_BLOCK = 1 << 20  # elements checked at a time
+from tinynet.training.batches import batch_dtype
 
 
 def check_inputs(
@@ -19,7 +18,8 @@ def check_inputs(
 ) -> Array:
     """Return examples as a C-contiguous array in native byte order; the caller's array if it is one already.
 
-    Integers stay integers (each batch is cast when it is used); floats are converted to the model's dtype.
+    Integers stay integers (each batch is cast when it is used); floats are converted to the model's dtype. A
+    memory-mapped file stays as it is: `ArrayBatches` converts each batch.
 
     Args: x: (n, *input_shape), numbers, in NumPy or on the model's device; name: its name in errors.
     Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values; TypeError: for an
@@ -37,12 +37,11 @@ def check_inputs(
         )
     if not len(x):
         raise ValueError(f"{name}: expected at least one example, got an empty array of shape {x.shape}")
-    if x.dtype.kind != "f":
-        dtype = x.dtype.newbyteorder("=")
+    dtype = batch_dtype(x, dtype)
     with np.errstate(over="ignore"):  # overflow becomes infinite, which is detected below
-        ready: Array = contiguous(x, dtype)
-    if ready.dtype.kind == "f":
-        _check_finite(ready, name)
+        ready: Array = x if is_mapped(x) else contiguous(x, dtype)
+        if dtype.kind == "f":
+            _check_finite(ready, dtype, name)
     return ready
 
 
@@ -54,16 +53,15 @@ def _shape_hint(shape: Shape, input_shape: Shape) -> str:
     return ""
 
 
-def _check_finite(x: Array, name: str) -> None:
-    rows = max(1, _BLOCK // math.prod(x.shape[1:]))
-    for start in range(0, len(x), rows):
-        finite = np.isfinite(x[start : start + rows])
+def _check_finite(x: Array, dtype: np.dtype[Any], name: str) -> None:
+    for start, block in blocks(x):
+        cast = block.astype(dtype, copy=False)
+        finite = np.isfinite(cast)
         if not finite.all():
-            first = np.argwhere(~to_host(finite))[0]
-            index = (start + int(first[0]), *map(int, first[1:]))
+            first = tuple(map(int, np.argwhere(~to_host(finite))[0]))
             raise ValueError(
-                f"{name}: expected finite {x.dtype} numbers, got {to_host(x[index])} at index {index}; "
-                "remove or repair such examples"
+                f"{name}: expected finite {dtype} numbers, got {to_host(cast[first])} at index "
+                f"{(start + first[0], *first[1:])}; remove or repair such examples"
             )
 
 
@@ -79,8 +77,7 @@ def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tu
     y = as_array(y, f"y{suffix}")
     check_pair(x, y if y.ndim else y[None], f"x{suffix}", f"y{suffix}")
     try:
-        targets = loss.check_targets(y, model.output_shape)
-        return x, np.ascontiguousarray(targets, model.dtype if targets.dtype.kind == "f" else None)
+        return x, loss.prepare_targets(y, model.output_shape, model.dtype)
     except ValueError as error:
         raise ValueError(f"y{suffix}: {error}") from None
 

@@ -78,6 +78,7 @@ def fit(
     verbose: int = 1,
     workers: int | None = None,
     steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -98,7 +99,9 @@ def fit(
         workers: the number of threads, each of which takes part of every batch; None chooses it from the sizes of
             the model and the batch. Losses agree up to rounding for any number. But a layer of your own that
             computes something over the batch sees only its part; None therefore means 1 for a model with such layers.
-        steps_per_epoch: batches per epoch; None means all of them.
+        steps_per_epoch: batches per epoch; None means all of them. An epoch of fewer begins where the one before it
+            ended; when all have been used, a new pass over the data begins.
+        validation_steps: how many batches of an iterable to validate with; None means its length or, without one, all.
         checkpoint: a file written after each epoch and at Ctrl-C, with everything needed to continue.
         checkpoint_every: also write it after every so many batches within an epoch.
         resume: such a file to continue from, with the same data (an iterable must give the same batches again)
@@ -131,6 +134,7 @@ def fit(
         augment=augment,
         validation_data=validation_data,
         validation_split=validation_split,
+        validation_steps=validation_steps,
     )
     run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None, batch_size)
     shown = _with_display(callbacks, verbose)
