@@ -25,6 +25,9 @@ class Loss:
     """
 
     is_classification = True
+    takes: str | None = None
+    """What outputs it is a loss of: "probabilities", "log-probabilities" or "logits" (see `Layer.gives`). Each class
+    says it for itself; None takes any."""
     cache_names: tuple[str, ...] = ()  # what forward keeps for backward
 
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
@@ -160,6 +163,7 @@ class SoftmaxCrossEntropy(_Classification):
     Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite if the logits' differences are.
     """
 
+    takes = "logits"
     cache_names = ("_probabilities", "_labels", "_total")
     _probabilities: Array
 
@@ -208,6 +212,7 @@ class CrossEntropy(_Classification):
     Raises: ValueError: for targets that are not class labels.
     """
 
+    takes = "probabilities"
     cache_names = ("_probabilities", "_labels", "_total")
     _probabilities: Array
 
@@ -243,6 +248,7 @@ class NegativeLogLikelihood(_Classification):
     Raises: ValueError: for targets that are not class labels.
     """
 
+    takes = "log-probabilities"
     cache_names = ("_outputs", "_labels", "_total")
     _outputs: Array
 

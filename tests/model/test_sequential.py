@@ -319,7 +319,9 @@ class TestPredicting:
         np.testing.assert_allclose(model.predict_proba(x).sum(axis=1), 1, rtol=1e-5)
         np.testing.assert_array_equal(model.predict_classes(x), reference.predict(x).argmax(axis=1))
 
-    @pytest.mark.parametrize("batch_size", [1, 7, 19, 20, 1000])  # of 20 examples: 19 leaves a last batch of one
+    @pytest.mark.parametrize(
+        "batch_size", [1, 7, 19, 20, 1000]
+    )  # of 20 examples: 19 leaves a last batch of one
     def test_the_batch_size_changes_nothing(self, batch_size):
         model = small()
         x, y = data()

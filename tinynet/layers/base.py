@@ -33,6 +33,10 @@ class StateSpec(NamedTuple):
     value: float  # initial value of every element
 
 
+AS_ITS_INPUT = "as its input"
+"""What a layer ``gives`` that leaves the meaning of its input: of probabilities it makes probabilities."""
+
+
 class Layer:
     """A function with parameters, and its derivative.
 
@@ -54,6 +58,9 @@ class Layer:
     children: tuple["Layer", ...] = ()
     state_names: tuple[str, ...] = ()  # arrays that are saved but not trained
     cache_names: tuple[str, ...] = ()  # what forward keeps for backward; `forget` drops it
+    gives: str | None = None
+    """What its outputs are, for a loss to check: "probabilities" (which sum to 1), "independent probabilities",
+    "log-probabilities" or "real numbers". Each class says it for itself; None fits every loss."""
     capturable = False  # read only for layers from outside the library
     trainable = True
     needs_input_grad = True

@@ -38,6 +38,7 @@ class Conv2D(KernelLayer):
     Source: Fukushima 1980; trained by backpropagation by LeCun et al. 1989.
     """
 
+    gives = "real numbers"
     cache_names = ("_kept",)
     _kept: Any
 
