@@ -356,6 +356,37 @@ class TestRegressionTargets:
             tn.MeanSquaredError().forward(OUTPUTS, targets)
 
 
+class TestALossOfOnesOwn:
+    @pytest.mark.parametrize(
+        "targets", [OUTPUTS, OUTPUTS[:, 0], np.arange(4), np.ones((4, 3, 2)), np.full(4, np.nan)], ids=str
+    )
+    def test_without_classes_it_takes_any_numbers(self, targets):
+        class Own(tn.Loss):
+            is_classification = False
+
+        loss = Own()
+        np.testing.assert_array_equal(loss.check_targets(targets, (3,)), targets)
+        assert loss.prepare_targets(targets, (3,), np.dtype("float32")).dtype in (np.float32, np.int64)
+        for wrong in (["a", "b"], 3.0):
+            with pytest.raises(ValueError, match="targets: expected an array of real numbers"):
+                loss.check_targets(wrong, (3,))
+
+    def test_a_model_trains_with_it(self):
+        class Absolute(tn.Loss):
+            is_classification = False
+
+            def forward(self, outputs, targets, total=None):
+                self.sign, self.total = np.sign(outputs - targets), total
+                return float(np.abs(outputs - targets).sum() / total)
+
+            def backward(self):
+                return self.sign / np.float32(self.total)
+
+        model = tn.Sequential([tn.Dense(3)], (2,), seed=0)
+        model.fit(np.ones((4, 2)), OUTPUTS, optimizer=tn.SGD(0.1), loss=Absolute(), verbose=0)
+        assert set(model.evaluate(np.ones((4, 2)), OUTPUTS)) == {"loss"}
+
+
 class TestLossObjects:
     @pytest.mark.parametrize("kind", [tn.SoftmaxCrossEntropy, tn.CrossEntropy])
     @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2, math.nan, "0.1", True])

@@ -20,8 +20,8 @@ from tinynet.support.types import Array, Shape
 class Loss:
     """A function that turns outputs and targets into one number, and its derivative.
 
-    A loss of your own needs ``forward(outputs, targets, total)`` and ``backward()``, and `check_targets` if its
-    targets are not class labels.
+    A loss of your own needs ``forward(outputs, targets, total)`` and ``backward()``. Its targets are class labels or,
+    with ``is_classification = False``, any numbers; `check_targets` may demand more.
     """
 
     is_classification = True
@@ -40,7 +40,14 @@ class Loss:
 
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
         """The targets as `forward` takes them; raises ValueError. ``output_shape`` excludes the batch axis."""
-        return check_labels(targets, output_shape)
+        if self.is_classification:
+            return check_labels(targets, output_shape)
+        numbers = to_host(targets)
+        if numbers.dtype.kind not in "biuf" or not numbers.ndim:
+            raise ValueError(
+                f"targets: expected an array of real numbers, got {numbers.dtype} of shape {numbers.shape}"
+            )
+        return numbers
 
     def prepare_targets(self, targets: Any, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """The checked targets, C-contiguous, floats in the dtype given; raises ValueError if they don't fit into it.

@@ -339,6 +339,13 @@ class TestPredicting:
         assert scores["loss"] == pytest.approx(-np.log(p[np.arange(20), y]).mean(), rel=1e-5)
         assert scores["accuracy"] == (p.argmax(axis=1) == y).mean()
 
+    def test_run_goes_through_the_first_layers(self):
+        model, x = small([tn.Softmax()]), data()[0]
+        through = x
+        for count, layer in enumerate(model.layers, 1):
+            through = layer.forward(through)
+            np.testing.assert_array_equal(model.run(model.layers[:count], x, False), through)
+
     def test_evaluate_takes_batches(self):
         model = small()
         x, y = data()
@@ -443,3 +450,39 @@ class TestAverageFlips:
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(4,), seed=0)
         with pytest.raises(ValueError, match="average_flips needs images"):
             model.predict_proba(np.zeros((2, 4)), average_flips=True)
+
+
+class TestMistakes:
+    """What can only be a mistake is refused where it is made."""
+
+    def test_trainable_of_the_model_is_that_of_all_layers(self):
+        model = small()
+        before = model.params.copy()
+        model.trainable = False
+        assert not any(layer.trainable for _, layer in model.walk())
+        x, y = data()
+        model.fit(x, y, optimizer=tn.SGD(1.0), loss=tn.SoftmaxCrossEntropy(), verbose=0)
+        np.testing.assert_array_equal(model.params, before)
+        model.layers[1].trainable = True
+        assert model.trainable
+        with pytest.raises(ValueError, match="trainable: expected True or False"):
+            model.trainable = "no"
+
+    @pytest.mark.parametrize(
+        "suffix", [".h5", ".hdf5", ".keras", ".pt", ".pth", ".onnx", ".npz", ".pkl", ".H5"]
+    )
+    def test_the_suffix_of_another_format_is_refused(self, suffix, tmp_path):
+        path, good = tmp_path / f"m{suffix}", str(tmp_path / "m.safetensors")
+        x, y = data()
+        given = {"optimizer": tn.SGD(), "loss": tn.SoftmaxCrossEntropy(), "verbose": 0}
+        for use in (
+            lambda: small().save(path),
+            lambda: tn.ModelCheckpoint(path),
+            lambda: small().fit(x, y, checkpoint=path, **given),
+        ):
+            with pytest.raises(ValueError, match=f"{suffix} is the suffix of another format") as error:
+                use()
+            assert good in str(error.value)
+        assert not list(tmp_path.iterdir())
+        small().save(good)
+        small().save(tmp_path / "m.v1")

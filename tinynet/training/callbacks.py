@@ -1,9 +1,11 @@
 """Callbacks: hooks that run during training. Each has a `state` that can be saved and restored."""
 
 import csv
+import difflib
 import io
 import math
 import os
+import re
 import sys
 import time
 from types import NoneType
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.files.atomic import check_folder, write_bytes
+from tinynet.files.storage import check_suffix
 from tinynet.support.checks import check_number, check_positive_int
 from tinynet.training.run import COLUMNS, Run
 
@@ -43,6 +46,25 @@ class Callback:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore a `state`; raise ValueError if it is not one of this callback's."""
+
+
+_HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
+_ELSEWHERE = re.compile(r"on_((train|fit|epoch|batch|test|val|validation|predict)_)+(begin|start|end)")
+
+
+def check_hooks(callback: Callback) -> None:
+    """Raise ValueError for a method that looks like a hook but is never called, such as one that Keras would call."""
+    for name in dir(callback):
+        if not name.startswith("on") or name in _HOOKS:
+            continue
+        here = name.replace("start", "begin").replace("fit", "train")
+        here = re.sub("train_(?=epoch|batch)", "", here)
+        close = difflib.get_close_matches(here, _HOOKS, 1, cutoff=0.9)
+        if close or _ELSEWHERE.fullmatch(name):
+            advice = f"did you mean {close[0]!r}?" if close else f"it calls {', '.join(_HOOKS)}"
+            raise ValueError(
+                f"callbacks: {type(callback).__name__} has {name!r}, which fit never calls; {advice}"
+            )
 
 
 def state_entry(state: dict[str, Any], name: str, *kinds: type) -> Any:
@@ -181,6 +203,7 @@ class ModelCheckpoint(_Monitor):
         mode: str = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
+        check_suffix(path)
         self.path, self.save_best_only = os.fspath(path), save_best_only
         try:
             self.path.format(epoch=1)

@@ -51,6 +51,7 @@ class Checkpoint(Callback):
             raise ValueError("checkpoint_every: pass checkpoint too, the file to write to")
         if path is not None:
             check_folder(path)
+            storage.check_suffix(path)
         if path is not None and Path(path).is_dir():
             raise ValueError(f"checkpoint: expected the path of a file, but {os.fspath(path)!r} is a folder")
         self.path, self.resume = path, resume

@@ -14,7 +14,7 @@ from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
 from tinynet.support.checks import check_bool, check_positive_int
 from tinynet.training.batches import Augment
-from tinynet.training.callbacks import Callback, EpochTable, ProgressBar
+from tinynet.training.callbacks import Callback, EpochTable, ProgressBar, check_hooks
 from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.data import prepare_data
 from tinynet.training.in_use import in_use
@@ -207,6 +207,7 @@ def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, au
     for callback in listed:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+        check_hooks(callback)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose: expected 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
     if augment is not None and not callable(augment):
