@@ -221,7 +221,7 @@ class GpuSteps:
 
     def _reserve(self, x: Array, y: Array) -> None:
         """Allocate memory for batches of this size and smaller ones."""
-        if self._x is None or self._y is None or len(self._x) < len(x):
+        if self._x is None or self._y is None or len(self._x) < len(x) or self._y.shape[1:] != y.shape[1:]:
             self._x = self.device.empty(x.shape, self.run.model.dtype)
             self._y = self.device.empty(y.shape, self.run.model.dtype if y.dtype.kind == "f" else y.dtype)
             self._replay, self._warm, self._batch_size = None, False, len(x)

@@ -1,6 +1,7 @@
 """Check the user's arrays, and prepare them, before anything is changed."""
 
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,7 @@ def check_inputs(
     """
     x = as_array(x, name, device)
     if x.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name}: expected real numbers, got dtype {x.dtype}; make one array of them, "
-            "for example np.stack(images) for a list of images of the same size"
-        )
+        raise ValueError(f"{name}: expected real numbers, got dtype {x.dtype}{_dtype_hint(x, name)}")
     if x.shape[1:] != input_shape or x.ndim == 0:
         raise ValueError(
             f"{name}: expected shape {batch_shape(input_shape)}, got {x.shape}{_shape_hint(x.shape, input_shape)}"
@@ -45,10 +43,29 @@ def check_inputs(
     return ready
 
 
+def _dtype_hint(x: Array, name: str) -> str:
+    items = list(x.flat) if x.dtype == object else []
+    if items and all(isinstance(item, np.ndarray) and item.shape == items[0].shape for item in items):
+        return f"; give np.stack({name}), as all of its arrays have one shape"
+    if items and all(isinstance(item, numbers.Real) for item in items):
+        return f"; give {name}.astype('float32')"
+    return ""
+
+
 def _shape_hint(shape: Shape, input_shape: Shape) -> str:
+    """How to make it fit, where that leaves every number in its place."""
     if shape == input_shape:
         return "; for a single example pass x[None]"
-    if shape and math.prod(shape[1:]) == math.prod(input_shape):
+    if len(shape) == 4 and (*shape[2:], shape[1]) == input_shape:
+        return "; if the channels come first, give x.transpose(0, 2, 3, 1)"
+    if not shape or math.prod(shape[1:]) != math.prod(input_shape):
+        return ""
+    flat = len(input_shape) == 1
+    unflat = len(shape) == 2 and (
+        len(input_shape) < 3 or input_shape[-1] == 1
+    )  # else channels may come first
+    same = [size for size in shape[1:] if size > 1] == [size for size in input_shape if size > 1]
+    if flat or unflat or same:
         return f"; x.reshape({', '.join(map(str, (-1, *input_shape)))}) would fit"
     return ""
 

@@ -57,6 +57,26 @@ def test_a_run_on_part_of_memory_mapped_files_is_that_of_the_cpu(emulated, shuff
         np.testing.assert_allclose(other, mine, rtol=1e-9)
 
 
+@pytest.mark.parametrize("head", [tn.Softmax, tn.LogSoftmax, None])
+def test_a_run_on_soft_targets_is_that_of_the_cpu(emulated, head):
+    rng = np.random.default_rng(0)
+    x, q = rng.standard_normal((11, 4)), rng.dirichlet(np.ones(3), 11)
+    batches = [(x[:4], q[:4]), (x[4:8], q[4:8].argmax(1)), (x[8:], q[8:])]
+    losses = {tn.Softmax: tn.CrossEntropy(0.1), tn.LogSoftmax: tn.NegativeLogLikelihood()}
+    ends = []
+    for device in ("cpu", "gpu"):
+        layers = [tn.Dense(3), *([head()] if head else [])]
+        model = tn.Sequential(layers, (4,), seed=1, dtype="float64", device=device)
+        given = {"optimizer": tn.SGD(0.1), "loss": losses.get(head, tn.SoftmaxCrossEntropy()), "verbose": 0}
+        history = model.fit(x, q, batch_size=4, epochs=3, **given).history
+        model.fit(batches, epochs=2, **given)
+        ends.append(
+            (*model.get_weights(), *model.evaluate(x, q).values(), history["loss"], history["accuracy"])
+        )
+    for mine, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-9)
+
+
 def test_and_of_a_network_with_all_other_operations(emulated):
     """Clipping, plain Softmax, regression in float64, average pools, LeakyReLU, RMSprop."""
     rng = np.random.default_rng(0)
