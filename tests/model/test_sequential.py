@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -450,6 +451,37 @@ class TestAverageFlips:
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(4,), seed=0)
         with pytest.raises(ValueError, match="average_flips needs images"):
             model.predict_proba(np.zeros((2, 4)), average_flips=True)
+
+
+class TestScaleOfInputs:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+    @pytest.mark.parametrize(
+        ("fitted", "used", "warns"),
+        [(255, 1, True), (1, 255, True), (-200, 3, True), (3, -200, True), (255, 6, False), (1, 49, False),
+         (1, 50, True), (200, 0, False), (0, 200, False)],
+    )  # fmt: skip
+    def test_inputs_of_another_scale_are_noticed(self, fitted, used, warns, dtype):
+        x, y = np.zeros((600, 2, 4), dtype), np.zeros(600, int)
+        model, given = small(), {"loss": tn.SoftmaxCrossEntropy(), "verbose": 0}
+        x[7, 1, 2] = fitted
+        model.fit(x, y, optimizer=tn.SGD(1e-9), **given)
+        x[:, 1, 2] = used
+        for use in (lambda: model.predict(x), lambda: model.evaluate(x, y)):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                use()
+            assert [str(item.message) for item in caught if "magnitude" in str(item.message)] == (
+                [f"the model was fitted on inputs of a magnitude up to {abs(fitted)} and now gets {abs(used)}; "
+                 "scale them as those were"] if warns else []
+            )  # fmt: skip
+            assert all(item.filename == __file__ for item in caught)
+
+    def test_nothing_is_said_where_it_is_unknown(self):
+        x, y = data()
+        model = small()
+        model.predict(1000 * x)
+        model.fit([(x, y)], optimizer=tn.SGD(1e-9), loss=tn.SoftmaxCrossEntropy(), verbose=0)
+        model.predict(1000 * x)
 
 
 class TestMistakes:

@@ -18,6 +18,9 @@ from tinynet.training import inputs
 from tinynet.training.batches import ArrayBatches, Batches, batch_dtype
 from tinynet.training.iterables import IterableBatches
 
+_EXAMPLES = 256  # to look at, spread over all
+_SUSPICIOUS = 50  # times larger or smaller than what the model was fitted on
+
 
 def evaluate(
     model: Model,
@@ -49,7 +52,7 @@ def evaluate(
         raise ValueError("steps: only an iterable of batches takes it; give fewer rows of the arrays instead")
     else:
         x, y = inputs.check_data(x, y, model, loss)
-        _warn_of_unit_range(model, x)
+        _warn_of_scale(model, x)
         batches = ArrayBatches(x, y, batch_size, model.dtype, shuffle=False)
     layers, loss = model.fuse(copy.copy(loss))
     device = model.device
@@ -71,7 +74,7 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     Raises: ValueError: for bad input.
     """
     x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
-    _warn_of_unit_range(model, x)
+    _warn_of_scale(model, x)
     batch_size = check_positive_int("batch_size", batch_size)
     device = model.device
     with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
@@ -137,10 +140,21 @@ def _check_classifier(model: Model, what: str) -> None:
         )
 
 
-def _warn_of_unit_range(model: Model, x: Array) -> None:
+def _warn_of_scale(model: Model, x: Array) -> None:
+    """Warn if the inputs are scaled otherwise than those that the model was fitted on."""
+    message = ""
     if model.fitted_on_bytes and inputs.looks_like_unit_range(x):
-        warnings.warn(
+        message = (
             "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "
-            "if you divided by 255, pass the original values",
-            stacklevel=3,
+            "if you divided by 255, pass the original values"
         )
+    elif model.fitted_magnitude:
+        now = inputs.magnitude(x[:: -(-len(x) // _EXAMPLES)])
+        ratio = max(now / model.fitted_magnitude, model.fitted_magnitude / now) if now else 1
+        if ratio >= _SUSPICIOUS:
+            message = (
+                f"the model was fitted on inputs of a magnitude up to {model.fitted_magnitude:.3g} and now gets "
+                f"{now:.3g}; scale them as those were"
+            )
+    if message:
+        warnings.warn(message, stacklevel=3)

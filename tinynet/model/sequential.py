@@ -56,6 +56,9 @@ class Sequential:
         self.layers = tuple(layers)
         self.loss: Loss | None = None  # the loss it was fitted with
         self.fitted_on_bytes = False
+        self.fitted_magnitude: float | None = (
+            None  # the largest of the inputs it was fitted on; None if unknown
+        )
         self.step = 0  # training steps begun; dropout masks depend on it
         self.epoch = 0  # epochs trained; shuffles depend on it
         self.outputs: Array | None = None  # of the last training step

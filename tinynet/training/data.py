@@ -12,7 +12,7 @@ from tinynet.protocols import Model
 from tinynet.support.checks import check_number, check_positive_int
 from tinynet.support.types import Array
 from tinynet.training.batches import ArrayBatches, Augment, Batches
-from tinynet.training.inputs import check_data, looks_like_bytes
+from tinynet.training.inputs import check_data, looks_like_bytes, magnitude
 from tinynet.training.iterables import IterableBatches
 
 Pair = tuple[Any, Any]
@@ -25,6 +25,7 @@ class Data(NamedTuple):
     batches: Batches
     validation: Pair | None
     on_bytes: bool  # whether x holds integers such as pixels from 0 to 255
+    magnitude: float | None  # the largest of x; None for an iterable
 
 
 def prepare_data(
@@ -48,7 +49,7 @@ def prepare_data(
             raise ValueError("validation_split needs arrays x and y; with an iterable, give validation_data")
         batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
         validation = _check_validation(model, validation_data, loss, validation_steps)
-        return Data(batches, validation, model.fitted_on_bytes)
+        return Data(batches, validation, model.fitted_on_bytes, None)
     x, y = check_data(x, y, model, loss)
     if validation_split:
         if validation_data is not None:
@@ -66,7 +67,7 @@ def prepare_data(
         first_epoch=model.epoch,
     )
     validation = _check_validation(model, validation_data, loss, validation_steps)
-    return Data(arrays, validation, looks_like_bytes(x))
+    return Data(arrays, validation, looks_like_bytes(x), magnitude(x))
 
 
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:

@@ -99,6 +99,11 @@ def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tu
         raise ValueError(f"y{suffix}: {error}") from None
 
 
+def magnitude(x: Array) -> float:
+    """The largest magnitude among the values."""
+    return max(float(x.max()), -float(x.min()))
+
+
 def looks_like_bytes(x: Array) -> bool:
     """Return whether the values may be pixels from 0 to 255, rather than from 0 to 1."""
     return x.dtype.kind in "iu" and int(x.max()) > 1

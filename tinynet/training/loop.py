@@ -122,7 +122,7 @@ def fit(
     workers = None if workers is None else check_positive_int("workers", workers)
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
     loss = copy.copy(loss)  # a loss keeps a batch between forward and backward, so each run has its own
-    batches, validation, on_bytes = prepare_data(
+    batches, validation, on_bytes, largest = prepare_data(
         model,
         x,
         y,
@@ -151,7 +151,7 @@ def fit(
         remaining = range(first_epoch, first_epoch if run.stop_training else epochs)
         with _told(shown, run):
             steps.prepare()
-            model.loss, model.fitted_on_bytes = copy.copy(loss), on_bytes
+            model.loss, model.fitted_on_bytes, model.fitted_magnitude = copy.copy(loss), on_bytes, largest
             writing = [saving] if saving.path is not None else []
             train(run, steps, [*shown, *writing], interrupt, saving, remaining)
     if interrupt.pending:
