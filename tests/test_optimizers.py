@@ -522,5 +522,5 @@ class TestMisspeltSettings:
                 self.lr, self.seen, self.restarts = lr, [], 0
 
         own = Own(0.1)
-        own.warmup = 3
+        own.warmup, own.decay = 3, 0.5
         assert (own.lr, own.warmup) == (0.1, 3)

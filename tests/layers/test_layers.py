@@ -393,10 +393,12 @@ class TestMisspeltSettings:
 
     def test_a_layer_of_ones_own_has_attributes_of_its_own(self):
         class Own(tn.Dense):
-            def __init__(self, units, frozen=False):
+            def __init__(self, units):
                 super().__init__(units)
-                self.frozen, self.unit, self.train_steps = frozen, 1, 0
+                self.frozen, self.unit, self.train_steps = False, 1, 0
 
         own = tn.Sequential([Own(3)], (2,)).layers[0]
         own.kernel_initialisers = "mine"
         assert own.unit == 1
+        with pytest.raises(AttributeError, match="Own has no attribute 'trainble'; did you mean 'trainable'"):
+            own.trainble = False

@@ -199,6 +199,11 @@ def test_predict_refuses_bad_inputs(name):
         ({"validation_data": (X, Y, Y)}, ValueError, r"validation_data: expected a tuple \(x, y\)"),
         ({"validation_data": [(X, Y), (X, Y + 9)]}, ValueError, "validation_data: batch 2: labels"),
         ({"callbacks": [print]}, TypeError, "callbacks: expected Callback objects"),
+        (
+            {"callbacks": [type("Own", (tn.Callback,), {"on_train_batch_end": print})()]},
+            ValueError,
+            "never calls",
+        ),
         ({"verbose": 7}, ValueError, "verbose: expected 0"),
         ({"shuffle": "batch"}, ValueError, "shuffle: expected True or False, got 'batch'"),
         ({"augment": "flip"}, TypeError, "augment: expected a function"),

@@ -21,8 +21,11 @@ def batch_shape(shape: Shape) -> str:
 def check_name(owner: object, name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
     """Raise AttributeError if a new attribute's name can only be a mistake for one that is known.
 
-    Args: elsewhere: the names that other libraries use, and what they are called here.
+    Args: elsewhere: the names that other libraries use, and what they are called here; classes from outside the library
+        may use them for something else.
     """
+    if not type(owner).__module__.startswith("tinynet."):
+        elsewhere = {}
     close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
     meant = elsewhere.get(name) or (close[0] if close else None)
     if meant is not None and meant != name:

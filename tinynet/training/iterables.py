@@ -80,7 +80,7 @@ class IterableBatches:
                     return
                 raise ValueError(
                     f"batch {batch + 1}: expected {self.steps or 'some'} batches, but the iterable gave {batch}; "
-                    "reduce steps_per_epoch, or provide more"
+                    "take fewer steps, or provide more"
                 ) from None
             self.position += 1
             yield self._checked(pair, epoch, batch)
