@@ -288,13 +288,23 @@ class TestClassLabels:
     @pytest.mark.parametrize(
         ("labels", "message"),
         [
-            (np.eye(3)[LABELS], r"got one-hot of shape \(4, 3\); give labels.argmax\(1\)"),
             (np.eye(3, dtype=int)[LABELS], r"got one-hot of shape \(4, 3\); give labels.argmax\(1\)"),
             (LABELS.astype(float), r"from 0 to 2, got dtype float64; give labels.astype\(int\)"),
             (LABELS.astype(float)[:, None], "got dtype float64"),
             (LABELS > 0, "expected integers from 0 to 2, got dtype bool"),
             (LABELS.astype(object), "got dtype object"),
-            (["a", "b", "c", "d"], "got dtype <U1"),
+            (["a", "b", "c", "d"], r"got dtype <U1; .*names, y = np.unique\(labels, return_inverse=True\)"),
+            (
+                np.array(["a", "b", "c", "d"], object),
+                r"got dtype object; .* np.unique\(labels, return_inverse",
+            ),
+            (LABELS + 0.5, r"got dtype float64$"),
+            ([None] * 4, r"got dtype object$"),
+            (
+                (np.eye(3, dtype=int) | np.eye(3, k=1, dtype=int))[LABELS],
+                r"of shape \(n,\), got shape \(4, 3\)$",
+            ),
+            (2 * np.eye(3, dtype=int)[LABELS], r"of shape \(n,\), got shape \(4, 3\)$"),
             (LABELS - 1, "from 0 to 2, as the model has 3 outputs; got -1 at index 1"),
             (LABELS + 1, "got 3 at index 0"),
             (LABELS[:, None] + 1, "got 3 at index 0"),
@@ -322,6 +332,65 @@ class TestClassLabels:
     def test_outputs_must_be_a_row_of_classes_each(self, shape):
         with pytest.raises(ValueError, match=r"class labels need outputs of shape \(batch, classes\)"):
             tn.SoftmaxCrossEntropy().forward(np.ones(shape), LABELS)
+
+
+class TestSoftTargets:
+    @pytest.mark.parametrize("name", [name for name, (loss, _) in LOSSES.items() if loss.is_classification])
+    @given(batch=batches(), seed=seeds)
+    def test_the_formula_and_its_gradient(self, name, batch, seed):
+        loss, outputs, _ = case(name, batch)
+        n, classes = outputs.shape
+        if classes == 1:
+            return  # these would be labels
+        q = np.random.default_rng(seed).dirichlet(np.full(classes, 0.5), n)
+        q[0] = np.eye(classes)[0]
+        smoothing = loss.config().get("label_smoothing", 0.0)
+        shares, log_p = (1 - smoothing) * q + smoothing / classes, reference_log_softmax(batch[0])
+        expected = -math.fsum((shares * log_p).flat) / n
+        assert loss.forward(outputs, q) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        gradient, mixture = loss.backward(), 0
+        for k in range(classes):  # the loss is linear in the targets
+            loss.forward(outputs, np.full(n, k))
+            mixture = mixture + q[:, k : k + 1] * loss.backward()
+        np.testing.assert_allclose(gradient, mixture, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("name", [name for name, (loss, _) in LOSSES.items() if loss.is_classification])
+    @given(batch=batches(), dtype=st.sampled_from(["float16", "float32", "float64", ">f8"]))
+    def test_one_hot_ones_are_labels(self, name, batch, dtype):
+        loss, outputs, labels = case(name, batch)
+        if outputs.shape[1] == 1:
+            return
+        expected, gradient = loss.forward(outputs, labels), loss.backward()
+        assert loss.forward(outputs, np.eye(outputs.shape[1], dtype=dtype)[labels]) == pytest.approx(expected)
+        np.testing.assert_allclose(loss.backward(), gradient, rtol=1e-9, atol=1e-12)
+
+    def test_a_share_of_0_costs_nothing_where_the_probability_is_0(self):
+        loss, q = tn.CrossEntropy(), np.array([[0.5, 0.5, 0.0]])
+        assert loss.forward(q, q) == pytest.approx(math.log(2))
+        np.testing.assert_allclose(loss.backward(), [[-1, -1, 0]])
+
+    @given(st.floats(-1e4, 1e4))
+    def test_large_logits_stay_exact(self, constant):
+        z = np.array([[3e4, 2.5, -1e4]]) + constant
+        q = np.array([[0.25, 0.5, 0.25]])
+        value = tn.SoftmaxCrossEntropy().forward(z.astype(np.float32), q)
+        assert value == pytest.approx(0.5 * (3e4 - 2.5) + 0.25 * 4e4, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda q: q * 1.01, "sum of 1; row 0 has a sum of 1.01 and a minimum of"),
+            (lambda q: q + np.array([-1, 1, 0]), "a minimum of -"),
+            (lambda q: np.where(np.arange(4)[:, None] == 2, np.nan, q), "row 2 has a sum of nan"),
+            (lambda q: (q > 0.3).astype(float), "targets: expected class numbers"),  # several of one example
+            (lambda q: q[:, :2], "labels: expected integers"),
+        ],
+    )
+    def test_refused(self, change, message):
+        q = np.array([[0.4, 0.4, 0.2], [0, 0.5, 0.5], [1, 0, 0], [0.1, 0.2, 0.7]])
+        tn.CrossEntropy().forward(np.full((4, 3), 1 / 3), q.astype(np.float16))
+        with pytest.raises(ValueError, match=message):
+            tn.CrossEntropy().forward(np.full((4, 3), 1 / 3), change(q))
 
 
 class TestRegressionTargets:
@@ -354,6 +423,37 @@ class TestRegressionTargets:
     def test_refused(self, targets, message):
         with pytest.raises(ValueError, match=message):
             tn.MeanSquaredError().forward(OUTPUTS, targets)
+
+
+class TestALossOfOnesOwn:
+    @pytest.mark.parametrize(
+        "targets", [OUTPUTS, OUTPUTS[:, 0], np.arange(4), np.ones((4, 3, 2)), np.full(4, np.nan)], ids=str
+    )
+    def test_without_classes_it_takes_any_numbers(self, targets):
+        class Own(tn.Loss):
+            is_classification = False
+
+        loss = Own()
+        np.testing.assert_array_equal(loss.check_targets(targets, (3,)), targets)
+        assert loss.prepare_targets(targets, (3,), np.dtype("float32")).dtype in (np.float32, np.int64)
+        for wrong in (["a", "b"], 3.0):
+            with pytest.raises(ValueError, match="targets: expected an array of real numbers"):
+                loss.check_targets(wrong, (3,))
+
+    def test_a_model_trains_with_it(self):
+        class Absolute(tn.Loss):
+            is_classification = False
+
+            def forward(self, outputs, targets, total=None):
+                self.sign, self.total = np.sign(outputs - targets), total
+                return float(np.abs(outputs - targets).sum() / total)
+
+            def backward(self):
+                return self.sign / np.float32(self.total)
+
+        model = tn.Sequential([tn.Dense(3)], (2,), seed=0)
+        model.fit(np.ones((4, 2)), OUTPUTS, optimizer=tn.SGD(0.1), loss=Absolute(), verbose=0)
+        assert set(model.evaluate(np.ones((4, 2)), OUTPUTS)) == {"loss"}
 
 
 class TestLossObjects:

@@ -293,8 +293,8 @@ MUTANTS = [
     (
         "SoftmaxCrossEntropy",
         "losses",
-        "gradient: Array = probabilities / total",
-        "gradient: Array = probabilities / 1",
+        "probabilities / total\n    subtract_targets(",
+        "probabilities / 1\n    subtract_targets(",
     ),
     ("SoftmaxCrossEntropy", "losses", "labels] -= (1 - smoothing) / total", "labels] -= 1 / total"),
     (
@@ -376,7 +376,7 @@ MUTANTS = [
     ("Adam", "optimizers", "math.sqrt(1 - self.beta_2**t) /", "1 /"),
     ("Adam", "optimizers", "/ (1 - self.beta_1**t) *", "*"),
     ("Adam", "optimizers", "epsilon = self.epsilon / math.sqrt(1 - self.beta_2)", "epsilon = self.epsilon"),
-    ("Adam", "optimizers", "self.step_count += 1", "self.step_count += 2"),
+    ("Adam", "optimizers", '["step_count"] += 1', '["step_count"] += 2'),
     ("AdamW", "optimizers", "1 - learning_rate * self.weight_decay if", "1 - self.weight_decay if"),
     ("AdamW", "optimizers", "decay_stop = min(decay_size, stop)", "decay_stop = stop"),
 ]

@@ -610,3 +610,26 @@ def test_after_the_first_a_step_allocates_next_to_nothing(make):
     finally:
         tracemalloc.stop()
     assert peak < 20_000
+
+
+class TestMisspeltSettings:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [("lr", "learning_rate"), ("learning_rat", "learning_rate"), ("beta1", "beta_1"), ("clipnorm", "clip_norm"),
+         ("eps", "epsilon"), ("weight_decey", "weight_decay")],
+    )  # fmt: skip
+    def test_they_are_refused(self, name, meant):
+        optimizer = tn.Adam()
+        with pytest.raises(AttributeError, match=f"Adam has no attribute '{name}'; did you mean '{meant}'"):
+            setattr(optimizer, name, 0.5)
+        assert not hasattr(optimizer, name)
+
+    def test_an_optimizer_of_ones_own_has_attributes_of_its_own(self):
+        class Own(tn.SGD):
+            def __init__(self, lr):
+                super().__init__(lr)
+                self.lr, self.seen, self.restarts = lr, [], 0
+
+        own = Own(0.1)
+        own.warmup, own.decay = 3, 0.5
+        assert (own.lr, own.warmup) == (0.1, 3)

@@ -59,11 +59,10 @@ from tinynet.training.callbacks import (
     Callback,
     CSVLogger,
     EarlyStopping,
-    EpochTable,
     ModelCheckpoint,
-    ProgressBar,
     ReduceLROnPlateau,
 )
+from tinynet.training.display import EpochTable, ProgressBar
 from tinynet.training.run import History
 from tinynet.transfer import transfer_weights
 from tinynet.version import __version__

@@ -10,21 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import device_of, to_host
+from tinynet.engines.devices import as_array, blocks, device_of, is_mapped, to_host
 from tinynet.engines.operation import operation
 from tinynet.support.checks import batch_shape, check_number
 from tinynet.support.errors import NotComputedError
 from tinynet.support.types import Array, Shape
+from tinynet.targets import check_labels, check_shares
 
 
 class Loss:
     """A function that turns outputs and targets into one number, and its derivative.
 
-    A loss of your own needs ``forward(outputs, targets, total)`` and ``backward()``, and `check_targets` if its
-    targets are not class labels.
+    A loss of your own needs ``forward(outputs, targets, total)`` and ``backward()``. Its targets are class labels or,
+    with ``is_classification = False``, any numbers; `check_targets` may demand more.
     """
 
     is_classification = True
+    takes: str | None = None
+    """What outputs it is a loss of: "probabilities", "log-probabilities" or "logits" (see `Layer.gives`). Each class
+    says it for itself; None takes any."""
     cache_names: tuple[str, ...] = ()  # what forward keeps for backward
 
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
@@ -37,18 +41,43 @@ class Loss:
 
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
         """The targets as `forward` takes them; raises ValueError. ``output_shape`` excludes the batch axis."""
-        return check_labels(targets, output_shape)
+        if self.is_classification:
+            return check_labels(targets, output_shape)
+        numbers = to_host(targets)
+        if numbers.dtype.kind not in "biuf" or not numbers.ndim:
+            raise ValueError(
+                f"targets: expected an array of real numbers, got {numbers.dtype} of shape {numbers.shape}"
+            )
+        return numbers
+
+    def prepare_targets(self, targets: Any, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """The checked targets, C-contiguous, floats in the dtype given; raises ValueError if they don't fit into it.
+
+        A memory-mapped file of floats stays as it is, to be converted batch by batch.
+        """
+        checked = self.check_targets(as_array(targets, "targets"), output_shape)
+        if checked.dtype.kind != "f":
+            return np.ascontiguousarray(checked)
+        try:
+            with np.errstate(over="raise"):
+                for _, block in blocks(checked):
+                    block.astype(dtype, copy=False)
+        except FloatingPointError:
+            largest = max(float(np.nanmax(np.abs(block))) for _, block in blocks(checked))
+            raise ValueError(
+                f"targets: expected numbers that {dtype} can hold, got one of magnitude {largest:.3g}; "
+                "divide them by a constant"
+            ) from None
+        return checked if is_mapped(checked) else np.ascontiguousarray(checked, dtype)
 
     def check_batch(self, outputs: Array, targets: Any) -> tuple[Array, int]:
         """The checked targets, on the outputs' device, and their number; raises ValueError."""
-        checked = self.check_targets(targets, outputs.shape[1:])
+        checked = self.prepare_targets(targets, outputs.shape[1:], outputs.dtype)
         if len(outputs) != len(checked) or not len(outputs):
             raise ValueError(
                 f"expected one target per example and at least one; got {len(outputs)} outputs "
                 f"and {len(checked)} targets"
             )
-        if checked.dtype.kind == "f":
-            checked = checked.astype(outputs.dtype, copy=False)
         return device_of(outputs).asarray(checked), len(outputs)
 
     def config(self) -> dict[str, Any]:
@@ -67,61 +96,20 @@ class Loss:
         raise AttributeError(f"{type(self).__name__!r} loss has no attribute {name!r}")
 
 
-def check_labels(labels: Any, output_shape: Shape) -> Array:
-    """Class labels as an (n,) array of NumPy's index type.
-
-    Args:
-        labels: integers (n,) or (n, 1), each from 0 to classes - 1.
-        output_shape: (classes,).
-    Raises: ValueError: with what is wrong and how to fix it.
-    """
-    if len(output_shape) != 1:
-        raise ValueError(
-            f"class labels need outputs of shape (batch, classes), got {batch_shape(output_shape)}"
-        )
-    classes = output_shape[0]
-    labels = to_host(labels)
-    if labels.ndim == 2 and labels.shape[1] == classes and classes > 1:
-        raise ValueError(
-            f"labels: expected class numbers of shape (n,), got one-hot of shape {labels.shape}; "
-            "give labels.argmax(1)"
-        )
-    if labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels: expected integers from 0 to {classes - 1}, got dtype {labels.dtype}; "
-            "give labels.astype(int) if they are class numbers"
-        )
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise ValueError(f"labels: expected shape (n,) or (n, 1), got {labels.shape}")
-    if labels.dtype.kind == "u" and labels.size and int(labels.max()) >= classes:
-        raise _label_out_of_range(labels, classes)
-    indices: Array = labels.astype(np.intp, copy=False)
-    # Viewed as unsigned, a negative label is huge, so one pass finds both kinds of error.
-    if indices.size and int(indices.view(np.uintp).max()) >= classes:
-        raise _label_out_of_range(indices, classes)
-    return indices
-
-
-def _label_out_of_range(labels: Array, classes: int) -> ValueError:
-    first = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-    return ValueError(
-        f"labels: expected class numbers from 0 to {classes - 1}, as the model has {classes} outputs; "
-        f"got {labels[first]} at index {first}"
-    )
-
-
 class _Classification(Loss):
-    """The base class of losses on class labels: label smoothing."""
+    """The base class of losses on class labels, or on their probabilities: label smoothing."""
 
     label_smoothing: float
-    _labels: Array
+    _targets: Array
     _total: int
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         kind = type(self).__name__
         self.label_smoothing = check_number(f"{kind} label_smoothing", label_smoothing, 0, 1, open_high=True)
+
+    def check_targets(self, targets: Any, output_shape: Shape) -> Array:
+        shares = check_shares(targets, output_shape)
+        return check_labels(targets, output_shape) if shares is None else shares
 
     def config(self) -> dict[str, Any]:
         return {"label_smoothing": self.label_smoothing}
@@ -133,27 +121,30 @@ class SoftmaxCrossEntropy(_Classification):
     Forward:   L = sum_n (logsumexp(z_n) - sum_k q_nk z_nk) / total
     Backward:  dz = (softmax(z) - q) / total
 
-    q is 1 at the label and 0 elsewhere; with label smoothing s, q = (1 - s) onehot + s / classes.
+    q is 1 at the label and 0 elsewhere, or soft targets; with label smoothing s, q becomes (1 - s) q + s / classes.
 
-    Shapes: z (n, classes)  targets (n,) integers
-    Cached for backward: softmax(z), labels
+    Shapes: z (n, classes)  targets (n,) integers, or (n, classes) probabilities
+    Cached for backward: softmax(z), targets
     Args: label_smoothing: in [0, 1).
-    Raises: ValueError: for targets that are not class labels.
+    Raises: ValueError: for targets that are neither class labels nor probabilities.
     Source: Bridle 1990; label smoothing: Szegedy et al. 2016. Finite if the logits' differences are.
     """
 
-    cache_names = ("_probabilities", "_labels", "_total")
+    takes = "logits"
+    cache_names = ("_probabilities", "_targets", "_total")
     _probabilities: Array
 
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
         if total is None:
             targets, total = self.check_batch(outputs, targets)
-        losses, self._probabilities = softmax_cross_entropy(outputs, targets, self.label_smoothing)
-        self._labels, self._total = targets, total
+        given = softmax_cross_entropy if targets.ndim == 1 else soft_cross_entropy
+        losses, self._probabilities = given(outputs, targets, self.label_smoothing)
+        self._targets, self._total = targets, total
         return mean(np.add.reduce(losses), total)
 
     def backward(self) -> Array:
-        return cross_entropy_gradient(self._probabilities, self._labels, self.label_smoothing, self._total)
+        gradient = cross_entropy_gradient if self._targets.ndim == 1 else soft_gradient
+        return gradient(self._probabilities, self._targets, self.label_smoothing, self._total)
 
 
 @operation
@@ -174,6 +165,20 @@ def cross_entropy_gradient(probabilities: Array, labels: Array, smoothing: float
     return gradient
 
 
+def soft_cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[Array, Array]:
+    """`softmax_cross_entropy` for soft targets: - sum_k q_k log p_k = - log p_j - sum_k q_k (z_k - z_j), for any j."""
+    likely = targets.argmax(axis=1)
+    losses, probabilities = softmax_cross_entropy(logits, likely, 0.0)
+    return losses - target_term(logits - pick(logits, likely)[:, None], targets, smoothing), probabilities
+
+
+def soft_gradient(probabilities: Array, targets: Array, smoothing: float, total: int) -> Array:
+    """`cross_entropy_gradient` for soft targets."""
+    gradient: Array = probabilities / total
+    subtract_shares(gradient, targets, smoothing, total)
+    return gradient
+
+
 class CrossEntropy(_Classification):
     """Cross-entropy of probabilities, as `Softmax` gives them.
 
@@ -184,13 +189,14 @@ class CrossEntropy(_Classification):
     logits, which stays finite where p rounds to 0. Nothing is clipped and no epsilon is added: a probability
     of 0 for the true class gives an infinite loss.
 
-    Shapes: p (n, classes)  targets (n,) integers
-    Cached for backward: p, labels
+    Shapes: p (n, classes)  targets (n,) integers, or (n, classes) probabilities
+    Cached for backward: p, targets
     Args: label_smoothing: in [0, 1).
-    Raises: ValueError: for targets that are not class labels.
+    Raises: ValueError: for targets that are neither class labels nor probabilities.
     """
 
-    cache_names = ("_probabilities", "_labels", "_total")
+    takes = "probabilities"
+    cache_names = ("_probabilities", "_targets", "_total")
     _probabilities: Array
 
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
@@ -198,14 +204,15 @@ class CrossEntropy(_Classification):
             targets, total = self.check_batch(outputs, targets)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_p = np.log(outputs)
-        self._probabilities, self._labels, self._total = outputs, targets, total
+        self._probabilities, self._targets, self._total = outputs, targets, total
         losses = 0.0 - target_term(log_p, targets, self.label_smoothing)  # not -0.0
         return mean(np.add.reduce(losses), total)
 
     def backward(self) -> Array:
         p = self._probabilities
         gradient = np.zeros_like(p)
-        subtract_targets(gradient, self._labels, self.label_smoothing, self._total)
+        subtract = subtract_targets if self._targets.ndim == 1 else subtract_shares
+        subtract(gradient, self._targets, self.label_smoothing, self._total)
         with np.errstate(divide="ignore", over="ignore"):
             return np.divide(gradient, np.where(gradient == 0, np.ones_like(p), p), out=gradient)
 
@@ -217,15 +224,18 @@ class CrossEntropy(_Classification):
 class NegativeLogLikelihood(_Classification):
     """Negative log-likelihood of log-probabilities, as `LogSoftmax` gives them.
 
-    Forward:   L = - sum_n log p_n[label] / total
-    Backward:  d(log p) = - onehot / total
+    Forward:   L = - sum_n sum_k q_nk log p_nk / total
+    Backward:  d(log p) = - q / total
 
-    Shapes: log p (n, classes)  targets (n,) integers
-    Cached for backward: the shape of log p, labels
-    Raises: ValueError: for targets that are not class labels.
+    q is 1 at the label and 0 elsewhere, or soft targets.
+
+    Shapes: log p (n, classes)  targets (n,) integers, or (n, classes) probabilities
+    Cached for backward: the shape of log p, targets
+    Raises: ValueError: for targets that are neither class labels nor probabilities.
     """
 
-    cache_names = ("_outputs", "_labels", "_total")
+    takes = "log-probabilities"
+    cache_names = ("_outputs", "_targets", "_total")
     _outputs: Array
 
     def __init__(self) -> None:
@@ -237,12 +247,14 @@ class NegativeLogLikelihood(_Classification):
     def forward(self, outputs: Array, targets: Array, total: int | None = None) -> Any:
         if total is None:
             targets, total = self.check_batch(outputs, targets)
-        self._outputs, self._labels, self._total = outputs, targets, total
-        return mean(np.add.reduce(0.0 - pick(outputs, targets)), total)
+        self._outputs, self._targets, self._total = outputs, targets, total
+        log_p = pick(outputs, targets) if targets.ndim == 1 else shares_of(outputs, targets)
+        return mean(np.add.reduce(0.0 - log_p), total)
 
     def backward(self) -> Array:
         gradient = np.zeros_like(self._outputs)
-        subtract_targets(gradient, self._labels, 0.0, self._total)
+        subtract = subtract_targets if self._targets.ndim == 1 else subtract_shares
+        subtract(gradient, self._targets, 0.0, self._total)
         return gradient
 
 
@@ -253,13 +265,19 @@ def pick(scores: Array, labels: Array) -> Array:
     return picked
 
 
-def target_term(scores: Array, labels: Array, smoothing: float) -> Array:
+def target_term(scores: Array, targets: Array, smoothing: float) -> Array:
     """sum_k q_k score_k of each example, (n,)."""
-    picked = pick(scores, labels)
+    picked = pick(scores, targets) if targets.ndim == 1 else shares_of(scores, targets)
     if not smoothing:
         return picked
     average: Array = np.add.reduce(scores, axis=1) / scores.shape[1]
     return (1 - smoothing) * picked + smoothing * average
+
+
+def shares_of(scores: Array, targets: Array) -> Array:
+    """`pick` for soft targets: sum_k q_k score_k, (n,), where a score counts 0 if q_k is 0."""
+    picked: Array = np.add.reduce(np.where(targets == 0, np.zeros_like(scores), scores) * targets, axis=1)
+    return picked
 
 
 @operation
@@ -268,6 +286,11 @@ def subtract_targets(gradient: Array, labels: Array, smoothing: float, total: in
     gradient[np.arange(len(labels)), labels] -= (1 - smoothing) / total
     if smoothing:
         gradient -= smoothing / (total * gradient.shape[1])
+
+
+def subtract_shares(gradient: Array, targets: Array, smoothing: float, total: int) -> None:
+    """`subtract_targets` for soft targets."""
+    gradient -= (targets * (1 - smoothing) + smoothing / targets.shape[1]) / total
 
 
 def mean(total_loss: Any, count: int) -> Any:
@@ -314,10 +337,13 @@ class MeanSquaredError(Loss):
             raise ValueError(
                 f"targets: expected the outputs' shape {batch_shape(output_shape)}, got {targets.shape}"
             )
-        finite = np.isfinite(targets)
-        if not finite.all():
-            first = tuple(map(int, np.argwhere(~finite)[0]))
-            raise ValueError(f"targets: expected finite numbers, got {targets[first]} at index {first}")
+        for start, block in blocks(targets):
+            finite = np.isfinite(block)
+            if not finite.all():
+                first = tuple(map(int, np.argwhere(~finite)[0]))
+                raise ValueError(
+                    f"targets: expected finite numbers, got {block[first]} at index {(start + first[0], *first[1:])}"
+                )
         checked: Array = targets
         return checked
 

@@ -24,12 +24,13 @@ def accuracy(labels: Any, predicted: Any) -> float:
 def record(meter: Array, value: Any, outputs: Any, labels: Array | None) -> None:
     """Add a batch to a meter (4,): the sum of losses, correct predictions, examples and, last, the batch's loss.
 
-    Args: value: the batch's mean loss; outputs (n, ...); labels (n,), or None for regression.
+    Args: value: the batch's mean loss; outputs (n, ...); labels (n,), their probabilities, or None for regression.
     """
     meter[0] += value * len(outputs)
     meter[2] += len(outputs)
     meter[3] = value
     if labels is not None:
+        labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
         meter[1] += np.count_nonzero(outputs.argmax(axis=1) == labels)
 
 

@@ -15,12 +15,23 @@ import numpy as np
 from tinynet.engines.cpu import MANY_ELEMENTS, in_halves
 from tinynet.engines.devices import device_of, to_host
 from tinynet.engines.operation import operation
-from tinynet.support.arguments import shown
-from tinynet.support.checks import check_number
+from tinynet.support.arguments import defaults_of, shown
+from tinynet.support.checks import check_name, check_number
 from tinynet.support.types import Array, Schedule
 
 _FLUSH_EVERY = 256  # steps
 _FLUSH_BLOCK = 1 << 15  # elements
+
+_ELSEWHERE = {
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "decay": "weight_decay",
+    "clipnorm": "clip_norm",
+    "beta1": "beta_1",
+    "beta2": "beta_2",
+    "betas": "beta_1",
+    "eps": "epsilon",
+}
 
 
 class Optimizer:
@@ -54,6 +65,13 @@ class Optimizer:
         self._scratch: Array | None = None
         self._gradient: Array | None = None  # after the penalty and clipping, if either of them is used
         self._model: weakref.ref[Any] | None = None  # the one that it trains
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] != "_" and name not in self.__dict__ and not hasattr(type(self), name):
+            known = defaults_of(self)
+            if name not in known:
+                check_name(self, name, ["learning_rate", *known], _ELSEWHERE)
+        object.__setattr__(self, name, value)
 
     @property
     def learning_rate(self) -> float | Schedule:
@@ -117,7 +135,7 @@ class Optimizer:
     def next_step(self) -> tuple[float, float]:
         """Count a step; return what `apply` takes: the step size, and the factor of decay, 1 without decay."""
         learning_rate = self.current_learning_rate()
-        self.step_count += 1
+        self.__dict__["step_count"] += 1  # without `__setattr__`, as this is done in every step
         decays = self.weight_decay and self.decoupled
         return self.step_size(learning_rate), 1 - learning_rate * self.weight_decay if decays else 1.0
 

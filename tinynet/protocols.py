@@ -26,6 +26,7 @@ class Model(Protocol):
     loss: Loss | None
     outputs: Array | None
     fitted_on_bytes: bool
+    fitted_magnitude: float | None
     history: Any  # a History, of its last fit
 
     @property

@@ -187,6 +187,7 @@ def _smaller(model: Sequential, kept: Mapping[str, Array]) -> Sequential:
         setattr(by_path[path], _SIZE[type(by_path[path])], len(units))
     smaller = Sequential(layers, model.input_shape, model.seed, model.dtype)
     smaller.loss, smaller.fitted_on_bytes = copy.copy(model.loss), model.fitted_on_bytes
+    smaller.fitted_magnitude = model.fitted_magnitude
     smaller.step, smaller.epoch = model.step, model.epoch
 
     arrays = model.named_weights()

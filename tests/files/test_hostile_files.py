@@ -271,6 +271,14 @@ DESCRIPTIONS = {
         described([("ReLU", {})], fitted_on_bytes="no"),
         "fitted_on_bytes: expected True",
     ),
+    "fitted on a negative magnitude": (
+        described([("ReLU", {})], fitted_magnitude=-1),
+        "fitted_magnitude: exp",
+    ),
+    "fitted on a text": (
+        described([("ReLU", {})], fitted_magnitude="1"),
+        "fitted_magnitude: expected a number",
+    ),
     "an unknown loss": (described([("ReLU", {})], loss={"type": "eval", "config": {}}), "loss 'eval' is not"),
     "a loss that is a list": (described([("ReLU", {})], loss=[]), "the model can't be made"),
     "a format to come": (sealed('{"format": 2}'), "expected format 1, got 2; update tinynet"),

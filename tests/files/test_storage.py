@@ -190,6 +190,16 @@ class TestRoundTrip:
         assert [layer.trainable for layer in loaded.layers] == [True, False, True, True, True, True]
         assert loaded.trainable_ranges() == model.trainable_ranges()
 
+    def test_the_magnitude_it_was_fitted_on_is_kept(self, tmp_path):
+        model = network()
+        assert reload(model, tmp_path / "new").fitted_magnitude is None
+        given = {"optimizer": tn.SGD(), "loss": tn.CrossEntropy(), "verbose": 0}
+        model.fit(np.array([[1.0, -255.0]] * 4), [0, 1, 2, 0], **given)
+        loaded = reload(model, tmp_path / "m")
+        assert loaded.fitted_magnitude == 255
+        with pytest.warns(UserWarning, match="magnitude up to 255 and now gets 1;"):
+            loaded.predict(np.ones((4, 2)))
+
     def test_that_it_was_fitted_on_bytes_is_kept(self, tmp_path):
         model = network()
         model.fit(

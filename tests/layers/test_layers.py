@@ -379,3 +379,26 @@ def test_a_layer_without_forward_or_backward_says_so():
         Empty().forward(np.ones((1, 1)))
     with pytest.raises(NotImplementedError, match="Empty defines no backward"):
         Empty().backward(np.ones((1, 1)))
+
+
+class TestMisspeltSettings:
+    @pytest.mark.parametrize(
+        "name", ["trainble", "Trainable", "tranable", "frozen", "requires_grad", "units_"]
+    )
+    def test_they_are_refused(self, name):
+        layer = tn.Sequential([tn.Dense(3)], (2,)).layers[0]
+        with pytest.raises(AttributeError, match=f"Dense has no attribute '{name}'; did you mean"):
+            setattr(layer, name, False)
+        assert not hasattr(layer, name)
+
+    def test_a_layer_of_ones_own_has_attributes_of_its_own(self):
+        class Own(tn.Dense):
+            def __init__(self, units):
+                super().__init__(units)
+                self.frozen, self.unit, self.train_steps = False, 1, 0
+
+        own = tn.Sequential([Own(3)], (2,)).layers[0]
+        own.kernel_initialisers = "mine"
+        assert own.unit == 1
+        with pytest.raises(AttributeError, match="Own has no attribute 'trainble'; did you mean 'trainable'"):
+            own.trainble = False

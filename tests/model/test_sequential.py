@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -351,7 +352,9 @@ class TestPredicting:
         np.testing.assert_allclose(model.predict_proba(x).sum(axis=1), 1, rtol=1e-5)
         np.testing.assert_array_equal(model.predict_classes(x), reference.predict(x).argmax(axis=1))
 
-    @pytest.mark.parametrize("batch_size", [1, 7, 20, 1000])
+    @pytest.mark.parametrize(
+        "batch_size", [1, 7, 19, 20, 1000]
+    )  # of 20 examples: 19 leaves a last batch of one
     def test_the_batch_size_changes_nothing(self, batch_size):
         model = small()
         x, y = data()
@@ -368,6 +371,13 @@ class TestPredicting:
         scores = model.evaluate(x, y, batch_size=8, loss=tn.CrossEntropy())
         assert scores["loss"] == pytest.approx(-np.log(p[np.arange(20), y]).mean(), rel=1e-5)
         assert scores["accuracy"] == (p.argmax(axis=1) == y).mean()
+
+    def test_run_goes_through_the_first_layers(self):
+        model, x = small([tn.Softmax()]), data()[0]
+        through = x
+        for count, layer in enumerate(model.layers, 1):
+            through = layer.forward(through)
+            np.testing.assert_array_equal(model.run(model.layers[:count], x, False), through)
 
     def test_evaluate_takes_batches(self):
         model = small()
@@ -534,3 +544,70 @@ def test_backward_needs_the_forward_before_it_to_be_one_of_training():
         model.backward(dy)
     model.forward(x, training=True)
     model.backward(dy)
+
+
+class TestScaleOfInputs:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+    @pytest.mark.parametrize(
+        ("fitted", "used", "warns"),
+        [(255, 1, True), (1, 255, True), (-200, 3, True), (3, -200, True), (255, 6, False), (1, 49, False),
+         (1, 50, True), (200, 0, False), (0, 200, False)],
+    )  # fmt: skip
+    def test_inputs_of_another_scale_are_noticed(self, fitted, used, warns, dtype):
+        x, y = np.zeros((600, 2, 4), dtype), np.zeros(600, int)
+        model, given = small(), {"loss": tn.SoftmaxCrossEntropy(), "verbose": 0}
+        x[7, 1, 2] = fitted
+        model.fit(x, y, optimizer=tn.SGD(1e-9), **given)
+        x[:, 1, 2] = used
+        for use in (lambda: model.predict(x), lambda: model.evaluate(x, y)):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                use()
+            assert [str(item.message) for item in caught if "magnitude" in str(item.message)] == (
+                [f"the model was fitted on inputs of a magnitude up to {abs(fitted)} and now gets {abs(used)}; "
+                 "scale them as those were"] if warns else []
+            )  # fmt: skip
+            assert all(item.filename == __file__ for item in caught)
+
+    def test_nothing_is_said_where_it_is_unknown(self):
+        x, y = data()
+        model = small()
+        model.predict(1000 * x)
+        model.fit([(x, y)], optimizer=tn.SGD(1e-9), loss=tn.SoftmaxCrossEntropy(), verbose=0)
+        model.predict(1000 * x)
+
+
+class TestMistakes:
+    """What can only be a mistake is refused where it is made."""
+
+    def test_trainable_of_the_model_is_that_of_all_layers(self):
+        model = small()
+        before = model.params.copy()
+        model.trainable = False
+        assert not any(layer.trainable for _, layer in model.walk())
+        x, y = data()
+        model.fit(x, y, optimizer=tn.SGD(1.0), loss=tn.SoftmaxCrossEntropy(), verbose=0)
+        np.testing.assert_array_equal(model.params, before)
+        model.layers[1].trainable = True
+        assert model.trainable
+        with pytest.raises(ValueError, match="trainable: expected True or False"):
+            model.trainable = "no"
+
+    @pytest.mark.parametrize(
+        "suffix", [".h5", ".hdf5", ".keras", ".pt", ".pth", ".onnx", ".npz", ".pkl", ".H5"]
+    )
+    def test_the_suffix_of_another_format_is_refused(self, suffix, tmp_path):
+        path, good = tmp_path / f"m{suffix}", str(tmp_path / "m.safetensors")
+        x, y = data()
+        given = {"optimizer": tn.SGD(), "loss": tn.SoftmaxCrossEntropy(), "verbose": 0}
+        for use in (
+            lambda: small().save(path),
+            lambda: tn.ModelCheckpoint(path),
+            lambda: small().fit(x, y, checkpoint=path, **given),
+        ):
+            with pytest.raises(ValueError, match=f"{suffix} is the suffix of another format") as error:
+                use()
+            assert good in str(error.value)
+        assert not list(tmp_path.iterdir())
+        small().save(good)
+        small().save(tmp_path / "m.v1")

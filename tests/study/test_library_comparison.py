@@ -356,3 +356,9 @@ def test_the_model_stays_as_it_is(monkeypatch):
     assert not model.grads.any()
     for array, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(array, expected)
+
+
+def test_soft_targets_are_refused():
+    model = tn.Sequential([tn.Dense(3), tn.Softmax()], (4,), seed=0)
+    with pytest.raises(ValueError, match=r"y: the comparison takes class labels .* give y.argmax\(1\)"):
+        compare(model, np.ones((2, 4)), np.full((2, 3), 1 / 3), tn.CrossEntropy())

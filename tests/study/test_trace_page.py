@@ -253,6 +253,16 @@ def test_every_layer_loss_and_optimizer_has_formulas():
     assert len(changed) == len(drawn[0]) + 2
 
 
+def test_a_step_on_soft_targets_is_traced_but_has_no_page():
+    model, x = tn.Sequential([tn.Dense(3), tn.Softmax()], (4,), seed=0), np.ones((2, 4))
+    step = tn.study.trace(model, x, np.full((2, 3), 1 / 3), tn.CrossEntropy(), tn.SGD())
+    assert "loss" in "".join(map(str, step.events()))
+    with pytest.raises(
+        ValueError, match=r"the page shows class labels; .* instead of soft targets: y.argmax\(1\)"
+    ):
+        page.render(step)
+
+
 @pytest.mark.parametrize("name", tn.losses.BY_NAME)
 def test_a_loss_shows_its_formula_and_the_lines_that_compute_it(name):
     loss = tn.losses.BY_NAME[name]()

@@ -100,7 +100,31 @@ def regression():
     }
 
 
-CASES = {case.__name__: case for case in (dense, two_workers, iterable, pruned, regression)}
+def part_of_the_data():
+    """Five of seven batches an epoch, so that passes over the data begin in mid-epoch; the last batch is smaller."""
+    model, arguments = dense()
+    x, y = vectors(64)
+    return model, arguments | {"x": x, "y": y, "steps_per_epoch": STEPS}
+
+
+class Stream:
+    """Seven batches without a length."""
+
+    def __iter__(self):
+        x, y = vectors(64)
+        return ((x[i : i + 10], y[i : i + 10]) for i in range(0, 64, 10))
+
+
+def part_of_a_stream():
+    """Five of an iterable's seven batches an epoch."""
+    model, arguments = iterable()
+    return model, arguments | {"x": Stream(), "steps_per_epoch": STEPS}
+
+
+CASES = {
+    case.__name__: case
+    for case in (dense, two_workers, iterable, pruned, regression, part_of_the_data, part_of_a_stream)
+}
 
 
 def start(case, *callbacks, **settings):

@@ -19,6 +19,7 @@ from hypothesis import given
 import tinynet as tn
 import tinynet.study
 from tests.support.faults import posix, read_only
+from tinynet.training.callbacks import check_hooks
 from tinynet.training.loop import Run
 
 X = np.random.default_rng(0).standard_normal((20, 2)).astype(np.float32)
@@ -957,3 +958,37 @@ class TestHooks:
         begun_and_ended = [("train begin", 0, 0, 0), ("train end", 0, 0, 0)]
         assert first.calls == refusing.calls == begun_and_ended
         assert last.calls == []
+
+
+class TestHooksOfOtherLibraries:
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            ("on_train_batch_end", "did you mean 'on_batch_end'"),
+            ("on_train_epoch_start", "did you mean 'on_epoch_begin'"),
+            ("on_fit_start", "did you mean 'on_train_begin'"),
+            ("on_epoch_start", "did you mean 'on_epoch_begin'"),
+            ("on_epochs_end", "did you mean 'on_epoch_end'"),
+            ("on_batch_begin", "it calls on_train_begin, on_epoch_begin, on_batch_end"),
+            ("on_train_batch_begin", "it calls on_train_begin"),
+            ("on_test_end", "it calls"),
+            ("on_validation_epoch_end", "it calls"),
+        ],
+    )
+    def test_they_are_never_called_and_refused(self, name, advice):
+        for callback in (type("Own", (tn.Callback,), {name: lambda self, run: None})(), tn.Callback()):
+            setattr(callback, name, lambda run: None)
+            with pytest.raises(ValueError, match=f"has '{name}', which fit never calls; {advice}"):
+                check_hooks(callback)
+
+    def test_other_names_are_the_users_own(self):
+        class Own(tn.EarlyStopping):
+            def on_new_best(self):
+                pass
+
+            def once(self):
+                pass
+
+            only_at_the_end = True
+
+        check_hooks(Own())

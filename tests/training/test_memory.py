@@ -73,6 +73,27 @@ def test_memory_does_not_grow_with_the_steps(name):
     assert grown < 16 * 1024
 
 
+MEMORY_MAPPED = """
+import sys, tracemalloc
+import numpy as np, tinynet as tn
+x = np.load(sys.argv[1], mmap_mode="r")
+model = tn.Sequential([tn.Dense(2), tn.Dense(1000)], (1000,), seed=0)
+given = {"optimizer": tn.SGD(1e-9), "loss": tn.MeanSquaredError(), "verbose": 0, "steps_per_epoch": 5}
+tracemalloc.start()
+model.fit(x, x, validation_data=(x[:99], x[:99]), **given)
+model.evaluate(x, x)
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", ">f4"])
+def test_a_memory_mapped_file_is_never_in_memory_as_a_whole(dtype, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((30_000, 1000), dtype))
+    command = [sys.executable, "-c", MEMORY_MAPPED, str(tmp_path / "x.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40e6  # in float32 it has 120 MB
+
+
 class Watched:
     """A NumPy function that fails if it makes a float64 array above 1 KB; its methods (reduce) are watched too."""
 

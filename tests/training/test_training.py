@@ -1,5 +1,6 @@
 """fit: what it trains, what it records, and what it leaves unchanged."""
 
+import itertools
 import math
 import signal
 import threading
@@ -156,6 +157,46 @@ class TestBatches:
         (epoch,) = seen_order(small(), 10, epochs=1, batch_size=3, steps_per_epoch=2)
         assert [len(batch) for batch in epoch] == [3, 3]
 
+    @given(
+        n=st.integers(1, 40), batch_size=st.integers(1, 12), epochs=st.integers(1, 7), shuffle=st.booleans(),
+        data=st.data(),
+    )  # fmt: skip
+    def test_epochs_of_some_steps_use_all_data_in_turn(self, n, batch_size, epochs, shuffle, data):
+        """Put together, the epochs are those of all steps: one pass over the data after another."""
+        in_a_pass = -(-n // batch_size)
+        steps = data.draw(st.integers(1, in_a_pass))
+        given = {"batch_size": batch_size, "shuffle": shuffle}
+        found = seen_order(small(), n, epochs=epochs, steps_per_epoch=steps, **given)
+        assert [len(epoch) for epoch in found] == [steps] * epochs
+        batches = [batch for epoch in found for batch in epoch]
+        for start in range(0, len(batches), in_a_pass):  # each pass has every example once
+            seen = np.concatenate(batches[start : start + in_a_pass])
+            assert len(set(seen)) == len(seen)
+            if start + in_a_pass <= len(batches):
+                assert sorted(seen) == list(range(n))
+        first = np.concatenate(seen_order(small(), n, epochs=1, **given)[0])
+        np.testing.assert_array_equal(np.concatenate(batches)[:n], first[: sum(map(len, batches))])
+
+    def test_each_pass_over_the_data_has_an_order_of_its_own(self):
+        epochs = seen_order(small(), 40, epochs=4, batch_size=10, steps_per_epoch=2)
+        passes = [np.concatenate([*epochs[i], *epochs[i + 1]]) for i in (0, 2)]
+        assert not np.array_equal(*passes)
+
+    def test_a_second_fit_begins_a_new_pass(self):
+        model = small()
+        for _ in range(2):
+            ((batch,),) = seen_order(model, 9, 1, batch_size=3, steps_per_epoch=1, shuffle=False)
+            np.testing.assert_array_equal(batch, [0, 1, 2])
+
+    @pytest.mark.parametrize("shuffle", [False, True])
+    def test_the_rows_of_a_smaller_last_batch_are_shuffled_too(self, shuffle):
+        """In an epoch of one batch, each row changes places, and so does the rest of an epoch of several."""
+        for batch_size in (8, 20, 32):
+            (epoch,) = seen_order(small(), 27, 1, batch_size=batch_size, shuffle=shuffle)
+            last = range(27 - len(epoch[-1]), 27)
+            assert np.array_equal(epoch[-1], last) is not shuffle
+            assert (set(epoch[-1]) == set(last)) is (not shuffle or batch_size > 27)
+
     def test_augmentation_is_applied_and_seeded(self):
         x, y = classes_data()
         noise = []
@@ -191,6 +232,56 @@ class TestBatches:
             fit(small(), Stream())
         history = fit(small(), Stream(), steps_per_epoch=2, epochs=3, validation_data=[(x, y)])
         assert len(history.history["val_loss"]) == 3
+
+    @pytest.mark.parametrize("has_length", [False, True])
+    def test_of_an_iterable_each_batch_is_used_too(self, has_length):
+        taken = []
+
+        class Stream:
+            def __iter__(self):
+                for i in range(10):
+                    taken.append(i)
+                    yield np.full((4, 2), i / 10), np.zeros(4, int)
+
+        if has_length:
+            Stream.__len__ = lambda self: 10
+        fit(small(), Stream(), steps_per_epoch=3, epochs=7)
+        assert taken == [*range(10), *range(10), 0]
+
+    @pytest.mark.parametrize("has_end", [False, True])
+    def test_the_length_of_an_iterable_says_where_validation_ends(self, has_end):
+        x, y = classes_data(12)
+
+        class Stream:
+            def __iter__(self):
+                for _ in range(4) if has_end else itertools.count():
+                    yield x[:4], y[:4]
+                    yield x[4:], y[4:]
+
+        class Sized(Stream):
+            def __len__(self):
+                return 2
+
+        model, other = small(), small()
+        history = fit(model, x, y, validation_data=Sized(), epochs=2)
+        steps = fit(other, x, y, validation_data=Stream(), validation_steps=2, epochs=2)
+        assert history.history["val_loss"] == steps.history["val_loss"]
+        scores = model.evaluate(x, y)
+        for found in (model.evaluate(Sized()), model.evaluate(Stream(), steps=2)):
+            assert found == pytest.approx(scores, rel=1e-6)
+            assert history.history["val_loss"][-1] == pytest.approx(found["loss"])
+
+    def test_steps_of_evaluation_are_for_iterables(self):
+        x, y = classes_data(12)
+        for validation_data in (None, (x, y)):
+            with pytest.raises(ValueError, match="validation_steps: only an iterable of batches"):
+                fit(small(), x, y, validation_data=validation_data, validation_steps=2)
+        with pytest.raises(ValueError, match="steps: only an iterable of batches"):
+            small().evaluate(x, y, loss=tn.CrossEntropy(), steps=1)
+        with pytest.raises(ValueError, match="batch 2: expected 3 batches, but the iterable gave 1"):
+            small().evaluate([(x, y)], loss=tn.CrossEntropy(), steps=3)
+        with pytest.raises(ValueError, match="validation_data: batch 2: expected 3 batches"):
+            fit(small(), x, y, validation_data=[(x, y)], validation_steps=3)
 
     def test_a_generator_lasts_one_epoch(self):
         x, y = classes_data(20)

@@ -5,6 +5,8 @@ protocols (NEP 13 and 18), so the same lines run there. Two things remain: memor
 operations of `tinynet.engines.operation`, each of which is one kernel there instead of a chain of NumPy calls.
 """
 
+import math
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ from tinynet.support.types import Array, DeviceName, Shape
 
 if TYPE_CHECKING:
     from tinynet.engines.gpu.device import Gpu
+
+_BLOCK = 1 << 20  # elements
 
 kernels_for: dict[type, Any] = {}
 """For each array type, the object whose methods are its operations."""
@@ -140,13 +144,19 @@ def is_array(value: Any) -> bool:
 def as_array(value: Any, name: str, device: Device | None = None) -> Array:
     """The value as an array. A GPU array stays where it is, which must be ``device`` if that is given.
 
-    Raises: ValueError: if its parts differ in shape. TypeError: for an array on another device.
+    Raises: ValueError: if its parts differ in shape, or if it has a mask. TypeError: for an array on another device.
     """
     if type(value) in _devices:
         if device is not None:
             check_device(value, device, name)
         on_gpu: Array = value
         return on_gpu
+    for part in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(part, np.ma.MaskedArray):
+            raise ValueError(
+                f"{name}: expected an array without a mask, got a masked array, whose mask would be ignored; leave "
+                f"out the masked examples, or give {name}.filled(...) with a value to put in their place"
+            )
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -161,6 +171,20 @@ def contiguous(array: Array, dtype: Any = None) -> Array:
         return np.ascontiguousarray(array, dtype)
     array = array if dtype is None else array.astype(dtype, copy=False)
     return array if array.flags.c_contiguous else array.copy()
+
+
+def is_mapped(array: Any) -> bool:
+    """Whether the array is a memory-mapped file or a view of one, which may be larger than the memory."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
+
+
+def blocks(array: Array) -> Iterator[tuple[int, Array]]:
+    """The array in parts of bounded size, to be checked in turn, each with the number of its first row."""
+    rows = max(1, _BLOCK // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
 
 
 def check_device(array: Any, device: Device, name: str) -> None:

@@ -1,5 +1,6 @@
 """A model as plain data: what a model file stores in addition to the arrays."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from tinynet.engines.devices import as_array, device_of, to_host
 from tinynet.layers import Layer
 from tinynet.layers.chain import set_up, walk
 from tinynet.protocols import Model
-from tinynet.support.checks import check_bool, check_shape
+from tinynet.support.checks import check_bool, check_number, check_shape
 from tinynet.support.errors import ModelFileError
 from tinynet.support.types import Array, Shape
 
@@ -38,6 +39,7 @@ def describe(model: Model) -> dict[str, Any]:
         raise ModelFileError(
             f"the model has {len(trainable):,} layers; a file can have at most {MAX_LAYERS:,}"
         )
+    known = {} if model.fitted_magnitude is None else {"fitted_magnitude": model.fitted_magnitude}
     loss = model.loss if type(model.loss) in losses.BY_NAME.values() else None
     return {
         "layers": [_describe_layer(layer) for layer in model.layers],
@@ -47,6 +49,7 @@ def describe(model: Model) -> dict[str, Any]:
         "dtype": str(model.dtype),
         "loss": None if loss is None else {"type": type(loss).__name__, "config": loss.config()},
         "fitted_on_bytes": model.fitted_on_bytes,
+        **known,
         "step": model.step,
         "epoch": model.epoch,
     }
@@ -148,6 +151,10 @@ def restore(model: Model, description: Mapping[str, Any]) -> None:
             raise ValueError(f"loss {loss['type']!r} is not known")
         model.loss = losses.BY_NAME[loss["type"]](**loss["config"])
     model.fitted_on_bytes = check_bool("fitted_on_bytes", description["fitted_on_bytes"])
+    magnitude = description.get("fitted_magnitude")  # earlier versions don't have it
+    model.fitted_magnitude = (
+        None if magnitude is None else check_number("fitted_magnitude", magnitude, 0, math.inf)
+    )
     model.step, model.epoch = (_count(name, description[name]) for name in ("step", "epoch"))
 
 

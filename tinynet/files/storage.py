@@ -38,6 +38,19 @@ _FOREIGN = {
 """The first bytes of files that are often mistaken for models."""
 
 
+_SUFFIXES = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".onnx", ".npy", ".npz", ".pkl", ".pickle", ".joblib")
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for the suffix of another format."""
+    stem, suffix = os.path.splitext(os.fspath(path))
+    if suffix.lower() in _SUFFIXES:
+        raise ValueError(
+            f"{stem}{suffix}: tinynet writes safetensors files, and {suffix} is the suffix of another format; give "
+            f"'{stem}.safetensors'"
+        )
+
+
 def save(
     path: str | os.PathLike[str],
     description: Mapping[str, Any],
@@ -65,9 +78,11 @@ def encode(
         description: names, numbers and lists that JSON can represent.
         arrays: arrays of floats, integers or booleans, by name.
         kind: "model" or "checkpoint"; `load` accepts only the kind that it is asked for.
-    Raises: ModelFileError: if the description is not JSON, or the file is larger than `load` accepts.
+    Raises: ValueError: for the suffix of another format. ModelFileError: if the description is not JSON, or the file
+        is larger than `load` accepts.
     """
     name = check_path("path", path)
+    check_suffix(name)
     marked = {} if kind == "model" else {"kind": kind}  # the first files, all models, don't have it
     try:
         text = json.dumps({"format": FORMAT, **marked, **description}, sort_keys=True, allow_nan=False)

@@ -24,6 +24,7 @@ class ReLU(Layer):
     Source: Nair & Hinton 2010.
     """
 
+    gives = "real numbers"
     cache_names = ("_y", "_zeros")
     _y: Array
     _zeros: Array
@@ -77,6 +78,7 @@ class LeakyReLU(Layer):
     Source: Maas, Hannun & Ng 2013.
     """
 
+    gives = "real numbers"
     cache_names = ("_slope",)
     _slope: Array
 
@@ -106,6 +108,7 @@ class Sigmoid(Layer):
     Source: Cox 1958. For x far below 0, exp(-x) overflows to infinity, and y is correctly 0.
     """
 
+    gives = "independent probabilities"
     cache_names = ("_y",)
     _y: Array
 
@@ -138,6 +141,7 @@ class Tanh(Layer):
     Source: LeCun, Bottou, Orr & Mueller 1998.
     """
 
+    gives = "real numbers"
     cache_names = ("_y",)
     _y: Array
 
@@ -166,6 +170,7 @@ class Softmax(Layer):
     Source: Bridle 1990. `Sequential` trains a final Softmax with `CrossEntropy` as `SoftmaxCrossEntropy`.
     """
 
+    gives = "probabilities"
     cache_names = ("_y",)
     _y: Array
 
@@ -193,6 +198,7 @@ class LogSoftmax(Layer):
     Source: the logarithm of `Softmax`, exact even where the probabilities would round to 0.
     """
 
+    gives = "log-probabilities"
     cache_names = ("_y",)
     _y: Array
 

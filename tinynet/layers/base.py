@@ -11,8 +11,8 @@ import numpy as np
 from tinynet import initializers
 from tinynet.engines.devices import CPU, Device, as_array
 from tinynet.initializers import Initializer
-from tinynet.support.arguments import arguments_of, shown
-from tinynet.support.checks import MAX_AXES, batch_shape
+from tinynet.support.arguments import arguments_of, defaults_of, shown
+from tinynet.support.checks import MAX_AXES, batch_shape, check_name
 from tinynet.support.errors import NotComputedError
 from tinynet.support.types import Array, Memory, Shape
 
@@ -31,6 +31,10 @@ class StateSpec(NamedTuple):
 
     shape: Shape
     value: float  # initial value of every element
+
+
+AS_ITS_INPUT = "as its input"
+"""What a layer ``gives`` that leaves the meaning of its input: of probabilities it makes probabilities."""
 
 
 class Layer:
@@ -54,6 +58,9 @@ class Layer:
     children: tuple["Layer", ...] = ()
     state_names: tuple[str, ...] = ()  # arrays that are saved but not trained
     cache_names: tuple[str, ...] = ()  # what forward keeps for backward; `forget` drops it
+    gives: str | None = None
+    """What its outputs are, for a loss to check: "probabilities" (which sum to 1), "independent probabilities",
+    "log-probabilities" or "real numbers". Each class says it for itself; None fits every loss."""
     capturable = False  # read only for layers from outside the library
     trainable = True
     needs_input_grad = True
@@ -209,6 +216,8 @@ class Layer:
         # Parameters are views into the model's vectors, which the optimizer updates. So assigning
         # copies into the view: rebinding the name would cut the layer off from training.
         if name not in self._views:
+            if name[0] != "_" and name not in self.__dict__ and not hasattr(type(self), name):
+                self._check_name(name)
             object.__setattr__(self, name, value)
             if name == "trainable":
                 Layer.freezes += 1
@@ -220,6 +229,14 @@ class Layer:
         if array.shape != view.shape:
             raise ValueError(f"{type(self).__name__}.{name}: expected shape {view.shape}, got {array.shape}")
         view[...] = self.device.asarray(array)
+
+    def _check_name(self, name: str) -> None:
+        """Refuse ``trainble``; and, of the library's layers, any misspelt argument."""
+        known, own = ["trainable"], defaults_of(self)
+        if type(self).__module__.startswith("tinynet.") and self.output_shape is not None:
+            known += own
+        if name not in own:
+            check_name(self, name, known, {"frozen": "trainable", "requires_grad": "trainable"})
 
     def __getattr__(self, name: str) -> Any:
         # Only called when the ordinary lookup fails.

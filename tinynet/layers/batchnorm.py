@@ -30,6 +30,7 @@ class BatchNorm(Layer):
     Source: Ioffe & Szegedy 2015.
     """
 
+    gives = "real numbers"
     state_names = ("running_mean", "running_var")
     cache_names = ("_x_hat", "_inv_std", "_order")
     gamma: Array

@@ -39,6 +39,7 @@ class Conv2D(KernelLayer):
         2006.
     """
 
+    gives = "real numbers"
     cache_names = ("_padded",)
     _padded: Array  # (c_in, h, w, n)
 

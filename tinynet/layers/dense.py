@@ -23,6 +23,7 @@ class Dense(KernelLayer):
     Source: Rumelhart, Hinton & Williams 1986; initial values: Glorot & Bengio 2010.
     """
 
+    gives = "real numbers"
     cache_names = ("_x",)
     _x: Array
 

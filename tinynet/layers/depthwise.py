@@ -32,6 +32,7 @@ class DepthwiseConv2D(KernelLayer):
     Source: Sifre & Mallat 2013; Howard et al. 2017 (MobileNets).
     """
 
+    gives = "real numbers"
     cache_names = ("_x",)
     _x: Array
 

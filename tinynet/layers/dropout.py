@@ -32,6 +32,7 @@ class Dropout(Layer):
     `Sequential` counts ``step``; two forward passes at the same step drop the same units.
     """
 
+    gives = "real numbers"
     cache_names = ("_mask",)
     _mask: Array
 

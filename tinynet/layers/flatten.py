@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinynet.layers.base import Layer
+from tinynet.layers.base import AS_ITS_INPUT, Layer
 from tinynet.support.checks import batch_shape, check_shape
 from tinynet.support.types import Array, Shape
 
@@ -20,6 +20,7 @@ class Flatten(Layer):
     Cached for backward: the shape of x
     """
 
+    gives = AS_ITS_INPUT
     cache_names = ("_x_shape",)
     _x_shape: Shape
 
@@ -52,6 +53,7 @@ class Reshape(Layer):
     Raises: ValueError: if the numbers of elements differ.
     """
 
+    gives = AS_ITS_INPUT
     cache_names = ("_x_shape",)
     _x_shape: Shape
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinynet.engines.devices import device_of
 from tinynet.engines.operation import operation
-from tinynet.layers.base import Layer
+from tinynet.layers.base import AS_ITS_INPUT, Layer
 from tinynet.layers.windows.geometry import (
     Windows,
     channel_major,
@@ -60,6 +60,7 @@ class MaxPool2D(_Pool2D):
     Source: Yamaguchi, Sakamoto, Akabane & Fujimoto 1990.
     """
 
+    gives = "real numbers"
     cache_names = ("_x", "_y")
     _x: Array
     _y: Array
@@ -127,6 +128,8 @@ class AveragePool2D(_Pool2D):
     Source: LeCun et al. 1989 (subsampling).
     """
 
+    gives = AS_ITS_INPUT
+
     def forward(self, x: Array, training: bool = False) -> Array:
         images, memory = channel_major(x), self.memory(x.dtype, training)  # (c, h, w, n)
         (c, h, _, n), (down, across) = images.shape, self.windows
@@ -179,6 +182,8 @@ class GlobalAveragePool2D(Layer):
     Source: Lin, Chen & Yan 2014.
     """
 
+    gives = AS_ITS_INPUT
+
     def build(self, input_shape: Shape) -> Shape:
         check_images(input_shape)
         return input_shape[2:]
@@ -209,6 +214,8 @@ class GlobalMaxPool2D(MaxPool2D):
     Raises: ValueError: if the input is not an image.
     Source: Oquab, Bottou, Laptev & Sivic 2015.
     """
+
+    gives = "real numbers"
 
     def __init__(self) -> None:
         super().__init__()

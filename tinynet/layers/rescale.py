@@ -18,6 +18,8 @@ class Rescale(Layer):
     Args: scale, offset: numbers; `Rescale(1/255)` maps bytes to 0..1.
     """
 
+    gives = "real numbers"
+
     def __init__(self, scale: float, offset: float = 0.0) -> None:
         super().__init__()
         self.scale = check_number("Rescale scale", scale, -np.inf, np.inf)

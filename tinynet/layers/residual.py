@@ -23,6 +23,8 @@ class Residual(Layer):
     Source: He, Zhang, Ren & Sun 2016.
     """
 
+    gives = "real numbers"
+
     def __init__(self, *layers: Layer, projection: Layer | None = None) -> None:
         super().__init__()
         self.layers = layers

@@ -1,9 +1,9 @@
 """Last layer and loss: which pairs match, and which are trained as one."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from tinynet.layers import Dense, Layer, LogSoftmax, Softmax
+from tinynet.layers import Layer, LogSoftmax, Softmax
+from tinynet.layers.base import AS_ITS_INPUT
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.protocols import Model
 
@@ -27,33 +27,37 @@ def loss_for(head: Layer) -> Loss:
     return NegativeLogLikelihood() if isinstance(head, LogSoftmax) else SoftmaxCrossEntropy()
 
 
-class _Takes(NamedTuple):
-    """What a loss takes, and library layers whose output is certainly something else."""
+_FITS = {
+    "probabilities": {"probabilities"},
+    "log-probabilities": {"log-probabilities"},
+    "logits": {"logits", "real numbers", "log-probabilities"},
+}
+"""What a loss takes, and what of that a layer may give."""
 
-    what: str
-    wrong_heads: tuple[type[Layer], ...]
-    fix: str
-
-
-_TAKES: dict[type[Loss], _Takes] = {
-    CrossEntropy: _Takes(
-        "probabilities",
-        (Dense, LogSoftmax),
-        "end the model with Softmax(), or use SoftmaxCrossEntropy() on logits",
-    ),
-    NegativeLogLikelihood: _Takes(
-        "log-probabilities",
-        (Dense, Softmax),
-        "end the model with LogSoftmax(), or use CrossEntropy() on Softmax()",
-    ),
-    SoftmaxCrossEntropy: _Takes("logits", (Softmax,), "leave the Softmax() out, or use CrossEntropy()"),
+_FIXES = {
+    "probabilities": "end the model with Softmax(){place}, or use SoftmaxCrossEntropy() on logits",
+    "log-probabilities": "end the model with LogSoftmax(){place}, or use CrossEntropy() on Softmax()",
+    "logits": "leave the {head}() out, or use CrossEntropy() on Softmax()",
 }
 
 
 def check_head(model: Model, loss: Loss) -> None:
     """Raises ValueError if the loss can't take the last layer's output, such as probabilities where it takes logits."""
-    head, takes = model.layers[-1], _TAKES.get(type(loss))
-    if takes is not None and type(head) in takes.wrong_heads:
+    takes = _said(loss, "takes")
+    for layer in reversed(model.layers):
+        gives = _said(layer, "gives")
+        if gives != AS_ITS_INPUT:
+            break
+    if takes in _FITS and gives not in _FITS[takes] | {None, AS_ITS_INPUT}:
+        last, head = type(model.layers[-1]).__name__, type(layer).__name__
+        place = "" if gives == "real numbers" else f" in place of {head}()"
         raise ValueError(
-            f"loss: {type(loss).__name__} takes {takes.what}, but the last layer is {type(head).__name__}; {takes.fix}"
+            f"loss: {type(loss).__name__} takes {takes}, but the last layer is {last}, which gives {gives}; "
+            f"{_FIXES[takes].format(head=head, place=place)}"
         )
+
+
+def _said(part: Layer | Loss, name: str) -> str | None:
+    """What the class says of itself; a subclass may compute something else."""
+    said: str | None = vars(type(part)).get(name)
+    return said

@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,25 @@ from tinynet.protocols import Model
 from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array
 from tinynet.training import inputs
+from tinynet.training.batches import ArrayBatches, Batches, batch_dtype
 from tinynet.training.iterables import IterableBatches
 
+_EXAMPLES = 256  # to look at, spread over all
+_SUSPICIOUS = 50  # times larger or smaller than what the model was fitted on
 
-@np.errstate(under="ignore")
+
 def evaluate(
-    model: Model, x: Any, y: Any = None, batch_size: int = 256, loss: Loss | None = None
+    model: Model,
+    x: Any,
+    y: Any = None,
+    batch_size: int = 256,
+    loss: Loss | None = None,
+    steps: int | None = None,
 ) -> dict[str, float]:
     """``{"loss": ..., "accuracy": ...}`` (no accuracy for regression).
 
-    Args: x, y: as in `fit`; loss: None means the loss that the model was fitted with, which is saved with it.
+    Args: x, y: as in `fit`; loss: None means the loss that the model was fitted with, which is saved with it;
+        steps: how many batches to take of an iterable; None means its length or, without one, all.
     Raises: ValueError: for bad input, or if no loss is known.
     """
     loss = model.loss if loss is None else loss
@@ -36,18 +44,22 @@ def evaluate(
     if not isinstance(loss, Loss):
         raise TypeError(f"loss: expected an object such as CrossEntropy(), got {loss!r}")
     batch_size = check_positive_int("batch_size", batch_size)
-    batches: Iterable[tuple[Array, Array]]
+    batches: Batches
     if y is None:
-        batches = IterableBatches(x, model, loss, to_the_end=True).epoch(0)
+        steps = None if steps is None else check_positive_int("steps", steps)
+        batches = IterableBatches(x, model, loss, steps=steps, to_the_end=True)
+    elif steps is not None:
+        raise ValueError("steps: only an iterable of batches takes it; give fewer rows of the arrays instead")
     else:
         x, y = inputs.check_data(x, y, model, loss)
-        _warn_of_unit_range(model, x)
-        batches = ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
+        _warn_of_scale(model, x)
+        batches = ArrayBatches(x, y, batch_size, model.dtype, shuffle=False)
     layers, loss = model._fuse(copy.copy(loss))
     device = model.device
-    with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
+    advice = f"try batch_size={max(1, batch_size // 2)}"
+    with np.errstate(under="ignore"), device.memory_errors(model.forget, lambda: advice):
         meter = device.zeros(4, np.float64)
-        for x_batch, y_batch in batches:
+        for x_batch, y_batch in batches.epoch(0):
             outputs = model.run(layers, device.asarray(x_batch), training=False)
             targets = device.asarray(y_batch)
             value = loss.forward(outputs, targets, len(targets))
@@ -57,25 +69,25 @@ def evaluate(
     return scores | {"accuracy": correct / count} if loss.is_classification else scores
 
 
-@np.errstate(under="ignore")
 def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     """The last layer's outputs (n, ...) for x (n, *input_shape). Thread-safe.
 
     Raises: ValueError: for bad input.
     """
     x = inputs.check_inputs(x, model.input_shape, model.dtype, device=model.device)
-    _warn_of_unit_range(model, x)
+    _warn_of_scale(model, x)
     batch_size = check_positive_int("batch_size", batch_size)
     device = model.device
-    with device.memory_errors(model.forget, lambda: f"try batch_size={max(1, batch_size // 2)}"):
-        outputs = device.empty((len(x), *model.output_shape), model.dtype)
+    advice = f"try batch_size={max(1, batch_size // 2)}"
+    with np.errstate(under="ignore"), device.memory_errors(model.forget, lambda: advice):
+        outputs, dtype = device.empty((len(x), *model.output_shape), model.dtype), batch_dtype(x, model.dtype)
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = model.run(model.layers, device.asarray(x[part]), training=False)
+            x_batch = device.asarray(x[part].astype(dtype, copy=False))
+            outputs[part] = model.run(model.layers, x_batch, training=False)
     return to_host(outputs)
 
 
-@np.errstate(under="ignore")
 def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bool = False) -> Array:
     """Class probabilities (n, classes), whatever the last layer is.
 
@@ -96,7 +108,8 @@ def predict_proba(model: Model, x: Any, batch_size: int = 256, average_flips: bo
     outputs = predict(model, x, batch_size)
     if isinstance(model.layers[-1], Softmax):
         return outputs
-    return np.exp(outputs) if isinstance(model.layers[-1], LogSoftmax) else softmax(outputs)
+    with np.errstate(under="ignore"):
+        return np.exp(outputs) if isinstance(model.layers[-1], LogSoftmax) else softmax(outputs)
 
 
 def predict_classes(model: Model, x: Any, batch_size: int = 256) -> Array:
@@ -134,10 +147,21 @@ def _check_classifier(model: Model, what: str) -> None:
         )
 
 
-def _warn_of_unit_range(model: Model, x: Array) -> None:
+def _warn_of_scale(model: Model, x: Array) -> None:
+    """Warn if the inputs are scaled otherwise than those that the model was fitted on."""
+    message = ""
     if model.fitted_on_bytes and inputs.looks_like_unit_range(x):
-        warnings.warn(
+        message = (
             "the model was fitted on integers such as bytes from 0 to 255 and now gets floats from 0 to 1; "
-            "if you divided by 255, pass the original values",
-            stacklevel=3,
+            "if you divided by 255, pass the original values"
         )
+    elif model.fitted_magnitude:
+        now = inputs.magnitude(x[:: -(-len(x) // _EXAMPLES)])
+        ratio = max(now / model.fitted_magnitude, model.fitted_magnitude / now) if now else 1
+        if ratio >= _SUSPICIOUS:
+            message = (
+                f"the model was fitted on inputs of a magnitude up to {model.fitted_magnitude:.3g} and now gets "
+                f"{now:.3g}; scale them as those were"
+            )
+    if message:
+        warnings.warn(message, stacklevel=3)

@@ -17,7 +17,7 @@ from tinynet.model import heads, inference, summary
 from tinynet.model.parameters import Parameters
 from tinynet.optimizers import Optimizer
 from tinynet.support import random
-from tinynet.support.checks import batch_shape, check_dtype, check_shape
+from tinynet.support.checks import batch_shape, check_bool, check_dtype, check_shape
 from tinynet.support.errors import REMEDY, ModelFileError, NonFiniteError, NotComputedError
 from tinynet.support.types import Array, DeviceName, FloatType, Shape
 from tinynet.training.in_use import is_in_use
@@ -60,6 +60,9 @@ class Sequential:
         self.loss: Loss | None = None  # the loss it was fitted with
         self.history: History | None = None  # of its last fit
         self.fitted_on_bytes = False
+        self.fitted_magnitude: float | None = (
+            None  # the largest of the inputs it was fitted on; None if unknown
+        )
         self.step = 0  # training steps begun; dropout masks depend on it
         self.epoch = 0  # epochs trained; shuffles depend on it
         self.outputs: Array | None = None  # of the last training step
@@ -102,6 +105,17 @@ class Sequential:
         """How many parameters, at the front of ``params``, weight decay applies to."""
         return self._parameters.decay_size
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer trains; setting it sets that of all layers."""
+        return any(layer.trainable for _, layer in self.walk())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        value = check_bool("trainable", value)
+        for layer in self.layers:
+            layer.trainable = value
+
     def walk(self) -> Iterator[tuple[str, Layer]]:
         """Every layer with its path, including layers inside layers: ``("0", ...), ("5", ...), ("5.1", ...)``."""
         return walk(self.layers)
@@ -115,7 +129,7 @@ class Sequential:
         return y
 
     def run(self, layers: Sequence[Layer], x: Array, training: bool) -> Array:
-        """`forward` through some of the layers, which must include the first."""
+        """`forward` through the first of the layers, such as ``model.layers[:3]``."""
         self._check_input(x)
         if training:
             self._last_was_inference = False
@@ -130,9 +144,11 @@ class Sequential:
         if x.dtype != self.dtype:
             x = self._cast_into_buffer(x) if training else x.astype(self.dtype)
         y = forward_through(layers, x, training)
-        if y.shape[1:] != self.output_shape:
+        expected = layers[-1].output_shape if layers else self.input_shape
+        if y.shape[1:] != expected:
+            assert expected is not None
             raise ValueError(
-                f"the model was built for outputs {batch_shape(self.output_shape)} but gave {y.shape}: the build of "
+                f"the model was built for outputs {batch_shape(expected)} but gave {y.shape}: the build of "
                 f"a layer returns a different shape from its forward"
             )
         return y

@@ -1,9 +1,10 @@
 """Argument checks that several modules share."""
 
+import difflib
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,20 @@ MAX_AXES = 63  # of an example: NumPy arrays have at most 64, and one is the bat
 def batch_shape(shape: Shape) -> str:
     """Format a shape for error messages: ``(batch, 28, 28)``."""
     return f"(batch{''.join(f', {size}' for size in shape)})"
+
+
+def check_name(owner: object, name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
+    """Raise AttributeError if a new attribute's name can only be a mistake for one that is known.
+
+    Args: elsewhere: the names that other libraries use, and what they are called here; classes from outside the library
+        may use them for something else.
+    """
+    if not type(owner).__module__.startswith("tinynet."):
+        elsewhere = {}
+    close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
+    meant = elsewhere.get(name) or (close[0] if close else None)
+    if meant is not None and meant != name:
+        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; did you mean {meant!r}?")
 
 
 def check_positive_int(name: str, value: Any) -> int:

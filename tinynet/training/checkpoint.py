@@ -53,6 +53,7 @@ class Checkpoint(Callback):
             raise ValueError(f"checkpoint: expected the path of a file, but {os.fspath(path)!r} is a folder")
         if path is not None:
             check_writable(path)
+            storage.check_suffix(path)
         self.path, self.resume = path, resume
         self.every = None if every is None else check_positive_int("checkpoint_every", every)
 
@@ -69,7 +70,7 @@ class Checkpoint(Callback):
         """
         if self.path is None and self.resume is None:
             return 0
-        self.run, self.callbacks, self.steps = run, callbacks, steps
+        self.run, self.callbacks, self.batches, self.steps = run, callbacks, batches, steps
         self.settings = resume.settings(run, callbacks, batches, validation)
         self.environment = resume.environment(steps.workers, run.model.device.name)
         if self.resume is not None:
@@ -107,6 +108,8 @@ class Checkpoint(Callback):
         place = {
             "epochs": epochs,
             "batches": batches,
+            "position": self.batches.position,
+            "goes_on": self.batches.goes_on,
             "stopped": run.stop_training,
             "loss_sum": loss_sum,
             "correct": correct,
@@ -158,6 +161,8 @@ class Checkpoint(Callback):
         for key, array in _weights(model).items():
             array[...] = device_of(array).asarray(saved.weights[key])
         model.step, model.epoch = place["model_step"], place["model_epoch"]
+        self.batches.first_epoch = model.epoch - place["epochs"]
+        self.batches.position, self.batches.goes_on = place["position"], place["goes_on"]
         run.history.history = saved.history
         run.meter.set(place["loss_sum"], place["correct"], place["examples"])
         run._seconds = place["seconds"]
@@ -264,6 +269,8 @@ class Saved(NamedTuple):
 _PLACE: dict[str, type[int] | type[float]] = {
     "epochs": int,
     "batches": int,
+    "position": int,
+    "goes_on": bool,
     "stopped": bool,
     "loss_sum": float,
     "correct": int,
@@ -287,6 +294,7 @@ def read(path: PathLike) -> Saved:
         raise FileNotFoundError(errno.ENOENT, hint, os.fspath(path)) from None
     try:
         place = _unpack(description["place"], arrays)
+        place = {"position": 0, "goes_on": False} | place  # in earlier versions each epoch began a new pass
         for name, kind in _PLACE.items():
             if type(place[name]) is not kind or (kind is int and not 0 <= place[name] < 2**63):
                 raise ValueError(f"{name}: {place[name]!r}")

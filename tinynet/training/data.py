@@ -1,7 +1,8 @@
 """The data that `fit` trains and validates with, checked before anything is changed."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from tinynet.losses import Loss
 from tinynet.protocols import Model
-from tinynet.support.checks import check_number
+from tinynet.support.checks import check_number, check_positive_int
 from tinynet.support.types import Array
 from tinynet.training.batches import ArrayBatches, Augment, Batches
-from tinynet.training.inputs import check_data, looks_like_bytes
+from tinynet.training.inputs import check_data, looks_like_bytes, magnitude
 from tinynet.training.iterables import IterableBatches
 
 Pair = tuple[Any, Any]
@@ -25,6 +26,7 @@ class Data(NamedTuple):
     batches: Batches
     validation: Pair | None
     on_bytes: bool  # whether x holds integers such as pixels from 0 to 255
+    magnitude: float | None  # the largest of x; None for an iterable
 
 
 def prepare_data(
@@ -40,20 +42,33 @@ def prepare_data(
     augment: Augment | None,
     validation_data: Any,
     validation_split: float,
+    validation_steps: int | None,
 ) -> Data:
     """The checked data of a run; the arguments are those of `fit`. Raises: ValueError, TypeError."""
     if y is None:
         if validation_split:
             raise ValueError("validation_split needs arrays x and y; with an iterable, give validation_data")
         batches = IterableBatches(x, model, loss, steps=steps, epochs=epochs, augment=augment)
-        return Data(batches, _check_validation(model, validation_data, loss), model.fitted_on_bytes)
+        validation = _check_validation(model, validation_data, loss, validation_steps)
+        return Data(batches, validation, model.fitted_on_bytes, None)
     x, y = check_data(x, y, model, loss)
     if validation_split:
         if validation_data is not None:
             raise ValueError("give validation_data or validation_split, not both")
         x, y, validation_data = _split(x, y, validation_split)
-    arrays = ArrayBatches(x, y, batch_size, seed=model.seed, shuffle=shuffle, augment=augment, steps=steps)
-    return Data(arrays, _check_validation(model, validation_data, loss), looks_like_bytes(x))
+    arrays = ArrayBatches(
+        x,
+        y,
+        batch_size,
+        model.dtype,
+        seed=model.seed,
+        shuffle=shuffle,
+        augment=augment,
+        steps=steps,
+        first_epoch=model.epoch,
+    )
+    validation = _check_validation(model, validation_data, loss, validation_steps)
+    return Data(arrays, validation, looks_like_bytes(x), magnitude(x))
 
 
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
@@ -66,10 +81,25 @@ def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array,
     return x[:start], y[:start], (x[start:], y[start:])
 
 
-def _check_validation(model: Model, validation_data: Any, loss: Loss) -> Pair | None:
-    if validation_data is None:
-        return None
-    if isinstance(validation_data, tuple) and len(validation_data) == 2:
+class _FirstBatches:
+    """The first batches of an iterable, as an iterable with a length."""
+
+    def __init__(self, source: Iterable[Any], steps: int) -> None:
+        self.source, self.steps = source, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.source, self.steps)
+
+
+def _check_validation(model: Model, validation_data: Any, loss: Loss, steps: int | None) -> Pair | None:
+    if validation_data is None or (isinstance(validation_data, tuple) and len(validation_data) == 2):
+        if steps is not None:
+            raise ValueError("validation_steps: only an iterable of batches as validation_data takes it")
+        if validation_data is None:
+            return None
         return check_data(*validation_data, model, loss, suffix=" of validation_data")
     if isinstance(validation_data, Iterator):
         raise ValueError(
@@ -81,11 +111,12 @@ def _check_validation(model: Model, validation_data: Any, loss: Loss) -> Pair | 
         raise ValueError(
             "validation_data: expected a tuple (x, y), or an iterable of such batches, got single arrays"
         )
-    batches = IterableBatches(validation_data, model, loss, to_the_end=True)
+    steps = None if steps is None else check_positive_int("validation_steps", steps)
+    batches = IterableBatches(validation_data, model, loss, steps=steps, to_the_end=True)
     if isinstance(validation_data, (list, tuple)):
         try:
             for _ in batches.epoch(0):
                 pass
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
-    return validation_data, None
+    return validation_data if steps is None else _FirstBatches(validation_data, steps), None

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinynet.engines.cpu import blas_threads, blas_threads_for
+from tinynet.engines.devices import blocks, is_mapped
 from tinynet.engines.gpu.device import Gpu
 from tinynet.engines.operation import operation
 from tinynet.metrics import record
@@ -22,7 +23,7 @@ from tinynet.protocols import Model
 from tinynet.support import random
 from tinynet.support.errors import REMEDY, DeviceMemoryError, NonFiniteError
 from tinynet.support.types import Array
-from tinynet.training.batches import ArrayBatches, Batches, augmented, take_rows
+from tinynet.training.batches import ArrayBatches, Batches, augmented, batch_dtype, take_rows
 from tinynet.training.callbacks import Callback
 from tinynet.training.data import Pair
 from tinynet.training.run import Meter, Run
@@ -89,7 +90,7 @@ class GpuSteps:
         self._ints, self._floats = self.device.zeros(2, np.int64), self.device.zeros(2, dtype)
         self._start, self._dropout_step = self._ints[0], self._ints[1]
         self._step_size, self._kept = self._floats[0], self._floats[1]
-        self._batch = 0
+        self._batch = self._row = 0  # the step's batch, and its first row in the order
 
         run.meter = Meter(self.device.zeros(4, np.float64))
         self._good: Snapshot | None = None
@@ -106,10 +107,19 @@ class GpuSteps:
         self._batch_size = 0
         if isinstance(batches, ArrayBatches):
             self._batch_size = min(batches.batch_size, len(batches.x))
-            size = batches.x.nbytes + batches.y.nbytes
+            size = batches.x.size * batches.x_dtype.itemsize + batches.y.size * batches.y_dtype.itemsize
             advice = f"the data set takes {size / 1e6:,.0f} MB: give an iterable of batches instead"
             with self.device.memory_errors(self.close, lambda: advice):
-                self._data = self.device.asarray(batches.x), self.device.asarray(batches.y)
+                self._data = self._moved(batches.x, batches.x_dtype), self._moved(batches.y, batches.y_dtype)
+
+    def _moved(self, array: Array, dtype: np.dtype[Any]) -> Array:
+        """The array on the GPU, in the dtype; a memory-mapped file is moved part by part."""
+        if not is_mapped(array):
+            return self.device.asarray(array)
+        moved = self.device.empty(array.shape, dtype)
+        for start, block in blocks(array):
+            moved[start : start + len(block)] = self.device.asarray(np.ascontiguousarray(block, dtype))
+        return moved
 
     def prepare(self) -> None:
         run = self.run
@@ -120,7 +130,8 @@ class GpuSteps:
         if self.validation is not None and self.validation[1] is not None:
             # If it does not fit, it stays where it was and is moved batch by batch.
             with suppress(DeviceMemoryError), self.device.memory_errors(lambda: None, lambda: ""):
-                self.validation = self.device.asarray(self.validation[0]), self.validation[1]
+                x, y = self.validation
+                self.validation = self._moved(x, batch_dtype(x, run.model.dtype)), y
 
     def epoch(self, first: int) -> Iterator[int]:
         """Train on an epoch's batches, beginning at ``first``; yields each batch's number once its step is queued.
@@ -192,28 +203,34 @@ class GpuSteps:
                 np.copyto(self._y[: len(y)], self.device.asarray(y))
                 yield batch, len(x)
             return
-        order = batches.order(model.epoch)
-        if order is not None:  # into the same memory, which the graph reads
+        self._reserve(batches.x[: self._batch_size], batches.y[: self._batch_size])
+        before = batches.before(model.epoch)
+        for batch in range(first, batches.steps):
+            number, index = divmod(before + batch, batches.in_a_pass)
+            if batch == first or index == 0:
+                self._set_order(batches.order(number))
+            self._row = index * batches.batch_size
+            yield batch, min(batches.batch_size, len(batches.x) - self._row)
+
+    def _set_order(self, order: Array | None) -> None:
+        """Put a pass's order into the same memory, which the graph reads."""
+        if order is not None:
             if self._order is None:
                 self._order = self.device.empty(order.shape, np.int64)
             np.copyto(self._order, self.device.asarray(order.astype(np.int64, copy=False)))
-        self._reserve(batches.x[: self._batch_size], batches.y[: self._batch_size])
-        for batch in range(first, batches.steps):
-            start = batch * batches.batch_size
-            yield batch, min(batches.batch_size, len(batches.x) - start)
 
     def _reserve(self, x: Array, y: Array) -> None:
         """Allocate memory for batches of this size and smaller ones."""
-        if self._x is None or self._y is None or len(self._x) < len(x):
+        if self._x is None or self._y is None or len(self._x) < len(x) or self._y.shape[1:] != y.shape[1:]:
             self._x = self.device.empty(x.shape, self.run.model.dtype)
             self._y = self.device.empty(y.shape, self.run.model.dtype if y.dtype.kind == "f" else y.dtype)
             self._replay, self._warm, self._batch_size = None, False, len(x)
 
     def _send(self, batch: int) -> None:
-        self._batch, size = batch, getattr(self.batches, "batch_size", 0)
+        self._batch = batch
         # An optimizer with its own step counts for itself and computes its own numbers.
         step_size, kept = (0.0, 1.0) if self._own_step else self._optimizer.next_step()
-        set_numbers(self._floats, self._ints, batch * size, self.run.model.step, step_size, kept)
+        set_numbers(self._floats, self._ints, self._row, self.run.model.step, step_size, kept)
 
     def _step(self, size: int) -> None:
         """Do the step with the numbers sent: by the graph, captured first if needed, or kernel by kernel."""

@@ -1,17 +1,17 @@
 """Check the user's arrays, and prepare them, before anything is changed."""
 
 import math
+import numbers
 from typing import Any
 
 import numpy as np
 
-from tinynet.engines.devices import CPU, Device, as_array, contiguous, to_host
+from tinynet.engines.devices import CPU, Device, as_array, blocks, contiguous, is_mapped, to_host
 from tinynet.losses import Loss
 from tinynet.protocols import Model
 from tinynet.support.checks import batch_shape
 from tinynet.support.types import Array, Shape
-
-_BLOCK = 1 << 20  # elements checked at a time
+from tinynet.training.batches import batch_dtype
 
 
 def check_inputs(
@@ -19,7 +19,8 @@ def check_inputs(
 ) -> Array:
     """Return examples as a C-contiguous array in native byte order; the caller's array if it is one already.
 
-    Integers stay integers (each batch is cast when it is used); floats are converted to the model's dtype.
+    Integers stay integers (each batch is cast when it is used); floats are converted to the model's dtype. A
+    memory-mapped file stays as it is: `ArrayBatches` converts each batch.
 
     Args: x: (n, *input_shape), numbers, in NumPy or on the model's device; name: its name in errors.
     Raises: ValueError: for other types and shapes, for no examples, and for NaN or infinite values; TypeError: for an
@@ -27,52 +28,55 @@ def check_inputs(
     """
     x = as_array(x, name, device)
     if x.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name}: expected real numbers, got dtype {x.dtype}; make one array of them, "
-            "for example np.stack(images) for a list of images of the same size"
-        )
+        raise ValueError(f"{name}: expected real numbers, got dtype {x.dtype}{_dtype_hint(x, name)}")
     if x.shape[1:] != input_shape or x.ndim == 0:
         raise ValueError(
             f"{name}: expected shape {batch_shape(input_shape)}, got {x.shape}{_shape_hint(x.shape, input_shape)}"
         )
     if not len(x):
         raise ValueError(f"{name}: expected at least one example, got an empty array of shape {x.shape}")
-    if x.dtype.kind != "f":
-        dtype = x.dtype.newbyteorder("=")
+    dtype = batch_dtype(x, dtype)
     with np.errstate(over="ignore"):  # overflow becomes infinite, which is detected below
-        ready: Array = contiguous(x, dtype)
-    if ready.dtype.kind == "f":
-        _check_finite(ready, name)
+        ready: Array = x if is_mapped(x) else contiguous(x, dtype)
+        if dtype.kind == "f":
+            _check_finite(ready, dtype, name)
     return ready
 
 
-def _shape_hint(shape: Shape, input_shape: Shape) -> str:
-    if shape == input_shape:
-        return "; for a single example pass x[None]"
-    if shape and math.prod(shape[1:]) == math.prod(input_shape):
-        return f"; x.reshape({', '.join(map(str, (-1, *input_shape)))}) would fit"
-    if _same_but_for_axes_of_one(shape, input_shape):
-        return f"; for a single example pass x.reshape({', '.join(map(str, (1, *input_shape)))})"
+def _dtype_hint(x: Array, name: str) -> str:
+    items = list(x.flat) if x.dtype == object else []
+    if items and all(isinstance(item, np.ndarray) and item.shape == items[0].shape for item in items):
+        return f"; give np.stack({name}), as all of its arrays have one shape"
+    if items and all(isinstance(item, numbers.Real) for item in items):
+        return f"; give {name}.astype('float32')"
     return ""
 
 
-def _same_but_for_axes_of_one(shape: Shape, input_shape: Shape) -> bool:
-    """Whether an array of one shape has the other's elements in the same order; one of the two may be flat."""
-    given, wanted = ([size for size in sizes if size > 1] for sizes in (shape, input_shape))
-    flat = 1 in (len(given), len(wanted)) and math.prod(shape) == math.prod(input_shape)
-    return flat or given == wanted
+def _shape_hint(shape: Shape, input_shape: Shape) -> str:
+    """How to make it fit, where that leaves every number in its place."""
+    if shape == input_shape:
+        return "; for a single example pass x[None]"
+    if len(shape) == 4 and (*shape[2:], shape[1]) == input_shape:
+        return "; if the channels come first, give x.transpose(0, 2, 3, 1)"
+    several_channels = len(input_shape) == 3 and input_shape[-1] > 1  # in flat data they may come first
+    for batch, sizes in ((-1, shape[1:]), (1, shape)):
+        flat = len(input_shape) == 1 or (len(sizes) == 1 and not several_channels)
+        same = [size for size in sizes if size > 1] == [size for size in input_shape if size > 1]
+        if sizes and math.prod(sizes) == math.prod(input_shape) and (flat or same):
+            code = f"x.reshape({', '.join(map(str, (batch, *input_shape)))})"
+            return f"; {code} would fit" if batch == -1 else f"; for a single example pass {code}"
+    return ""
 
 
-def _check_finite(x: Array, name: str) -> None:
-    rows = max(1, _BLOCK // math.prod(x.shape[1:]))
-    for start in range(0, len(x), rows):
-        finite = np.isfinite(x[start : start + rows])
+def _check_finite(x: Array, dtype: np.dtype[Any], name: str) -> None:
+    for start, block in blocks(x):
+        cast = block.astype(dtype, copy=False)
+        finite = np.isfinite(cast)
         if not finite.all():
-            first = np.argwhere(~to_host(finite))[0]
-            index = (start + int(first[0]), *map(int, first[1:]))
+            first = tuple(map(int, np.argwhere(~to_host(finite))[0]))
             raise ValueError(
-                f"{name}: expected finite {x.dtype} numbers, got {to_host(x[index])} at index {index}; "
-                "remove or repair such examples"
+                f"{name}: expected finite {dtype} numbers, got {to_host(cast[first])} at index "
+                f"{(start + first[0], *first[1:])}; remove or repair such examples"
             )
 
 
@@ -88,10 +92,14 @@ def check_data(x: Any, y: Any, model: Model, loss: Loss, suffix: str = "") -> tu
     y = as_array(y, f"y{suffix}")
     check_pair(x, y if y.ndim else y[None], f"x{suffix}", f"y{suffix}")
     try:
-        targets = loss.check_targets(y, model.output_shape)
-        return x, np.ascontiguousarray(targets, model.dtype if targets.dtype.kind == "f" else None)
+        return x, loss.prepare_targets(y, model.output_shape, model.dtype)
     except ValueError as error:
         raise ValueError(f"y{suffix}: {error}") from None
+
+
+def magnitude(x: Array) -> float:
+    """The largest magnitude among the values."""
+    return max(float(x.max()), -float(x.min()))
 
 
 def looks_like_bytes(x: Array) -> bool:

@@ -13,9 +13,10 @@ from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
 from tinynet.support.checks import check_bool, check_positive_int
 from tinynet.training.batches import Augment
-from tinynet.training.callbacks import Callback, EpochTable, PlainProgress, ProgressBar, can_draw_bars
+from tinynet.training.callbacks import Callback, check_hooks
 from tinynet.training.checkpoint import Checkpoint
 from tinynet.training.data import prepare_data
+from tinynet.training.display import EpochTable, PlainProgress, ProgressBar, can_draw_bars
 from tinynet.training.in_use import in_use
 from tinynet.training.interrupts import HeldInterrupt
 from tinynet.training.resume import from_the_library
@@ -78,6 +79,7 @@ def fit(
     verbose: int = 1,
     workers: int | None = None,
     steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -99,7 +101,9 @@ def fit(
         workers: the number of threads, each of which takes part of every batch; None chooses it from the sizes of
             the model and the batch. Losses agree up to rounding for any number. But a layer of your own that
             computes something over the batch sees only its part; None therefore means 1 for a model with such layers.
-        steps_per_epoch: batches per epoch; None means all of them.
+        steps_per_epoch: batches per epoch; None means all of them. An epoch of fewer begins where the one before it
+            ended; when all have been used, a new pass over the data begins.
+        validation_steps: how many batches of an iterable to validate with; None means its length or, without one, all.
         checkpoint: a file written after each epoch and at Ctrl-C, with everything needed to continue.
         checkpoint_every: also write it after every so many batches within an epoch.
         resume: such a file to continue from, with the same data (an iterable must give the same batches again)
@@ -124,7 +128,7 @@ def fit(
     saving = Checkpoint(checkpoint, checkpoint_every, resume)
     _check_files(checkpoint, callbacks)
     loss = copy.copy(loss)  # a loss keeps a batch between forward and backward, so each run has its own
-    batches, validation, on_bytes = prepare_data(
+    batches, validation, on_bytes, largest = prepare_data(
         model,
         x,
         y,
@@ -136,6 +140,7 @@ def fit(
         augment=augment,
         validation_data=validation_data,
         validation_split=validation_split,
+        validation_steps=validation_steps,
     )
     run = Run(model, optimizer, loss, epochs, batches.steps, validation is not None, batch_size)
     shown = _with_display(callbacks, verbose)
@@ -152,7 +157,8 @@ def fit(
         remaining = range(first_epoch, first_epoch if run.stop_training else epochs)
         with _told(shown, run):
             steps.prepare()
-            model.loss, model.fitted_on_bytes, model.history = copy.copy(loss), on_bytes, run.history
+            model.loss, model.history = copy.copy(loss), run.history
+            model.fitted_on_bytes, model.fitted_magnitude = on_bytes, largest
             writing = [saving] if saving.path is not None else []
             train(run, steps, [*shown, *writing], interrupt, saving, remaining)
     if interrupt.pending:
@@ -232,6 +238,7 @@ def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, au
                 f"callbacks: this {type(callback).__name__} object is listed twice, and would count every epoch "
                 "twice; list it once, or create another one"
             )
+        check_hooks(callback)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose: expected 0 (silent), 1 (a bar) or 2 (a line per epoch), got {verbose!r}")
     if augment is not None and not callable(augment):

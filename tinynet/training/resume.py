@@ -16,7 +16,7 @@ from tinynet.engines.devices import to_host
 from tinynet.layers import Layer
 from tinynet.support.arguments import defaults_of
 from tinynet.support.types import Array
-from tinynet.training.batches import ArrayBatches, Batches
+from tinynet.training.batches import ArrayBatches, Batches, batch_dtype
 from tinynet.training.callbacks import Callback
 from tinynet.training.run import Run
 from tinynet.version import __version__
@@ -83,12 +83,12 @@ def settings(
     }
     if isinstance(batches, ArrayBatches):
         found |= {"batch_size": batches.batch_size, "shuffle": batches.shuffle}
-        found["data"] = _describe_data(batches.x, batches.y)
+        found["data"] = _describe_data(batches.x, batches.y, model.dtype)
     else:
         found["data"] = "batches"
     if validation is not None:
         x, y = validation
-        found["validation_data"] = "batches" if y is None else _describe_data(x, y)
+        found["validation_data"] = "batches" if y is None else _describe_data(x, y, model.dtype)
     return {name: plain(value) for name, value in found.items()}
 
 
@@ -138,15 +138,15 @@ def plain(value: Any) -> Any:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
-def _describe_data(x: Array, y: Array) -> str:
+def _describe_data(x: Array, y: Array, dtype: np.dtype[Any] | None = None) -> str:
     """Describe the data: how many examples of what shape, and a digest of some of them, spread over all."""
     count = max(1, min(_EXAMPLES, _BYTES * len(x) // x.nbytes))
     sha256 = hashlib.sha256()
     for array in (x, y):
         every = 1 if array is y and y.nbytes <= _BYTES else -(-len(x) // count)
         for part in (array[::every], array[-1:]):
-            sha256.update(np.ascontiguousarray(to_host(part)).data)
-    return f"{len(x)} examples {x.shape[1:]} {x.dtype}, SHA-256 {sha256.hexdigest()[:16]}"
+            sha256.update(np.ascontiguousarray(to_host(part), batch_dtype(array, dtype or array.dtype)).data)
+    return f"{len(x)} examples {x.shape[1:]} {batch_dtype(x, dtype or x.dtype)}, SHA-256 {sha256.hexdigest()[:16]}"
 
 
 def rates(learning_rate: Any, steps: int) -> list[list[float]]:

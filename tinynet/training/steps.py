@@ -14,8 +14,9 @@ from tinynet.metrics import record
 from tinynet.support.errors import REMEDY, NonFiniteError
 from tinynet.support.types import Array
 from tinynet.training.batches import Batches
-from tinynet.training.callbacks import Callback, ProgressBar
+from tinynet.training.callbacks import Callback
 from tinynet.training.data import Pair
+from tinynet.training.display import ProgressBar
 from tinynet.training.run import Run
 from tinynet.training.team import Team, workers_for
 

@@ -40,6 +40,43 @@ def test_a_run_of_every_recipe_is_that_of_the_cpu(emulated, name):
     assert emulated.kernels.launched > {"take_rows", "rectify", "rectify_backward", "record"}
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_run_on_part_of_memory_mapped_files_is_that_of_the_cpu(emulated, shuffle, tmp_path):
+    """Passes over the data begin in mid-epoch; float16 and big-endian numbers are converted on the way."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.standard_normal((14, 3)).astype(np.float16))
+    np.save(tmp_path / "y.npy", rng.standard_normal((14, 2)).astype(">f8"))
+    x, y = (np.load(tmp_path / name, mmap_mode="r") for name in ("x.npy", "y.npy"))
+    ends = []
+    for device in ("cpu", "gpu"):
+        model = tn.Sequential([tn.Dense(2)], (3,), seed=1, dtype="float64", device=device)
+        given = {"optimizer": tn.SGD(0.1), "loss": tn.MeanSquaredError(), "shuffle": shuffle, "verbose": 0}
+        model.fit(x, y, batch_size=4, steps_per_epoch=3, epochs=5, **given)
+        ends.append((*model.get_weights(), *model.evaluate(x, y).values()))
+    for mine, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-9)
+
+
+@pytest.mark.parametrize("head", [tn.Softmax, tn.LogSoftmax, None])
+def test_a_run_on_soft_targets_is_that_of_the_cpu(emulated, head):
+    rng = np.random.default_rng(0)
+    x, q = rng.standard_normal((11, 4)), rng.dirichlet(np.ones(3), 11)
+    batches = [(x[:4], q[:4]), (x[4:8], q[4:8].argmax(1)), (x[8:], q[8:])]
+    losses = {tn.Softmax: tn.CrossEntropy(0.1), tn.LogSoftmax: tn.NegativeLogLikelihood()}
+    ends = []
+    for device in ("cpu", "gpu"):
+        layers = [tn.Dense(3), *([head()] if head else [])]
+        model = tn.Sequential(layers, (4,), seed=1, dtype="float64", device=device)
+        given = {"optimizer": tn.SGD(0.1), "loss": losses.get(head, tn.SoftmaxCrossEntropy()), "verbose": 0}
+        history = model.fit(x, q, batch_size=4, epochs=3, **given).history
+        model.fit(batches, epochs=2, **given)
+        ends.append(
+            (*model.get_weights(), *model.evaluate(x, q).values(), history["loss"], history["accuracy"])
+        )
+    for mine, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-9)
+
+
 def test_and_of_a_network_with_all_other_operations(emulated):
     """Clipping, plain Softmax, regression in float64, average pools, LeakyReLU, RMSprop."""
     rng = np.random.default_rng(0)

@@ -225,6 +225,8 @@ class Kernels:
     def record(self, meter: Array, value: Any, outputs: Array, labels: Array | None) -> None:
         scores = self.cp.ascontiguousarray(outputs).reshape(len(outputs), -1)
         lanes = _power_of_two(scores.shape[1], _THREADS)
+        if labels is not None and labels.ndim == 2:
+            labels = labels.argmax(axis=1)
         arguments = meter, *self._scalar(value, scores.dtype.type), scores, labels, *scores.shape
         self._launch("record", scores, (1,), (lanes, 1024 // lanes), arguments)
 

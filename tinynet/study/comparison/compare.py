@@ -92,17 +92,20 @@ def compare(model: Sequential, x: Any, y: Any, loss: Loss, against: Library = "t
         loss: one of tinynet's own losses.
         against: "torch" or "keras"; Keras runs on its configured backend, set for example by ``KERAS_BACKEND``.
     Raises:
-        ValueError: if a layer or the loss has no counterpart in the other library, naming it; or if nothing trains.
+        ValueError: if a layer or the loss has no counterpart in the other library, naming it; if nothing trains; or for
+            soft targets.
         ModuleNotFoundError: if the other library is not installed, with the command that installs it.
     """
     if against not in _TWINS:
         raise ValueError(f'against: expected "torch" or "keras", got {against!r}')
     if not model.trainable_ranges():
         raise ValueError("model: expected a trainable layer with parameters, found none")
+    y = loss.check_targets(y, model.output_shape)
+    if loss.is_classification and y.ndim > 1:
+        raise ValueError("y: the comparison takes class labels instead of soft targets; give y.argmax(1)")
     twin = _TWINS[against]
     twin.check(model, loss)
     x = check_inputs(x, model.input_shape, model.dtype)
-    y = loss.check_targets(y, model.output_shape)
     dtype = twin.dtype(str(model.dtype))
     found = _compared(twin, model, x, y, loss, dtype)
     if dtype == "float64" or all(row.ok for row in found.rows):

@@ -53,6 +53,10 @@ def render(
     Raises: ValueError: for class names or checks that don't fit.
     """
     names = _check_names(class_names, step)
+    if step.loss.loss.is_classification and np.ndim(step.y) > 1:
+        raise ValueError(
+            "the page shows class labels; trace a step with labels instead of soft targets: y.argmax(1)"
+        )
     if checks is not None and (isinstance(checks, bool) or not isinstance(checks, int) or checks < 0):
         raise ValueError(f"checks: expected a whole number of elements, 0 or more, or None; got {checks!r}")
     store = ArrayStore(MOST_EXACT)

@@ -104,6 +104,7 @@ def _step(model: Sequential, x: Array, y: Array, given: Loss, loss: Loss, optimi
     if updated:
         optimizer.step(model.params, model.grads, model.decay_size, model.trainable_ranges())
         model.loss, model.fitted_on_bytes = copy.copy(given), inputs.looks_like_bytes(x)
+        model.fitted_magnitude = inputs.magnitude(x)
         model.outputs = kept_outputs.copy()  # the loss is computed once more below, in the same memory
     else:
         for record in records:
