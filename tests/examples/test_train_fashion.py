@@ -16,7 +16,8 @@ import tinynet as tn
 from tinynet import recipes
 from tinynet.training.run import COLUMNS
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "train_fashion.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT, README = ROOT / "examples" / "train_fashion.py", ROOT / "README.md"
 PICTURES = {"history", "samples", "confusion_matrix", "predictions", "probabilities", "model"}
 
 pytestmark = pytest.mark.data
@@ -90,7 +91,9 @@ class TestMainJob:
         assert f"test accuracy: {model.evaluate(x_test, y_test)['accuracy']:.4f}" in done.stdout
 
     def test_all_recipes_end_with_a_table(self, fashion_mnist, tmp_path):
-        done = run("--recipe", "all", "--epochs", 1, "--train-size", 500, "--output", tmp_path)
+        command = "--recipe all --seed 1"
+        assert f"python examples/train_fashion.py {command}\n" in README.read_text(encoding="utf-8")
+        done = run(*command.split(), "--epochs", 1, "--train-size", 500, "--output", tmp_path)
         assert done.returncode == 0, done.stderr
         rows = done.stdout.rpartition("test accuracy\n")[2].splitlines()
         assert [row.split()[0] for row in rows] == list(recipes.RECIPES)

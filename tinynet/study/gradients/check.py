@@ -46,12 +46,11 @@ def gradcheck(
     atol: float = 1e-8,
     max_elements: int | None = None,
     seed: int = 0,
+    move_biases: bool = True,
 ) -> GradientReport:
     """Compare analytic with numeric gradients, for every parameter and for x.
 
-    The check runs on a float64 copy in training mode; the arguments stay unchanged. Biases, gammas and betas that are 0
-    or 1, as they are initially, are moved a little in the copy: there they would hide mistakes, and black pixels would
-    lie exactly on ReLU's kink. An element agrees if
+    The check runs on a float64 copy in training mode; the arguments stay unchanged. An element agrees if
     |numeric - analytic| <= atol + rtol max(|numeric|, |analytic|), where atol grows with the size of f, as the rounding
     of f does. See `band` for gradients that are only suspicious. In a tensor of large numbers, such as pixels from 0 to
     255, epsilon and atol are in units of its root mean square.
@@ -67,6 +66,8 @@ def gradcheck(
         y, loss: targets and a `Loss` to differentiate; without them, outputs times a random cotangent.
         max_elements: how many elements per tensor to compare, drawn by ``seed``; None compares all.
         seed: also draws the cotangent.
+        move_biases: whether to move biases, gammas and betas that are 0 or 1, as they are initially, a little in the
+            copy: there they would hide mistakes, and black pixels would lie exactly on ReLU's kink.
     Returns: a check per tensor, and one more for each gradient that changes when the first layer's dx is not needed.
     Raises: ValueError: if only one of y and loss is given, or x does not fit.
     """
@@ -75,7 +76,7 @@ def gradcheck(
     # A separate stream: if the cotangent were the same numbers as the caller's x, x^T dy would be symmetric, and a
     # transposed gradient would pass.
     rng = random.generator(seed, random.GRADIENT_CHECK)
-    objective = Objective(model_or_layer, x, y, loss, seed, rng)
+    objective = Objective(model_or_layer, x, y, loss, seed, rng, move_biases)
     failed = _without_input_gradient(objective)
     settings = _Settings(epsilon, rtol, atol)
     checks = [_check_tensor(objective, name, settings, max_elements, rng) for name in objective.tensors]

@@ -27,8 +27,9 @@ class Slope(NamedTuple):
 class Objective:
     """f, a model's loss on a batch or its outputs times a fixed random cotangent, and f's gradient by backward.
 
-    It is computed on a float64 copy in training mode, with one fixed dropout step and with biases, gammas and betas
-    moved off their initial values; the arguments stay unchanged. If the model is on the GPU, so is the computation.
+    It is computed on a float64 copy in training mode, with one fixed dropout step and, unless told otherwise, with
+    biases, gammas and betas moved off their initial values; the arguments stay unchanged. If the model is on the GPU, so
+    is the computation.
 
     Args: as `gradcheck`; rng: draws the cotangent.
     Raises: ValueError, TypeError: for arguments that don't fit together.
@@ -51,6 +52,7 @@ class Objective:
         loss: Loss | None,
         seed: int,
         rng: np.random.Generator,
+        move_biases: bool = True,
     ) -> None:
         if (y is None) != (loss is None):
             raise ValueError("expected both y and loss, or neither")
@@ -58,7 +60,8 @@ class Objective:
             raise TypeError(f"gradcheck: expected a Sequential or a Layer object, got {model_or_layer!r}")
         self._x = np.array(to_host(x), np.float64)
         self.model = _float64_copy(model_or_layer, self._x, seed)
-        _leave_initial_values(self.model)
+        if move_biases:
+            _leave_initial_values(self.model)
         self._host: Sequential = self.model.device.on_host(self.model)  # holds the tensors that change
         if self._x.shape[1:] != self.model.input_shape:
             raise ValueError(f"x: expected shape {batch_shape(self.model.input_shape)}, got {self._x.shape}")
