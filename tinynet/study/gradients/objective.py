@@ -28,8 +28,8 @@ class Objective:
     """f, a model's loss on a batch or its outputs times a fixed random cotangent, and f's gradient by backward.
 
     It is computed on a float64 copy in training mode, with one fixed dropout step and, unless told otherwise, with
-    biases, gammas and betas moved off their initial values; the arguments stay unchanged. If the model is on the GPU, so
-    is the computation.
+    biases, gammas and betas moved off their initial values; the arguments stay unchanged. For a model on the GPU, it is
+    computed there.
 
     Args: as `gradcheck`; rng: draws the cotangent.
     Raises: ValueError, TypeError: for arguments that don't fit together.
