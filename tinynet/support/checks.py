@@ -1,6 +1,5 @@
 """Argument checks that several modules share."""
 
-import difflib
 import math
 import os
 import sys
@@ -27,6 +26,8 @@ def check_name(owner: object, name: str, known: Iterable[str], elsewhere: Mappin
     """
     if not type(owner).__module__.startswith("tinynet."):
         elsewhere = {}
+    import difflib  # only here, as importing it takes some milliseconds
+
     close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
     meant = elsewhere.get(name) or (close[0] if close else None)
     if meant is not None and meant != name:

@@ -1,7 +1,6 @@
 """Callbacks: hooks that run during training. Each has a `state` that can be saved and restored."""
 
 import csv
-import difflib
 import io
 import math
 import os
@@ -59,6 +58,8 @@ _ELSEWHERE = re.compile(r"on_((train|fit|epoch|batch|test|val|validation|predict
 
 def check_hooks(callback: Callback) -> None:
     """Raise ValueError for a method that looks like a hook but is never called, such as one that Keras would call."""
+    import difflib  # only here, as importing it takes some milliseconds
+
     for name in dir(callback):
         if not name.startswith("on") or name in _HOOKS:
             continue

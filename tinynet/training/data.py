@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,8 +73,8 @@ def prepare_data(
 def _split(x: Array, y: Array, share: float) -> tuple[Array, Array, tuple[Array, Array]]:
     """Split off the end for validation, as Keras does."""
     check_number("validation_split", share, 0, 1, open_high=True)
-    # Of the decimal that was written: as a binary number, 1 - 0.9 is a little less than a tenth.
-    start = math.floor(len(x) * (1 - Fraction(str(share))))
+    # Rounded first, because as a binary number, 1 - 0.9 is a little less than a tenth.
+    start = math.floor(round(len(x) * (1 - share), 6))
     if not 0 < start < len(x):
         raise ValueError(f"validation_split={share} leaves nothing on one side of the {len(x)} examples")
     return x[:start], y[:start], (x[start:], y[start:])
