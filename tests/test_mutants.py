@@ -175,8 +175,8 @@ MUTANTS = [
     (
         "DepthwiseConv2D",
         DEPTHWISE,
-        "np.add.reduce(dy, axis=(3, 4))",
-        "np.add.reduce(dy[..., 1:], axis=(3, 4))",
+        "dy.reshape(len(self.db), -1).T",
+        "dy[..., 1:].reshape(len(self.db), -1).T",
     ),
     ("DepthwiseConv2D", DEPTHWISE, "across], self.dW[u, v])", "across], self.dW[v, u])"),
     (

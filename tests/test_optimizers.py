@@ -283,11 +283,28 @@ class TestWeightDecay:
         optimizer.step(params, np.zeros(4), decay_size=3)
         np.testing.assert_allclose(params, [0.95, 0.95, 0.95, 1])
 
-    def test_without_the_number_of_those_that_decay_it_is_refused(self):
+    def test_a_models_own_vectors_bring_what_decays_and_what_trains(self):
+        model = tn.Sequential([tn.Dense(3), tn.Dense(2)], input_shape=(2,), seed=0)
+        x, y, loss = np.ones((4, 2), np.float32), np.array([0, 1, 0, 1]), tn.SoftmaxCrossEntropy()
+        optimizer = tn.AdamW(0.1, weight_decay=0.5)
+        for step in range(6):
+            if step == 3:  # the slots of the frozen layer are not 0 by now
+                model.layers[0].trainable = False
+                frozen = model.layers[0].W.copy(), model.layers[0].b.copy()
+            model.forward(x, training=True)
+            model.loss_and_gradients(x, y, loss)
+            optimizer.step(model.params, model.grads)
+        np.testing.assert_array_equal(model.layers[0].W, frozen[0])
+        np.testing.assert_array_equal(model.layers[0].b, frozen[1])
+        biases = model.layers[1].b.copy()
+        model.grads[...] = 0
+        tn.SGD(1.0, weight_decay=0.5).step(model.params, model.grads)
+        np.testing.assert_array_equal(model.layers[1].b, biases)
+
+    def test_of_other_vectors_all_decay(self):
         params = np.ones(4)
-        with pytest.raises(ValueError, match=r"model\.decay_size, or train with model\.train_step"):
-            tn.SGD(0.5, weight_decay=0.1).step(params, np.ones(4))
-        assert (params == 1).all()
+        tn.SGD(0.5, weight_decay=0.1).step(params, np.zeros(4))
+        np.testing.assert_allclose(params, 0.95)
 
     def test_of_a_model_the_weights_decay_and_the_biases_do_not(self):
         model = tn.Sequential([tn.Dense(3), tn.BatchNorm(), tn.Dense(2)], input_shape=(2,), seed=0)
@@ -327,6 +344,18 @@ class TestOverflow:
         for array, old in zip((params, *optimizer.slots.values()), before, strict=True):
             np.testing.assert_array_equal(array, old)
 
+    def test_one_with_an_infinite_slot_does_no_more_steps(self):
+        model = tn.Sequential([tn.Dense(1, use_bias=False)], input_shape=(1,), seed=0)
+        optimizer, large = tn.Adam(), np.array([1.8e19], np.float32)
+        optimizer.step(model.params, large)
+        with pytest.raises(FloatingPointError, match="overflow encountered"):
+            optimizer.step(model.params, large)  # v = 2 g^2
+        for use in (lambda: optimizer.step(model.params, large), lambda: optimizer.begin(model)):
+            with pytest.raises(FloatingPointError, match="this Adam has overflowed, .* create a new one"):
+                use()
+        optimizer.reset()
+        optimizer.step(model.params, np.ones(1, np.float32))
+
     def test_what_underflows_is_no_error(self):
         params = np.ones(3, np.float32)
         with np.errstate(all="raise"):
@@ -354,6 +383,8 @@ class TestOneModel:
                 ValueError, match=r"this Adam has done 2 steps with another model; .* or call reset"
             ):
                 self.fit(other, optimizer)
+            with pytest.raises(ValueError, match="with another model"):
+                optimizer.step(other.params, other.grads)
             with pytest.raises(ValueError, match="with another model"):
                 other.train_step(np.zeros((1, 3)), np.array([0]), tn.SoftmaxCrossEntropy(), optimizer)
             models.clear()

@@ -327,9 +327,10 @@ class MeanSquaredError(Loss):
     def check_targets(self, targets: Any, output_shape: Shape) -> Array:
         targets = to_host(targets)
         if targets.dtype.kind != "f":
+            hint = "; give targets.astype('float32'), or use a classification loss for class labels"
             raise ValueError(
-                f"targets: MeanSquaredError expects floats, got dtype {targets.dtype}; "
-                "give targets.astype('float32'), or use a classification loss for class labels"
+                f"targets: MeanSquaredError expects floats, got dtype {targets.dtype}"
+                f"{hint if targets.dtype.kind in 'iub' else ''}"
             )
         if targets.ndim == 1 and output_shape == (1,):
             targets = targets[:, None]

@@ -34,6 +34,15 @@ _ELSEWHERE = {
 }
 
 
+_models: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""The models, by the id of their ``params``."""
+
+
+def introduce(model: Any) -> None:
+    """Let optimizers know whose the vector ``model.params`` is."""
+    _models[id(model.params)] = model
+
+
 class Optimizer:
     """The base class of optimizers: learning rate, weight decay, gradient clipping, slots and the step count.
 
@@ -65,6 +74,7 @@ class Optimizer:
         self._scratch: Array | None = None
         self._gradient: Array | None = None  # after the penalty and clipping, if either of them is used
         self._model: weakref.ref[Any] | None = None  # the one that it trains
+        self._overflowed = False  # a slot is infinite, and steps would do nothing
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name[0] != "_" and name not in self.__dict__ and not hasattr(type(self), name):
@@ -114,21 +124,26 @@ class Optimizer:
 
         Args:
             params, grads: flat vectors of one size and dtype.
-            decay_size: how many parameters, from the front, decay; required with weight_decay, as biases don't.
-            ranges: the (start, stop) ranges to change, if part of the model is frozen; None means all.
+            decay_size: how many parameters, from the front, decay.
+            ranges: the (start, stop) ranges to change, if part of the model is frozen. If both are None, those of the
+                model whose ``params`` these are; for other vectors, all.
         Raises:
-            ValueError: if the optimizer was first used with a model of another size or dtype.
+            ValueError: if the optimizer was first used with another model, or one of another size or dtype.
             FloatingPointError: if a slot or a parameter overflows. Adam, for one, would never again move a parameter
                 whose v is infinite.
         """
-        if decay_size is None and self.weight_decay:
-            raise ValueError(
-                "decay_size: with weight_decay, expected how many parameters decay, as biases don't; give "
-                "model.decay_size, or train with model.train_step(x, y, loss, optimizer)"
-            )
+        if decay_size is None and ranges is None:
+            model = _models.get(id(params))
+            if model is not None and model.params is params:
+                self.begin(model)
+                decay_size, ranges = model.decay_size, model.trainable_ranges()
         self.prepare(params)
-        with np.errstate(over="raise", invalid="raise", under="ignore"):
-            self.apply(params, grads, *self.next_step(), decay_size, ranges)
+        try:
+            with np.errstate(over="raise", invalid="raise", under="ignore"):
+                self.apply(params, grads, *self.next_step(), decay_size, ranges)
+        except FloatingPointError:
+            self._overflowed = not all(np.isfinite(slot).all() for slot in self.slots.values())
+            raise
         if self.step_count % _FLUSH_EVERY == 0:
             self._flush_denormals()
 
@@ -187,12 +202,18 @@ class Optimizer:
         """Forget all steps, as if newly created; a learning rate that was changed becomes the first one again."""
         self.learning_rate, self.step_count, self.slots = self._first_rate, 0, {}
         self._scratch = self._gradient = self._model = None
+        self._overflowed = False
 
     def prepare(self, params: Array) -> None:
         """Allocate the slots for these parameters, or check that the existing slots match them.
 
         The slots are put on the parameters' device.
         """
+        if self._overflowed:
+            raise FloatingPointError(
+                f"this {type(self).__name__} has overflowed, and its steps would do nothing; create a new one, or call "
+                "reset()"
+            )
         if self._scratch is None or type(self._scratch) is not type(params):
             device, slots = device_of(params), dict(self.slots)
             for name in self.slot_names:
@@ -249,6 +270,7 @@ class Optimizer:
         self.step_count = int(state["step_count"])
         self.slots = {name: np.array(slot) for name, slot in slots.items()}
         self._scratch = self._gradient = self._model = None
+        self._overflowed = False
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scratch": None, "_gradient": None, "_model": None}

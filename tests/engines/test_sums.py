@@ -57,6 +57,7 @@ IMAGES, ROWS = (40, 100, 100, 1), (400_000, 3)
         (tn.Dense(2), ROWS, ["db", "dW"]),
         (tn.Conv2D(2, 3), IMAGES, ["db", "dW"]),
         (tn.DepthwiseConv2D(3), IMAGES, ["db", "dW"]),
+        (tn.DepthwiseConv2D(3), (100_000, 4, 5, 2), ["db", "dW"]),
         (tn.BatchNorm(momentum=0), ROWS, ["dgamma", "dbeta", "running_mean", "running_var"]),
         (tn.BatchNorm(momentum=0), IMAGES, ["dgamma", "dbeta", "running_mean", "running_var"]),
         (tn.GlobalAveragePool2D(), (2, 512, 512, 1), ["y"]),

@@ -283,11 +283,16 @@ class TestBatches:
         with pytest.raises(ValueError, match="validation_data: batch 2: expected 3 batches"):
             fit(small(), x, y, validation_data=[(x, y)], validation_steps=3)
 
-    def test_a_generator_lasts_one_epoch(self):
+    def test_a_generator_goes_on_from_epoch_to_epoch(self):
         x, y = classes_data(20)
-        with pytest.raises(ValueError, match="can be iterated again"):
-            fit(small(), ((x, y) for _ in range(4)), steps_per_epoch=2, epochs=2)
-        fit(small(), ((x, y) for _ in range(4)), steps_per_epoch=4)
+        batches = [(x[i : i + 5], y[i : i + 5]) for i in range(0, 20, 5)]
+        model, twin = small(), small()
+        fit(model, itertools.cycle(batches), steps_per_epoch=3, epochs=2)
+        fit(twin, batches, steps_per_epoch=3, epochs=2)
+        np.testing.assert_array_equal(model.params, twin.params)
+        fit(small(), iter(batches), steps_per_epoch=2, epochs=2)
+        with pytest.raises(ValueError, match="batch 2: expected 3 batches, but the iterable gave 1"):
+            fit(small(), iter(batches), steps_per_epoch=3, epochs=2)
 
     @pytest.mark.parametrize(
         ("bad", "message"),
@@ -627,13 +632,36 @@ class TestNonFiniteLoss:
 
     def test_statistics_that_become_infinite_under_a_finite_loss_are_found(self):
         x, y = classes_data(30)
-        x[20:] *= 1e20  # the square overflows, and y is 0
         model = tn.Sequential([tn.BatchNorm(), tn.Dense(3)], input_shape=(2,), seed=0)
+        fit(model.copy(), x[:20], y[:20], batch_size=10, shuffle=False, loss=tn.SoftmaxCrossEntropy())
+        twin = model.copy()
+        fit(twin, x[:20], y[:20], batch_size=10, shuffle=False, loss=tn.SoftmaxCrossEntropy())
+        x[20:] *= 1e20  # the square overflows, and y is 0
         with pytest.raises(
             tn.NonFiniteError, match=r"epoch 1, batch 3: 0\.running_var became NaN or infinite\. No"
         ):
             fit(model, x, y, batch_size=10, shuffle=False, loss=tn.SoftmaxCrossEntropy())
-        assert all(np.isfinite(array).all() for array in model.get_weights())
+        for found, expected in zip(model.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(found, expected)  # as before that batch
+
+    def test_a_step_of_ones_own_loop_is_held_to_the_same(self):
+        x, y = classes_data(10)
+        model = tn.Sequential([tn.BatchNorm(), tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
+        model.train_step(x, y, tn.CrossEntropy(), tn.Adam())
+        before = model.get_weights()
+        with pytest.raises(tn.NonFiniteError, match=r"^0\.running_var became NaN or infinite\. No update"):
+            model.train_step(x * 1e20, y, tn.CrossEntropy(), tn.Adam())
+        for found, expected in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
+        with pytest.raises(tn.NonFiniteError, match=r"^the update overflowed .* of 0\.W is as large as"):
+            model.train_step(x * 3e20, y, tn.CrossEntropy(), tn.Adam())
+        with pytest.raises(ValueError, match="CrossEntropy takes"):
+            tn.Sequential([tn.Dense(3)], (2,)).train_step(x, y, tn.CrossEntropy(), tn.Adam())
+        with pytest.raises(ValueError, match="without a mask"):
+            model.train_step(np.ma.array(x), y, tn.CrossEntropy(), tn.Adam())
+        with pytest.raises(TypeError, match=r"optimizer: expected an object such as Adam\(\)"):
+            model.train_step(x, y, tn.CrossEntropy(), "adam")
 
     def test_a_layer_that_cannot_be_copied_hides_nothing(self):
         class Locked(tn.Layer):

@@ -108,11 +108,12 @@ def quota(root: Path) -> float:
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max) and scheduler/sched-bwc.rst (version 1).
     """
     try:
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
     except OSError:  # not Linux
         return math.inf
     found = math.inf
-    for _, controllers, path in groups:  # "0::/path" in version 2, "4:cpu,cpuacct:/path" in version 1
+    # "0::/path" in version 2, "4:cpu,cpuacct:/path" in version 1
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
         if controllers and "cpu" not in controllers.split(","):
             continue
         for name in (controllers, "cpu") if controllers else ("", "unified"):

@@ -113,7 +113,9 @@ def _temporary(target: Path) -> Path:
 def _existing_mode(path: Path) -> int | None:
     try:
         return os.stat(path).st_mode
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
         return None
 
 

@@ -38,7 +38,23 @@ _FOREIGN = {
 """The first bytes of files that are often mistaken for models."""
 
 
-_SUFFIXES = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".onnx", ".npy", ".npz", ".pkl", ".pickle", ".joblib")
+_SUFFIXES = (
+    ".h5",
+    ".hdf5",
+    ".keras",
+    ".pt",
+    ".pth",
+    ".onnx",
+    ".npy",
+    ".npz",
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".tflite",
+    ".pb",
+    ".ckpt",
+    ".bin",
+)
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:

@@ -12,7 +12,7 @@ from tinynet import initializers
 from tinynet.engines.devices import CPU, Device, as_array
 from tinynet.initializers import Initializer
 from tinynet.support.arguments import arguments_of, defaults_of, shown
-from tinynet.support.checks import MAX_AXES, batch_shape, check_name
+from tinynet.support.checks import MAX_AXES, batch_shape, check_bool, check_name
 from tinynet.support.errors import NotComputedError
 from tinynet.support.types import Array, Memory, Shape
 
@@ -218,6 +218,8 @@ class Layer:
         if name not in self._views:
             if name[0] != "_" and name not in self.__dict__ and not hasattr(type(self), name):
                 self._check_name(name)
+            if name == "trainable":
+                value = check_bool("trainable", value)
             object.__setattr__(self, name, value)
             if name == "trainable":
                 Layer.freezes += 1

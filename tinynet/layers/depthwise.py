@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from tinynet.engines.operation import operation
+from tinynet.engines.operation import operation, sum_rows
 from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
 from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
 from tinynet.support.checks import check_positive_int
 from tinynet.support.types import Array, Padding, Shape
+
+_PIXELS = 1 << 13  # in a partial sum
 
 
 class DepthwiseConv2D(KernelLayer):
@@ -76,11 +78,14 @@ class DepthwiseConv2D(KernelLayer):
     def backward(self, dy: Array) -> Array | None:
         x = channel_major(self._x)[:, None]  # (c, 1, h, w, n)
         dy = channel_major(dy)
+        if not dy.flags.c_contiguous:
+            ordered = self.buffer("dy", dy.shape, dy.dtype)
+            np.copyto(ordered, dy)
+            dy = ordered
         dy = dy.reshape(len(x), self.depth_multiplier, *dy.shape[1:])  # (c, m, down, across, n)
         memory = self.memory(dy.dtype, training=True)
         if self.trainable and self.use_bias:
-            of_rows = np.add.reduce(dy, axis=(3, 4))
-            np.add.reduce(of_rows, axis=2, out=self.db.reshape(dy.shape[:2]))
+            sum_rows(dy.reshape(len(self.db), -1).T, self.db)
         if self.trainable:
             for (u, v), (down, across), (rows, columns) in self.windows.taps():
                 channel_products(x[:, :, rows, columns], dy[:, :, down, across], self.dW[u, v])
@@ -104,5 +109,11 @@ class DepthwiseConv2D(KernelLayer):
 @operation
 def channel_products(x: Array, dy: Array, out: Array) -> None:
     """out = sum over pixels and examples of x dy: (c, 1, h, w, n) and (c, m, h, w, n) -> (c, m)."""
-    of_rows = np.einsum("cohwn,cmhwn->cmh", x, dy)
-    out[...] = np.add.reduce(of_rows, axis=2, dtype=np.float64)  # float32 would lose digits over many pixels
+    n, width = x.shape[4], dy.shape[3]
+    at_once = max(1, _PIXELS // max(1, width))  # images
+    total = np.zeros(out.shape)
+    for start in range(0, n, at_once):
+        part = slice(start, start + at_once)
+        of_rows = np.einsum("cohwn,cmhwn->cmh", x[..., part], dy[..., part])
+        total += np.add.reduce(of_rows, axis=2, dtype=np.float64)
+    out[...] = total

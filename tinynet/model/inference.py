@@ -133,7 +133,10 @@ def first_non_finite(model: Model, x: Array) -> str:
     except Exception as error:  # a layer that holds a lock, for example
         return f"not known, as the layers can't be copied ({error})"
     for index, layer in enumerate(layers):
-        outputs = layer.forward(outputs, training=True)
+        try:
+            outputs = layer.forward(outputs, training=True)
+        except Exception as error:  # a copy that does not work must not hide the finding
+            return f"not known, as layer {index} can't be run again ({error})"
         if not np.isfinite(outputs).all():
             return f"the output of layer {index} ({type(layer).__name__})"
     return "the loss itself"
@@ -157,7 +160,8 @@ def _warn_of_scale(model: Model, x: Array) -> None:
         )
     elif model.fitted_magnitude:
         now = inputs.magnitude(x[:: -(-len(x) // _EXAMPLES)])
-        ratio = max(now / model.fitted_magnitude, model.fitted_magnitude / now) if now else 1
+        smaller = model.fitted_magnitude / now if now and len(x) > 9 else 1  # single examples may be small
+        ratio = max(now / model.fitted_magnitude, smaller)
         if ratio >= _SUSPICIOUS:
             message = (
                 f"the model was fitted on inputs of a magnitude up to {model.fitted_magnitude:.3g} and now gets "

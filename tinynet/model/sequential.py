@@ -1,7 +1,6 @@
 """Sequential: a chain of layers, with all parameters in one vector."""
 
 import copy
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,14 +14,16 @@ from tinynet.layers.chain import backward_through, forward_through, set_up, walk
 from tinynet.losses import Loss
 from tinynet.model import heads, inference, summary
 from tinynet.model.parameters import Parameters
-from tinynet.optimizers import Optimizer
+from tinynet.optimizers import Optimizer, introduce
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_bool, check_dtype, check_shape
-from tinynet.support.errors import REMEDY, ModelFileError, NonFiniteError, NotComputedError
+from tinynet.support.errors import ModelFileError, NotComputedError
 from tinynet.support.types import Array, DeviceName, FloatType, Shape
 from tinynet.training.in_use import is_in_use
-from tinynet.training.loop import fit
+from tinynet.training.inputs import check_data
+from tinynet.training.loop import check_parts, fit
 from tinynet.training.run import History
+from tinynet.training.steps import check_step, refuse_update
 
 
 class Sequential:
@@ -71,6 +72,7 @@ class Sequential:
         self._build()
         try:
             self._parameters = Parameters(self.layers, self.dtype, self.seed)
+            introduce(self)
             self._dropouts = [layer for _, layer in self.walk() if isinstance(layer, Dropout)]
             for index, layer in enumerate(self._dropouts):
                 layer.key = random.dropout_key(self.seed if layer.seed is None else layer.seed, index)
@@ -189,21 +191,25 @@ class Sequential:
         self._parameters.clear_frozen()
         return value
 
-    def train_step(self, x: Array, y: Array, loss: Loss, optimizer: Optimizer) -> float:
+    def train_step(self, x: Any, y: Any, loss: Loss, optimizer: Optimizer) -> float:
         """Train on one batch, for a loop of your own: the step that `fit` does. Returns the loss before the update.
 
         Args: x (n, *input_shape); y: n targets.
-        Raises: NonFiniteError: if the loss is NaN or infinite, before the update. ValueError: for bad input, or if the
-            optimizer has trained another model.
+        Raises: NonFiniteError: as `fit`. TypeError, ValueError: for bad input, or if the optimizer has trained another
+            model.
         """
+        check_parts(optimizer, loss)
+        self._check_head(loss)
+        x, y = check_data(x, y, self, loss)
         optimizer.begin(self)
+        good_state = [array.copy() for array in self.named_state().values()]
         with np.errstate(over="ignore", invalid="ignore"):  # either makes the loss NaN or infinite
             value = self.loss_and_gradients(x, y, loss)
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"the loss is {value}; the first bad array is {self._first_non_finite(x)}. No update was made. {REMEDY}"
-            )
-        optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
+        check_step(self, value, x, good_state)
+        try:
+            optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
+        except FloatingPointError as error:
+            refuse_update(self, optimizer, error)
         return value
 
     def _forward_backward(
@@ -322,6 +328,7 @@ class Sequential:
                 for name in layer.state_names
             ]
             self._parameters.move(dtype, device)
+        introduce(self)
         for layer, name, array in state:
             layer.bind(name, array)
         self.dtype, self.device = dtype, device
@@ -347,6 +354,7 @@ class Sequential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._parameters.bind()  # deepcopy and pickle turn views into separate arrays
+        introduce(self)
 
     # -- showing and saving ---------------------------------------------------------------------------
 

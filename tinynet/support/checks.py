@@ -21,15 +21,15 @@ def batch_shape(shape: Shape) -> str:
 def check_name(owner: object, name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
     """Raise AttributeError if a new attribute's name can only be a mistake for one that is known.
 
-    Args: elsewhere: the names that other libraries use, and what they are called here; classes from outside the library
-        may use them for something else.
+    Classes from outside the library may have attributes of their own, so of those only one letter may be wrong.
+
+    Args: elsewhere: the names that other libraries use, and what they are called here.
     """
-    if not type(owner).__module__.startswith("tinynet."):
-        elsewhere = {}
+    outside = not type(owner).__module__.startswith("tinynet.")
     import difflib  # only here, as importing it takes some milliseconds
 
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
-    meant = elsewhere.get(name) or (close[0] if close else None)
+    close = difflib.get_close_matches(name, known, 1, cutoff=0.9 if outside else 0.8)
+    meant = (None if outside else elsewhere.get(name)) or (close[0] if close else None)
     if meant is not None and meant != name:
         raise AttributeError(f"{type(owner).__name__} has no attribute {name!r}; did you mean {meant!r}?")
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinynet.engines.devices import device_of, is_array
+from tinynet.engines.devices import as_array, device_of, is_array
 from tinynet.engines.operation import operation
 from tinynet.support import random
 from tinynet.support.types import Array
@@ -124,7 +124,7 @@ def augmented(augment: Augment, x: Array, rng: np.random.Generator) -> Array:
     if not is_array(result) or result.shape != x.shape:
         found = f"shape {result.shape}" if is_array(result) else repr(result)
         raise ValueError(f"augment: expected it to return a batch of shape {x.shape}, got {found}")
-    return result
+    return as_array(result, "augment's result")  # which refuses masks
 
 
 class Batches(Protocol):

@@ -51,10 +51,10 @@ class IterableBatches:
             except TypeError:
                 if not to_the_end:
                     raise ValueError("the iterable of batches has no length; pass steps_per_epoch") from None
-        if epochs > 1 and iter(source) is source:
+        if epochs > 1 and iter(source) is source and not self.goes_on:
             raise ValueError(
                 f"{epochs} epochs need batches that can be iterated again, but a generator is used up after one; "
-                "pass a list of batches or an object with __iter__"
+                "pass a list of batches, an object with __iter__, or steps_per_epoch"
             )
         if steps == 0:
             raise ValueError("expected at least one batch, got an empty iterable")

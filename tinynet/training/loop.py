@@ -224,12 +224,7 @@ def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, au
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of Callback objects, got {callbacks!r}")
     listed: list[Callback] = list(callbacks)
-    for name, value, kind, example in (
-        ("optimizer", optimizer, Optimizer, "Adam()"),
-        ("loss", loss, Loss, "CrossEntropy()"),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")
+    check_parts(optimizer, loss)
     for callback in listed:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
@@ -244,3 +239,13 @@ def _check_arguments(optimizer: Any, loss: Any, callbacks: Any, verbose: Any, au
     if augment is not None and not callable(augment):
         raise TypeError(f"augment: expected a function (x_batch, generator) -> x_batch, got {augment!r}")
     return listed
+
+
+def check_parts(optimizer: Any, loss: Any) -> None:
+    """Raises TypeError unless they are an `Optimizer` and a `Loss`."""
+    for name, value, kind, example in (
+        ("optimizer", optimizer, Optimizer, "Adam()"),
+        ("loss", loss, Loss, "CrossEntropy()"),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected an object such as {example}, got {value!r}")

@@ -11,6 +11,8 @@ from tinynet.engines.cpu import blas_threads, blas_threads_for
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.metrics import record
+from tinynet.optimizers import Optimizer
+from tinynet.protocols import Model
 from tinynet.support.errors import REMEDY, NonFiniteError
 from tinynet.support.types import Array
 from tinynet.training.batches import Batches
@@ -118,15 +120,15 @@ class CpuSteps:
             self._x = x
             model._begin_step()
             value = self._forward_backward(layers, x, y, loss, len(x))
-            if not math.isfinite(value) or (state and not _all_finite(state)):
-                self._refuse(batch, value, good_state)
+            if not math.isfinite(value) or state:
+                check_step(model, value, x, good_state, f"epoch {run.epoch + 1}, batch {batch + 1}: ")
             run.learning_rate = optimizer.current_learning_rate()  # for the history; step applies it
             if Layer.freezes != freezes:
                 ranges, freezes = model.trainable_ranges(), Layer.freezes
             try:
                 optimizer.step(params, grads, decay_size, ranges)
             except FloatingPointError as error:
-                self._refuse_update(batch, error)
+                refuse_update(model, optimizer, error, f"epoch {run.epoch + 1}, batch {batch + 1}: ")
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
             if self._watched:  # a callback may have changed the loss
@@ -141,33 +143,37 @@ class CpuSteps:
                 f"bad array is {run.model._first_non_finite(self._x)}. {REMEDY}"
             )
 
-    def _refuse(self, batch: int, value: float, good_state: list[Array]) -> NoReturn:
-        """Raises NonFiniteError, after restoring running statistics that the batch made NaN or infinite."""
-        model, bad = self.run.model, []
-        for (name, array), good in zip(model.named_state().items(), good_state, strict=True):
-            if not np.isfinite(array).all():
-                bad.append(name)
-                array[...] = good
-        if math.isfinite(value):
-            what = f"{bad[0]} became NaN or infinite"
-        else:
-            assert self._x is not None
-            what = f"the loss is {value}; the first bad array is {model._first_non_finite(self._x)}"
-        raise NonFiniteError(
-            f"epoch {self.run.epoch + 1}, batch {batch + 1}: {what}. No update was made for this batch. {REMEDY}"
-        )
 
-    def _refuse_update(self, batch: int, error: FloatingPointError) -> NoReturn:
-        model, slots = self.run.model, self.run.optimizer.slots
-        bad = [
-            f"; {name} is not finite any more" for name, slot in slots.items() if not np.isfinite(slot).all()
-        ]
-        largest, name = max((float(abs(dW).max()), name) for name, dW in model.named_grads().items())
-        raise NonFiniteError(
-            f"epoch {self.run.epoch + 1}, batch {batch + 1}: the update overflowed ({error}): the gradient of {name} "
-            f"is as large as {largest:.3g}{''.join(bad)}. Go back to an earlier model. {REMEDY}"
-        ) from error
+def check_step(model: Model, value: float, x: Array, good_state: list[Array], where: str = "") -> None:
+    """Raises NonFiniteError if the loss or a running statistic is not finite, after restoring all statistics.
+
+    Otherwise they become the good state, which the next step's are restored to.
+    """
+    state = model.named_state()
+    bad = next((name for name, array in state.items() if not np.isfinite(array).all()), None)
+    if math.isfinite(value) and bad is None:
+        for good, array in zip(good_state, state.values(), strict=True):
+            good[...] = array
+        return
+    for good, array in zip(good_state, state.values(), strict=True):
+        array[...] = good
+    what = f"{bad} became NaN or infinite"
+    if not math.isfinite(value):
+        what = f"the loss is {value}; the first bad array is {model._first_non_finite(x)}"
+    raise NonFiniteError(f"{where}{what}. No update was made for this batch. {REMEDY}")
 
 
-def _all_finite(arrays: Sequence[Array]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays)
+def refuse_update(model: Model, optimizer: Optimizer, error: FloatingPointError, where: str = "") -> NoReturn:
+    """Raises NonFiniteError, naming the largest gradient of what trains, and the slots that overflowed."""
+    layers = dict(model.walk())
+    trained = {
+        name: float(abs(dW).max())
+        for name, dW in model.named_grads().items()
+        if layers[name.rpartition(".")[0]].trainable
+    }
+    name = max(trained, key=lambda name: trained[name])
+    bad = [f"; {name} is infinite" for name, slot in optimizer.slots.items() if not np.isfinite(slot).all()]
+    raise NonFiniteError(
+        f"{where}the update overflowed ({error}): the gradient of {name} is as large as {trained[name]:.3g}"
+        f"{''.join(bad)}. Go back to an earlier model, with a new optimizer. {REMEDY}"
+    ) from error
