@@ -17,6 +17,7 @@ from tinynet.engines.devices import device_of, to_host
 from tinynet.engines.operation import operation
 from tinynet.support.arguments import defaults_of, shown
 from tinynet.support.checks import check_name, check_number
+from tinynet.support.errors import NonFiniteError
 from tinynet.support.types import Array, Schedule
 
 _FLUSH_EVERY = 256  # steps
@@ -129,8 +130,8 @@ class Optimizer:
                 model whose ``params`` these are; for other vectors, all.
         Raises:
             ValueError: if the optimizer was first used with another model, or one of another size or dtype.
-            FloatingPointError: if a slot or a parameter overflows. Adam, for one, would never again move a parameter
-                whose v is infinite.
+            NonFiniteError: if a slot or a parameter overflows. Adam, for one, would never again move a parameter whose
+                v is infinite.
         """
         if decay_size is None and ranges is None:
             model = _models.get(id(params))
@@ -141,11 +142,16 @@ class Optimizer:
         try:
             with np.errstate(over="raise", invalid="raise", under="ignore"):
                 self.apply(params, grads, *self.next_step(), decay_size, ranges)
-        except FloatingPointError:
-            self._overflowed = not all(np.isfinite(slot).all() for slot in self.slots.values())
-            raise
+        except FloatingPointError as error:
+            raise self._overflow(error) from error
         if self.step_count % _FLUSH_EVERY == 0:
             self._flush_denormals()
+
+    def _overflow(self, error: FloatingPointError) -> NonFiniteError:
+        infinite = [name for name, slot in self.slots.items() if not np.isfinite(slot).all()]
+        self._overflowed = bool(infinite)
+        what = f"; not finite any more: {', '.join(infinite)}" if infinite else ""
+        return NonFiniteError(f"the update of {type(self).__name__} overflowed ({error}){what}")
 
     def next_step(self) -> tuple[float, float]:
         """Count a step; return what `apply` takes: the step size, and the factor of decay, 1 without decay."""
@@ -210,7 +216,7 @@ class Optimizer:
         The slots are put on the parameters' device.
         """
         if self._overflowed:
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"this {type(self).__name__} has overflowed, and its steps would do nothing; create a new one, or call "
                 "reset()"
             )

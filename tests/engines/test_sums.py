@@ -61,6 +61,7 @@ IMAGES, ROWS = (40, 100, 100, 1), (400_000, 3)
         (tn.BatchNorm(momentum=0), ROWS, ["dgamma", "dbeta", "running_mean", "running_var"]),
         (tn.BatchNorm(momentum=0), IMAGES, ["dgamma", "dbeta", "running_mean", "running_var"]),
         (tn.GlobalAveragePool2D(), (2, 512, 512, 1), ["y"]),
+        (tn.GlobalAveragePool2D(), (1, 1, 1 << 20, 1), ["y"]),
         (tn.AveragePool2D(512), (2, 512, 512, 1), ["y"]),
     ],
     ids=str,
@@ -74,3 +75,11 @@ def test_many_rows_lose_no_digits(layer, shape, names):
         expected = getattr(exact, name)
         error = np.abs(getattr(found, name) - expected).max() / np.abs(expected).max()
         assert error < 1e-5, name
+
+
+def test_the_mean_of_a_constant_is_the_constant():
+    """Every addition of a running sum is rounded in the same direction."""
+    layer = tn.GlobalAveragePool2D()
+    tn.Sequential([layer], input_shape=(512, 512, 2))
+    y = layer.forward(np.full((2, 512, 512, 2), 0.1, np.float32))
+    np.testing.assert_allclose(y, np.float32(0.1), rtol=1e-6)

@@ -625,7 +625,9 @@ class TestNonFiniteLoss:
         x, y = classes_data(20)
         scale = 1e3 if isinstance(optimizer, tn.SGD) else 3e20
         model = tn.Sequential([tn.Dense(3)], input_shape=(2,), seed=0)
-        message = r"epoch 1, batch 1: the update overflowed \(.*\): the gradient of 0\.W is as large as \d"
+        message = (
+            r"epoch 1, batch 1: the update of \w+ overflowed \(.*\); the gradient of 0\.W is as large as \d"
+        )
         with pytest.raises(tn.NonFiniteError, match=message):
             fit(model, scale * x, y, optimizer=optimizer, loss=tn.SoftmaxCrossEntropy(), batch_size=10)
         assert all(np.isfinite(slot).all() for slot in optimizer.slots.values())
@@ -654,7 +656,9 @@ class TestNonFiniteLoss:
         for found, expected in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(found, expected)
         model = tn.Sequential([tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
-        with pytest.raises(tn.NonFiniteError, match=r"^the update overflowed .* of 0\.W is as large as"):
+        with pytest.raises(
+            tn.NonFiniteError, match=r"^the update of Adam overflowed .* of 0\.W is as large as"
+        ):
             model.train_step(x * 3e20, y, tn.CrossEntropy(), tn.Adam())
         with pytest.raises(ValueError, match="CrossEntropy takes"):
             tn.Sequential([tn.Dense(3)], (2,)).train_step(x, y, tn.CrossEntropy(), tn.Adam())

@@ -19,6 +19,8 @@ from tinynet.layers.windows.geometry import (
 )
 from tinynet.support.types import Array, Padding, Shape
 
+_RUN = 64  # pixels
+
 
 class _Pool2D(Layer):
     """What the two pools over windows share: their arguments and their windows."""
@@ -189,9 +191,13 @@ class GlobalAveragePool2D(Layer):
         return input_shape[2:]
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        of_rows = np.add.reduce(x, axis=2)  # one running sum over all pixels would lose more digits
-        y: Array = np.add.reduce(of_rows, axis=1) / math.prod(x.shape[1:3])
-        return y
+        total = self.device.zeros((len(x), x.shape[3]), np.float64)
+        for start in range(0, x.shape[2], _RUN):  # a running sum of float32 over all pixels would lose digits
+            total += np.add.reduce(
+                np.add.reduce(x[:, :, start : start + _RUN], axis=2), axis=1, dtype=np.float64
+            )
+        total /= math.prod(x.shape[1:3])
+        return total.astype(x.dtype)
 
     def backward(self, dy: Array) -> Array:
         assert self.input_shape is not None

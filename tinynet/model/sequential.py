@@ -17,7 +17,7 @@ from tinynet.model.parameters import Parameters
 from tinynet.optimizers import Optimizer, introduce
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_bool, check_dtype, check_shape
-from tinynet.support.errors import ModelFileError, NotComputedError
+from tinynet.support.errors import ModelFileError, NonFiniteError, NotComputedError
 from tinynet.support.types import Array, DeviceName, FloatType, Shape
 from tinynet.training.in_use import is_in_use
 from tinynet.training.inputs import check_data
@@ -208,7 +208,7 @@ class Sequential:
         check_step(self, value, x, good_state)
         try:
             optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
-        except FloatingPointError as error:
+        except NonFiniteError as error:
             refuse_update(self, optimizer, error)
         return value
 

@@ -127,7 +127,7 @@ class CpuSteps:
                 ranges, freezes = model.trainable_ranges(), Layer.freezes
             try:
                 optimizer.step(params, grads, decay_size, ranges)
-            except FloatingPointError as error:
+            except NonFiniteError as error:
                 refuse_update(model, optimizer, error, f"epoch {run.epoch + 1}, batch {batch + 1}: ")
             record(run.meter.totals, value, model.outputs, y if loss.is_classification else None)
             yield batch
@@ -163,8 +163,8 @@ def check_step(model: Model, value: float, x: Array, good_state: list[Array], wh
     raise NonFiniteError(f"{where}{what}. No update was made for this batch. {REMEDY}")
 
 
-def refuse_update(model: Model, optimizer: Optimizer, error: FloatingPointError, where: str = "") -> NoReturn:
-    """Raises NonFiniteError, naming the largest gradient of what trains, and the slots that overflowed."""
+def refuse_update(model: Model, optimizer: Optimizer, error: NonFiniteError, where: str = "") -> NoReturn:
+    """Raises NonFiniteError for an update that overflowed, naming the largest gradient of what trains."""
     layers = dict(model.walk())
     trained = {
         name: float(abs(dW).max())
@@ -172,8 +172,7 @@ def refuse_update(model: Model, optimizer: Optimizer, error: FloatingPointError,
         if layers[name.rpartition(".")[0]].trainable
     }
     name = max(trained, key=lambda name: trained[name])
-    bad = [f"; {name} is infinite" for name, slot in optimizer.slots.items() if not np.isfinite(slot).all()]
     raise NonFiniteError(
-        f"{where}the update overflowed ({error}): the gradient of {name} is as large as {trained[name]:.3g}"
-        f"{''.join(bad)}. Go back to an earlier model, with a new optimizer. {REMEDY}"
+        f"{where}{error}; the gradient of {name} is as large as {trained[name]:.3g}. Go back to an earlier model, with "
+        f"a new optimizer. {REMEDY}"
     ) from error
