@@ -160,7 +160,7 @@ def _warn_of_scale(model: Model, x: Array) -> None:
         )
     elif model.fitted_magnitude:
         now = inputs.magnitude(x[:: -(-len(x) // _EXAMPLES)])
-        smaller = model.fitted_magnitude / now if now and len(x) > 9 else 1  # single examples may be small
+        smaller = model.fitted_magnitude / now if now and len(x) > 1 else 1  # a single example may be small
         ratio = max(now / model.fitted_magnitude, smaller)
         if ratio >= _SUSPICIOUS:
             message = (
