@@ -47,6 +47,7 @@ def _info(options: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from tinynet import engines
     from tinynet.engines import cpu
     from tinynet.engines.gpu.info import describe, gpu_info
 
@@ -65,6 +66,7 @@ def _info(options: argparse.Namespace) -> int:
             print(
                 f"         {name}={os.environ[name]} is set, which may make BLAS use other kernels or threads"
             )
+    print(f"engine   {engines.current()}{engines.about_numba()}")
     for heading, line in zip_longest(["gpu"], describe(gpu_info()), fillvalue=""):
         print(f"{heading:<8} {line}")
     return 0

@@ -128,10 +128,8 @@ class Optimizer:
             decay_size: how many parameters, from the front, decay.
             ranges: the (start, stop) ranges to change, if part of the model is frozen. If both are None, those of the
                 model whose ``params`` these are; for other vectors, all.
-        Raises:
-            ValueError: if the optimizer was first used with another model, or one of another size or dtype.
-            NonFiniteError: if a slot or a parameter overflows. Adam, for one, would never again move a parameter whose
-                v is infinite.
+        Raises: ValueError: if it was first used with another model, size or dtype. NonFiniteError: if a slot or a
+            parameter overflows; Adam would never again move a parameter whose v is infinite.
         """
         if decay_size is None and ranges is None:
             model = _models.get(id(params))

@@ -303,7 +303,10 @@ def test_statistics_are_those_of_numpy(seed, size, with_bad):
 
 @pytest.mark.parametrize(
     "values",
-    [[0.0], [5.0, 5.0], [1.0, np.nextafter(1.0, 2)], [-1.7e308, 1.7e308], [5e-324, 1e-323], [1e-30, 1.0]],
+    [
+        *([0.0], [5.0, 5.0], [1.0, np.nextafter(1.0, 2)], [-1.7e308, 1.7e308], [1e-30, 1.0]),
+        *([5e-324, 1e-323], [1.3e-312], [0.0, 1e-310]),
+    ],
 )
 def test_histograms_of_odd_ranges(values):
     found = statistics(np.array(values))

@@ -62,7 +62,7 @@ def arguments_of(name):
         "channel_products": (floats(2, 1, 3, 3, 4), floats(2, 3, 3, 3, 4), np.empty((2, 3), F)),
         "take_windows": (images, WINDOWS, slice(0, 1), np.empty((2 * 9, 1 * 2 * 3), F)),
         "add_windows": (floats(2 * 9, 1 * 2 * 3), images, WINDOWS, slice(1, 2)),
-        "max_pool": (images, WINDOWS, np.empty((2, 2, 2, 3), F)),
+        "max_pool": (images, WINDOWS, np.empty((2, 2, 2, 3), F), memory),
         "max_pool_backward": (floats(2, 2, 2, 3), images, pooled, WINDOWS, np.empty_like(images), memory),
         "moments": (x, np.empty_like(x), WHOLE_BATCH),
         "standardize": (x, x - f[0], f[0], f[1] ** 2, 1e-3, f[2], f[3], np.empty_like(x)),

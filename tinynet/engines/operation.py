@@ -1,7 +1,9 @@
 """Operations: functions of arrays that an engine may run as one kernel instead of a chain of NumPy calls."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,8 +17,17 @@ OPERATIONS: dict[str, str] = {}
 """Every operation's name, which is also its kernel's, and the module of its NumPy body."""
 
 
+Loops = Mapping[str, Callable[..., Any]]
+
+loops: ContextVar[Loops] = ContextVar("loops", default=MappingProxyType({}))
+"""The compiled loops that compute operations on NumPy arrays, by name; none with the NumPy engine."""
+
+
 def operation(body: F) -> F:
-    """Run the body on NumPy arrays, and the kernel of its name on an engine's; the first argument decides."""
+    """Run the body on NumPy arrays, and the kernel of its name on an engine's; the first argument decides.
+
+    With the Numba engine, a compiled loop takes the NumPy arrays that it knows; for others it returns NotImplemented.
+    """
     name, module = body.__name__, __name__ if isinstance(body, np.ufunc) else body.__module__
     if OPERATIONS.setdefault(name, module) != module:
         raise ValueError(f"operation {name}: {OPERATIONS[name]} already has one of that name; choose another")
@@ -24,6 +35,10 @@ def operation(body: F) -> F:
     @functools.wraps(body)
     def run(*arguments: Any, **options: Any) -> Any:
         kernels = kernels_for.get(type(arguments[0]))
+        if kernels is None and (loop := loops.get().get(name)) is not None:
+            result = loop(*arguments, **options)
+            if result is not NotImplemented:
+                return result
         try:
             return (body if kernels is None else getattr(kernels, name))(*arguments, **options)
         except TypeError as error:

@@ -71,7 +71,7 @@ class MaxPool2D(_Pool2D):
         images = channel_major(x)  # (c, h, w, n)
         shape = (len(images), *self.windows.output_shape, images.shape[3])
         y = self.memory(x.dtype, training)("y", shape)
-        max_pool(images, self.windows, y)
+        max_pool(images, self.windows, y, self.buffer if training else None)
         if training:
             self._x, self._y = images, y
         return channel_major(y)
@@ -85,8 +85,11 @@ class MaxPool2D(_Pool2D):
 
 
 @operation
-def max_pool(images: Array, windows: Windows, y: Array) -> None:
-    """y = max over u, v of the images (c, h, w, n); y (c, down, across, n)."""
+def max_pool(images: Array, windows: Windows, y: Array, buffer: Callable[..., Array] | None) -> None:
+    """y = max over u, v of the images (c, h, w, n); y (c, down, across, n).
+
+    Args: buffer: for what an engine keeps for backward, in training.
+    """
     y.fill(-np.inf)
     for _, (down, across), (rows, columns) in windows.taps():
         part = y[:, down, across]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.engines.choice import running
 from tinynet.engines.devices import to_host
 from tinynet.layers import LogSoftmax, Softmax
 from tinynet.layers.activations import softmax
@@ -57,7 +58,7 @@ def evaluate(
     layers, loss = model._fuse(copy.copy(loss))
     device = model.device
     advice = f"try batch_size={max(1, batch_size // 2)}"
-    with np.errstate(under="ignore"), device.memory_errors(model.forget, lambda: advice):
+    with running(), np.errstate(under="ignore"), device.memory_errors(model.forget, lambda: advice):
         meter = device.zeros(4, np.float64)
         for x_batch, y_batch in batches.epoch(0):
             outputs = model.run(layers, device.asarray(x_batch), training=False)
@@ -79,7 +80,7 @@ def predict(model: Model, x: Any, batch_size: int = 256) -> Array:
     batch_size = check_positive_int("batch_size", batch_size)
     device = model.device
     advice = f"try batch_size={max(1, batch_size // 2)}"
-    with np.errstate(under="ignore"), device.memory_errors(model.forget, lambda: advice):
+    with running(), np.errstate(under="ignore"), device.memory_errors(model.forget, lambda: advice):
         outputs, dtype = device.empty((len(x), *model.output_shape), model.dtype), batch_dtype(x, model.dtype)
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.engines.choice import running
 from tinynet.engines.devices import CPU, Device, check_device, get_device, to_host
 from tinynet.files import architecture, storage
 from tinynet.layers import Dropout, Layer
@@ -186,7 +187,7 @@ class Sequential:
         layers, loss = self._fuse(loss)
         self._begin_step(first_row)
         self._last_was_inference = False
-        with np.errstate(under="ignore"):
+        with running(), np.errstate(under="ignore"):
             value = float(self._forward_backward(layers, x, y, loss, total))
         self._parameters.clear_frozen()
         return value
@@ -207,7 +208,8 @@ class Sequential:
             value = self.loss_and_gradients(x, y, loss)
         check_step(self, value, x, good_state)
         try:
-            optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
+            with running():
+                optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())
         except NonFiniteError as error:
             refuse_update(self, optimizer, error)
         return value

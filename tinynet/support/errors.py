@@ -14,6 +14,10 @@ class NotComputedError(RuntimeError, AttributeError):
     """Raised when backward is called before the forward that keeps what it needs."""
 
 
+class EngineError(RuntimeError):
+    """Raised when an engine that was asked for by name can't be used; says why."""
+
+
 class DeviceError(RuntimeError):
     """Raised when there is no usable GPU; says why."""
 

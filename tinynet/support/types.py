@@ -28,6 +28,8 @@ Padding = Literal["valid", "same"]
 
 DeviceName = Literal["cpu", "gpu", "auto"]
 
+EngineName = Literal["auto", "numpy", "numba"]
+
 FloatType = Literal["float32", "float64"] | np.dtype[Any] | type[np.float32] | type[np.float64] | type[float]
 """What ``dtype`` may be: a name, a dtype or a class."""
 

@@ -144,7 +144,7 @@ class Checkpoint(Callback):
             )
         elsewhere = [
             f"{key} {self.environment.get(key)} here, {value} in the checkpoint"
-            for key, value in saved.environment.items()
+            for key, value in ({"engine": "numpy"} | saved.environment).items()
             if self.environment.get(key) != value
         ]
         if elsewhere:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.engines.choice import running
 from tinynet.losses import Loss
 from tinynet.optimizers import Optimizer
 from tinynet.protocols import Model
@@ -150,6 +151,7 @@ def fit(
         HeldInterrupt() as interrupt,
         in_use(model, optimizer),
         quiet,
+        running(),
         steps_for(run, batches, validation, shown, workers) as steps,
     ):
         first_epoch = saving.begin(run, callbacks, batches, validation, steps)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynet.engines import cpu
+from tinynet.engines.choice import current as engine
 from tinynet.engines.devices import to_host
 from tinynet.layers import Layer
 from tinynet.support.arguments import defaults_of
@@ -183,4 +184,5 @@ def environment(workers: int, device: str) -> dict[str, Any]:
         "BLAS threads": max((one["num_threads"] for one in own), default=0),
         "workers": workers,
         "device": device,
+        "engine": engine(),
     }

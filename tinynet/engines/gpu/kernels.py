@@ -98,7 +98,9 @@ class Kernels:
         where = _layout(padded), _windows(windows), rows.start, rows.stop - rows.start
         self._each("add_windows", padded, columns, padded, *where)
 
-    def max_pool(self, images: Array, windows: Windows, y: Array) -> None:
+    def max_pool(
+        self, images: Array, windows: Windows, y: Array, buffer: Callable[..., Array] | None
+    ) -> None:
         self._each("max_pool", y, images, _layout(images), _windows(windows), y)
 
     def max_pool_backward(

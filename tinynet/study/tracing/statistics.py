@@ -74,7 +74,8 @@ def statistics(array: Array, bins: int = BINS) -> Statistics:
 
 def _histogram(values: Array, bins: int, low: float, high: float) -> tuple[Array, tuple[float, float]]:
     """Counts, and the ends of the range, which is widened a little if the values are nearly equal."""
-    room = max(abs(low), abs(high)) * 1e-9 or 0.5
+    largest = max(abs(low), abs(high))
+    room = max(largest * 1e-9, 1e-300) if largest else 0.5  # a range of denormal numbers has no room for bins
     if high - low < room:
         low, high = low - room, high + room
     if not math.isfinite(high - low):  # the range overflows float64

@@ -1,0 +1,44 @@
+"""Each compiled loop against its NumPy body."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import tinynet as tn
+from tests.support.operation_cases import CASES, Draw, compare
+from tinynet.engines.choice import running
+from tinynet.engines.operation import OPERATIONS
+
+LOOPS = pytest.importorskip("tinynet.engines.fast.operations").LOOPS
+
+
+def test_every_loop_is_of_an_operation():
+    assert set(LOOPS) <= set(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOOPS) - {"max_pool_backward"}))
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_loop_computes_what_its_body_does(name, data):
+    draw = Draw(data)
+    compare(name, LOOPS[name], CASES[name](draw), np, draw.dtype)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_max_pools_winners_are_kept_for_backward(data):
+    draw = Draw(data)
+    images, over, *_ = CASES["max_pool"](draw)
+    # (n, h, w, c). A NaN that wins takes the gradient in the loop; in NumPy's body, which compares, nothing does.
+    x = np.where(np.isnan(images.values), 0, images.values).astype(draw.dtype).swapaxes(0, 3)
+    (down, across), dy = over, draw.normal((len(x), *over.output_shape, x.shape[3]))
+    padding = "same" if any((down.before, down.after, across.before, across.after)) else "valid"
+    results = []
+    for engine in ("numba", "numpy"):
+        layer = tn.MaxPool2D((down.size, across.size), (down.stride, across.stride), padding)
+        tn.Sequential([layer], input_shape=x.shape[1:], seed=0, dtype=x.dtype)
+        with running(engine), np.errstate(invalid="ignore"):
+            results.append((layer.forward(x, training=True).copy(), layer.backward(dy).copy()))
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
