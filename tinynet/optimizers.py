@@ -125,9 +125,8 @@ class Optimizer:
 
         Args:
             params, grads: flat vectors of one size and dtype.
-            decay_size: how many parameters, from the front, decay.
-            ranges: the (start, stop) ranges to change, if part of the model is frozen. If both are None, those of the
-                model whose ``params`` these are; for other vectors, all.
+            decay_size, ranges: how many parameters decay, from the front, and the (start, stop) ranges to change.
+                Without both, those of the model whose ``params`` these are; for other vectors, all.
         Raises: ValueError: if it was first used with another model, size or dtype. NonFiniteError: if a slot or a
             parameter overflows; Adam would never again move a parameter whose v is infinite.
         """

@@ -1,6 +1,7 @@
 """Sequential: a chain of layers, with all parameters in one vector."""
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from tinynet.training.in_use import is_in_use
 from tinynet.training.inputs import check_data
 from tinynet.training.loop import check_parts, fit
 from tinynet.training.run import History
-from tinynet.training.steps import check_step, refuse_update
+from tinynet.training.steps import are_finite, refuse_step, refuse_update
 
 
 class Sequential:
@@ -203,10 +204,12 @@ class Sequential:
         self._check_head(loss)
         x, y = check_data(x, y, self, loss)
         optimizer.begin(self)
-        good_state = [array.copy() for array in self.named_state().values()]
+        state = self.named_state()
+        good_state = [array.copy() for array in state.values()]
         with np.errstate(over="ignore", invalid="ignore"):  # either makes the loss NaN or infinite
             value = self.loss_and_gradients(x, y, loss)
-        check_step(self, value, x, good_state)
+        if not (math.isfinite(value) and are_finite(state)):
+            refuse_step(self, value, x, good_state)
         try:
             with running():
                 optimizer.step(self.params, self.grads, self.decay_size, self.trainable_ranges())

@@ -18,7 +18,8 @@ class IterableBatches:
     """Batches from any iterable of (x, y), checked one by one.
 
     Args:
-        source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``.
+        source: can be iterated once per epoch: a list of batches, or an object with ``__iter__``. Where the number of
+            steps is given, a generator will do.
         steps: how many batches an epoch takes; None takes ``len(source)``. Where the number is given, an epoch begins
             where the one before it ended, and at the source's end it is iterated again.
         epochs: how many epochs are wanted.

@@ -1,7 +1,7 @@
 """Training steps: gradients, a check that the loss is finite, an update."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NoReturn, Protocol
 
@@ -114,14 +114,16 @@ class CpuSteps:
         run, model, optimizer = self.run, self.run.model, self.run.optimizer
         given, params, grads, decay_size = run.loss, model.params, model.grads, model.decay_size
         (layers, loss), ranges, freezes = model._fuse(given), model.trainable_ranges(), Layer.freezes
-        state = list(model.named_state().values())
-        good_state = [array.copy() for array in state]
+        state = model.named_state()
+        good_state = [array.copy() for array in state.values()]
         for batch, (x, y) in enumerate(self.batches.epoch(model.epoch, first), first):
             self._x = x
             model._begin_step()
             value = self._forward_backward(layers, x, y, loss, len(x))
-            if not math.isfinite(value) or state:
-                check_step(model, value, x, good_state, f"epoch {run.epoch + 1}, batch {batch + 1}: ")
+            if not math.isfinite(value) or (state and not are_finite(state)):
+                refuse_step(model, value, x, good_state, f"epoch {run.epoch + 1}, batch {batch + 1}: ")
+            for good, array in zip(good_state, state.values(), strict=True):
+                good[...] = array
             run.learning_rate = optimizer.current_learning_rate()  # for the history; step applies it
             if Layer.freezes != freezes:
                 ranges, freezes = model.trainable_ranges(), Layer.freezes
@@ -144,20 +146,20 @@ class CpuSteps:
             )
 
 
-def check_step(model: Model, value: float, x: Array, good_state: list[Array], where: str = "") -> None:
-    """Raises NonFiniteError if the loss or a running statistic is not finite, after restoring all statistics.
+def are_finite(arrays: Mapping[str, Array]) -> bool:
+    """Whether no number in the arrays is NaN or infinite."""
+    return all(np.isfinite(array).all() for array in arrays.values())
 
-    Otherwise they become the good state, which the next step's are restored to.
-    """
+
+def refuse_step(model: Model, value: float, x: Array, good_state: list[Array], where: str = "") -> NoReturn:
+    """Raises NonFiniteError for a loss or a running statistic, after restoring all statistics."""
     state = model.named_state()
-    bad = next((name for name, array in state.items() if not np.isfinite(array).all()), None)
-    if math.isfinite(value) and bad is None:
-        for good, array in zip(good_state, state.values(), strict=True):
-            good[...] = array
-        return
+    what = next(
+        (f"{name} became NaN or infinite" for name, array in state.items() if not np.isfinite(array).all()),
+        "",
+    )
     for good, array in zip(good_state, state.values(), strict=True):
         array[...] = good
-    what = f"{bad} became NaN or infinite"
     if not math.isfinite(value):
         what = f"the loss is {value}; the first bad array is {model._first_non_finite(x)}"
     raise NonFiniteError(f"{where}{what}. No update was made for this batch. {REMEDY}")

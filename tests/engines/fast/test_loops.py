@@ -42,3 +42,28 @@ def test_a_max_pools_winners_are_kept_for_backward(data):
             results.append((layer.forward(x, training=True).copy(), layer.backward(dy).copy()))
     for found, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+class Wrong(tn.Layer):
+    """Its gradient has another shape than its input."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, x, training=False):
+        return x
+
+    def backward(self, dy):
+        return np.ones((len(dy) * 1000, self.columns), dy.dtype)
+
+
+@pytest.mark.parametrize("layer", [tn.ReLU, tn.BatchNorm], ids=["ReLU", "BatchNorm"])
+@pytest.mark.parametrize("columns", [3, 4])
+def test_a_gradient_of_another_shape_reads_no_foreign_memory(layer, columns):
+    """A loop has no bounds checks; NumPy refuses the shapes."""
+    model = tn.Sequential([tn.Dense(4), layer(), Wrong(columns)], (2,), seed=0)
+    with running("numba"), pytest.raises(ValueError, match="shape|broadcast|dimension"):
+        model.loss_and_gradients(
+            np.ones((5, 2), np.float32), np.zeros((5, 4), np.float32), tn.MeanSquaredError()
+        )

@@ -20,13 +20,25 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _LABELS = np.dtype(np.intp)
 
 
-def _dense(first: Array, *others: Array) -> bool:
-    """Whether all are dense, in C order, of the first one's dtype, which is float32 or float64."""
-    dtype = first.dtype
+def _dense(*arrays: Array) -> bool:
+    """Whether all are dense, in C order, of one dtype, which is float32 or float64."""
+    dtype = arrays[0].dtype
+    return dtype in _FLOATS and all(
+        type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous for x in arrays
+    )
+
+
+def _alike(first: Array, *others: Array) -> bool:
+    """Whether all are dense and of one shape: the gradient that a layer from outside returns may have any."""
+    return all(x.shape == first.shape for x in others) and _dense(first, *others)
+
+
+def _vectors(rows: Array, *vectors: Array) -> bool:
+    """Whether each has an element for each of the features of rows (n, features)."""
     return (
-        dtype in _FLOATS
-        and first.flags.c_contiguous
-        and all(type(x) is np.ndarray and x.dtype == dtype and x.flags.c_contiguous for x in others)
+        all(x.shape == rows.shape[1:] for x in vectors)
+        and _dense(*vectors)
+        and vectors[0].dtype == rows.dtype
     )
 
 
@@ -43,9 +55,9 @@ def _labels(labels: Array, rows: Array) -> bool:
 
 def rectify(x: Array, bias: Array | None, out: Array | None, zeros: Any) -> Any:
     y = np.empty_like(x) if out is None else out
-    if bias is None and _dense(x, y):
+    if bias is None and _alike(x, y):
         activations.rectify(x.reshape(-1), y.reshape(-1))
-    elif bias is not None and x.ndim == 2 and _dense(x, y, bias) and bias.shape == x.shape[1:]:
+    elif bias is not None and x.ndim == 2 and _alike(x, y) and _vectors(x, bias):
         activations.rectify_biased(x, bias, y)
     else:
         return NotImplemented
@@ -53,7 +65,7 @@ def rectify(x: Array, bias: Array | None, out: Array | None, zeros: Any) -> Any:
 
 
 def rectify_backward(dy: Array, y: Array, out: Array, buffer: Any) -> Any:
-    if not _dense(dy, y, out):
+    if not _alike(dy, y, out):
         return NotImplemented
     activations.rectify_backward(dy.reshape(-1), y.reshape(-1), out.reshape(-1))
     return out
@@ -90,9 +102,11 @@ def record(meter: Array, value: Any, outputs: Array, labels: Array | None) -> An
 
 
 def sum_rows(rows: Array, out: Array) -> Any:
-    if _dense(rows, out):
+    if not _vectors(rows, out):
+        return NotImplemented
+    if _dense(rows):
         batchnorm.sum_of_rows(rows, out)
-    elif _dense(rows.T, out):
+    elif _dense(rows.T):
         batchnorm.sum_of_features(rows.T, out)
     else:
         return NotImplemented
@@ -123,9 +137,10 @@ def standardize(
 ) -> Any:
     inv_std = 1 / np.sqrt(var + epsilon)
     vectors = mean, inv_std, gamma, beta
-    if _dense(rows, centred, y, *vectors):
+    known = _vectors(rows, *vectors)
+    if known and _alike(rows, centred, y):
         batchnorm.standardize_rows(rows, *vectors, centred, y)
-    elif _dense(rows.T, centred.T, y.T, *vectors):
+    elif known and _alike(rows.T, centred.T, y.T):
         batchnorm.standardize_features(rows.T, *vectors, centred.T, y.T)
     else:
         np.subtract(rows, mean, out=centred)  # which `moments` has left out
@@ -134,9 +149,10 @@ def standardize(
 
 
 def feature_sums(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> Any:
-    if _dense(dy, x_hat, dbeta, dgamma):
+    known = _vectors(dy, dbeta, dgamma)
+    if known and _alike(dy, x_hat):
         batchnorm.sums_of_rows(dy, x_hat, dbeta, dgamma)
-    elif _dense(dy.T, x_hat.T, dbeta, dgamma):
+    elif known and _alike(dy.T, x_hat.T):
         batchnorm.sums_of_features(dy.T, x_hat.T, dbeta, dgamma)
     else:
         return NotImplemented
@@ -147,9 +163,10 @@ def batchnorm_dx(
     dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, m: int, gamma: Array, inv_std: Array, dx: Array
 ) -> Any:
     vectors = dgamma / m, dbeta / m, gamma * inv_std
-    if _dense(dy, x_hat, dx, *vectors):
+    known = _vectors(dy, *vectors)
+    if known and _alike(dy, x_hat, dx):
         batchnorm.dx_of_rows(dy, x_hat, *vectors, dx)
-    elif _dense(dy.T, x_hat.T, dx.T, *vectors):
+    elif known and _alike(dy.T, x_hat.T, dx.T):
         batchnorm.dx_of_features(dy.T, x_hat.T, *vectors, dx.T)
     else:
         return NotImplemented
@@ -184,7 +201,7 @@ def max_pool(images: Array, windows: Any, y: Array, buffer: Any) -> Any:
 
 
 def max_pool_backward(dy: Array, x: Array, y: Array, windows: Any, dx: Array, buffer: Any) -> Any:
-    if not (_keeps_winners(windows, x, y) and _dense(x, dy, dx)):
+    if not (_keeps_winners(windows, x, y) and _alike(y, dy) and _alike(x, dx)):
         return NotImplemented
     size, strides, before = _axes(windows)
     patches.max_pool_backward(dy, buffer("winners", y.shape, np.uint8), size, strides, before, dx)
@@ -212,7 +229,7 @@ def adam_update(
     beta_2: float,
     epsilon: float,
 ) -> Any:
-    if not _dense(params, grads, m, v):
+    if not _alike(params, grads, m, v):
         return NotImplemented
     numbers = map(params.dtype.type, (step_size, beta_1, beta_2, epsilon))
     if optimizers.adam_update(params, grads, m, v, *numbers):
