@@ -16,6 +16,9 @@ if PROCESSES > 1:
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // PROCESSES)))
 
+# Where Numba is installed, too, tests are of NumPy's bodies, unless they or the caller choose the other engine.
+os.environ.setdefault("TINYNET_ENGINE", "numpy")
+
 TESTS = Path(__file__).parent
 HELPERS = [path for path in TESTS.rglob("*.py") if not path.name.startswith(("test_", "conftest", "__"))]
 # Helpers' assertions are explained as those of tests are, and checked under `python -O` too.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 import tinynet as tn
 from tests.support.strategies import seeds
-from tinynet.optimizers import gradient_norm
+from tinynet.optimizer import gradient_norm
 
 STEPS = 30
 

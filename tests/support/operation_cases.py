@@ -379,11 +379,33 @@ def set_numbers(draw):
     )
 
 
+def update(draw, slots, *hyperparameters):
+    """An optimizer's: params, grads, slots, scratch, step_size, its hyperparameters, decay."""
+    arrays = vectors(draw, draw.size(), 3 + len(slots))
+    for name, slot in zip(slots, arrays[2:-1], strict=True):
+        slot.values = abs(slot.values) if name == "v" else slot.values
+    decay = draw(st.sampled_from([1.0, 0.99])), draw(st.integers(0, arrays[0].values.size))
+    return *arrays, draw.on_device_or_not(0.01, draw.dtype), *hyperparameters, decay
+
+
+@case
+def sgd_update(draw):
+    return update(draw, [])
+
+
+@case
+def momentum_update(draw):
+    return update(draw, ["velocity"], 0.9, draw(st.booleans()))
+
+
+@case
+def rmsprop_update(draw):
+    return update(draw, ["v"], 0.9, 1e-7)
+
+
 @case
 def adam_update(draw):
-    params, grads, m, v, scratch = vectors(draw, draw.size(), 5)
-    v.values = abs(v.values)
-    return params, grads, m, v, scratch, draw.on_device_or_not(0.01, draw.dtype), 0.9, 0.999, 1e-7
+    return update(draw, ["m", "v"], 0.9, 0.999, 1e-7)
 
 
 @case
@@ -412,7 +434,10 @@ EXACT = {
 EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
 SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "squared_norm"}
 LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
-SPOILT = {"moments": ("centred",), "adam_update": ("scratch",)}  # what twins write and kernels need not
+# What twins write and kernels need not.
+SPOILT = {"moments": ("centred",)} | {
+    f"{name}_update": ("scratch",) for name in ("sgd", "momentum", "rmsprop", "adam")
+}
 
 
 def compare(name, kernel, given, module, dtype):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import optimizers
+from tinynet import optimizer as base
 from tinynet.engines import cpu
 
 STEPS = 100
@@ -100,7 +100,7 @@ def test_a_hundred_steps_have_the_losses_of_the_plain_path(network, path, dtype,
 
 def test_an_optimizer_in_halves_gives_the_same_losses(plain, monkeypatch):
     expected, calls = plain("dense", "float64"), []
-    monkeypatch.setattr(optimizers, "MANY_ELEMENTS", 1000)
+    monkeypatch.setattr(base, "MANY_ELEMENTS", 1000)
     monkeypatch.setattr(cpu, "threads_allowed", lambda: 2)
     with ExitStack() as stack:
         helper = cpu._helper()

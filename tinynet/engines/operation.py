@@ -40,7 +40,7 @@ def operation(body: F) -> F:
             if result is not NotImplemented:
                 return result
         try:
-            return (body if kernels is None else getattr(kernels, name))(*arguments, **options)
+            return (body if kernels is None else getattr(kernels, name, body))(*arguments, **options)
         except TypeError as error:
             explain_mixture(name, [*arguments, *options.values()], error)
             raise

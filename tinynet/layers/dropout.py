@@ -11,7 +11,6 @@ from tinynet.support.checks import check_number
 from tinynet.support.types import Array
 
 _LEVELS = 1 << 16  # a unit is dropped if its 16 random bits are below rate * 2^16
-_UNITS_PER_BLOCK = 16  # Philox generates blocks of 256 bits
 
 
 class Dropout(Layer):
@@ -66,10 +65,8 @@ def drop(
     x: Array, key: tuple[int, int], first_row: int, step: int, threshold: int, mask: Array, y: Array
 ) -> None:
     """mask = 1 / (1 - rate) where a unit's 16 random bits are at least the threshold, else 0     y = x mask"""
-    rows, units = len(x), math.prod(x.shape[1:])
-    blocks = -(-units // _UNITS_PER_BLOCK)  # whole blocks per row, so that any row can be drawn on its own
-    philox = np.random.Philox(key=key, counter=(first_row * blocks, step, 0, 0))
-    bits = philox.random_raw(rows * blocks * 4).view(np.uint16).reshape(rows, -1)[:, :units]
+    units = math.prod(x.shape[1:])
+    bits = random.dropout_bits(key, first_row, step, len(x), units)[:, :units]
     keep = (bits >= threshold).reshape(x.shape)
     np.multiply(keep, np.asarray(1 / (1 - threshold / _LEVELS), x.dtype), out=mask)
     np.multiply(x, mask, out=y)

@@ -16,7 +16,7 @@ from tinynet.layers.chain import backward_through, forward_through, set_up, walk
 from tinynet.losses import Loss
 from tinynet.model import heads, inference, summary
 from tinynet.model.parameters import Parameters
-from tinynet.optimizers import Optimizer, introduce
+from tinynet.optimizer import Optimizer, introduce
 from tinynet.support import random
 from tinynet.support.checks import batch_shape, check_bool, check_dtype, check_shape
 from tinynet.support.errors import ModelFileError, NonFiniteError, NotComputedError

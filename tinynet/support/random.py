@@ -36,3 +36,13 @@ def dropout_key(seed: int, layer: int) -> tuple[int, int]:
     """Return the 128-bit Philox key of a dropout layer."""
     words = np.random.SeedSequence(seed, spawn_key=(DROPOUT, layer)).generate_state(2, np.uint64)
     return int(words[0]), int(words[1])
+
+
+def dropout_bits(key: tuple[int, int], first_row: int, step: int, rows: int, units: int) -> Any:
+    """Return the units' 16 random bits, (rows, units or a few more).
+
+    Philox makes 16 units' bits at a time. A row begins with a new block, so any row can be drawn on its own.
+    """
+    blocks = -(-units // 16)
+    philox = np.random.Philox(key=key, counter=(first_row * blocks, step, 0, 0))
+    return philox.random_raw(rows * blocks * 4).view(np.uint16).reshape(rows, blocks * 16)

@@ -22,6 +22,9 @@ PathLike = str | os.PathLike[str]
 Schedule = Callable[[int], float]
 """A learning rate for each step, 0, 1, ..."""
 
+Decay = tuple[Any, int]
+"""Weight decay in a step: the factor by which parameters shrink, and how many do, from the front of the range."""
+
 # Options that are words, so that a type checker finds a misspelt one. They are checked when they are used, too.
 
 Padding = Literal["valid", "same"]

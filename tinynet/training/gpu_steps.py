@@ -18,7 +18,7 @@ from tinynet.engines.devices import blocks, is_mapped
 from tinynet.engines.gpu.device import Gpu
 from tinynet.engines.operation import operation
 from tinynet.metrics import record
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 from tinynet.protocols import Model
 from tinynet.support import random
 from tinynet.support.errors import REMEDY, DeviceMemoryError, NonFiniteError

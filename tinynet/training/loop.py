@@ -10,7 +10,7 @@ import numpy as np
 
 from tinynet.engines.choice import running
 from tinynet.losses import Loss
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 from tinynet.protocols import Model
 from tinynet.support.checks import check_bool, check_positive_int
 from tinynet.training.batches import Augment

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinynet.engines.devices import to_host
 from tinynet.losses import Loss
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 from tinynet.protocols import Model
 from tinynet.support.types import Array
 

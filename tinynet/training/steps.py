@@ -11,7 +11,7 @@ from tinynet.engines.cpu import blas_threads, blas_threads_for
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.metrics import record
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 from tinynet.protocols import Model
 from tinynet.support.errors import REMEDY, NonFiniteError
 from tinynet.support.types import Array

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 import tinynet as tn
-from tests.support.operation_cases import CASES, Draw, compare
+from tests.support.operation_cases import CASES, Draw, compare, near
 from tinynet.engines.choice import running
 from tinynet.engines.operation import OPERATIONS
 
@@ -40,8 +40,9 @@ def test_a_max_pools_winners_are_kept_for_backward(data):
         tn.Sequential([layer], input_shape=x.shape[1:], seed=0, dtype=x.dtype)
         with running(engine), np.errstate(invalid="ignore"):
             results.append((layer.forward(x, training=True).copy(), layer.backward(dy).copy()))
-    for found, expected in zip(*results, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    (y, dx), (expected_y, expected_dx) = results
+    np.testing.assert_array_equal(y, expected_y)
+    near(dx, expected_dx, draw.dtype, 1.0, "dx")  # windows that overlap are added in another order
 
 
 class Wrong(tn.Layer):

@@ -4,14 +4,94 @@ Each stands here for both layouts: ``..._rows`` for rows in memory (n, features)
 each feature is one run, (features, n). Sums are kept in float64, so the order of their terms does not matter.
 """
 
+from typing import Any
+
 import numpy as np
 
-from tinynet.engines.fast.compile import kernel, reordered
+from tinynet.engines.fast.arrays import alike, dense, vectors
+from tinynet.engines.fast.compile import kernel, loop, reordered
 from tinynet.support.types import Array
 
 
+@loop
+def sum_rows(rows: Array, out: Array) -> Any:
+    if not vectors(rows, out):
+        return NotImplemented
+    if dense(rows):
+        _sum_of_rows(rows, out)
+    elif dense(rows.T):
+        _sum_of_features(rows.T, out)
+    else:
+        return NotImplemented
+    return None
+
+
+@loop
+def moments(rows: Array, centred: Array, shard: Any) -> Any:
+    features = rows.T
+    of_rows = dense(rows)
+    if not (of_rows or dense(features)):
+        return NotImplemented
+    m = shard.total(len(rows))
+    sums, squares = (np.empty(rows.shape[1], rows.dtype) for _ in range(2))
+    if of_rows:
+        _sum_of_rows(rows, sums)
+    else:
+        _sum_of_features(features, sums)
+    mean = shard.sum(sums) / m
+    if of_rows:
+        _squares_of_rows(rows, mean, squares)
+    else:
+        _squares_of_features(features, mean, squares)
+    return mean, shard.sum(squares) / m
+
+
+@loop
+def standardize(
+    rows: Array, centred: Array, mean: Array, var: Array, epsilon: float, gamma: Array, beta: Array, y: Array
+) -> Any:
+    inv_std = 1 / np.sqrt(var + epsilon)
+    per_feature = mean, inv_std, gamma, beta
+    known = vectors(rows, *per_feature)
+    if known and alike(rows, centred, y):
+        _standardize_rows(rows, *per_feature, centred, y)
+    elif known and alike(rows.T, centred.T, y.T):
+        _standardize_features(rows.T, *per_feature, centred.T, y.T)
+    else:
+        np.subtract(rows, mean, out=centred)  # which `moments` has left out
+        return NotImplemented
+    return inv_std
+
+
+@loop
+def feature_sums(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> Any:
+    known = vectors(dy, dbeta, dgamma)
+    if known and alike(dy, x_hat):
+        _sums_of_rows(dy, x_hat, dbeta, dgamma)
+    elif known and alike(dy.T, x_hat.T):
+        _sums_of_features(dy.T, x_hat.T, dbeta, dgamma)
+    else:
+        return NotImplemented
+    return None
+
+
+@loop
+def batchnorm_dx(
+    dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, m: int, gamma: Array, inv_std: Array, dx: Array
+) -> Any:
+    per_feature = dgamma / m, dbeta / m, gamma * inv_std
+    known = vectors(dy, *per_feature)
+    if known and alike(dy, x_hat, dx):
+        _dx_of_rows(dy, x_hat, *per_feature, dx)
+    elif known and alike(dy.T, x_hat.T, dx.T):
+        _dx_of_features(dy.T, x_hat.T, *per_feature, dx.T)
+    else:
+        return NotImplemented
+    return None
+
+
 @kernel
-def sum_of_rows(rows: Array, out: Array) -> None:
+def _sum_of_rows(rows: Array, out: Array) -> None:
     """out = sum_n rows"""
     total = np.zeros(rows.shape[1])
     for n in range(len(rows)):
@@ -22,7 +102,7 @@ def sum_of_rows(rows: Array, out: Array) -> None:
 
 
 @reordered
-def sum_of_features(features: Array, out: Array) -> None:
+def _sum_of_features(features: Array, out: Array) -> None:
     """out = sum_n rows"""
     for j in range(len(features)):
         total = 0.0
@@ -32,7 +112,7 @@ def sum_of_features(features: Array, out: Array) -> None:
 
 
 @kernel
-def squares_of_rows(rows: Array, mean: Array, out: Array) -> None:
+def _squares_of_rows(rows: Array, mean: Array, out: Array) -> None:
     """out = sum_n (rows - mean)^2"""
     total = np.zeros(rows.shape[1])
     for n in range(len(rows)):
@@ -44,7 +124,7 @@ def squares_of_rows(rows: Array, mean: Array, out: Array) -> None:
 
 
 @reordered
-def squares_of_features(features: Array, mean: Array, out: Array) -> None:
+def _squares_of_features(features: Array, mean: Array, out: Array) -> None:
     """out = sum_n (rows - mean)^2"""
     for j in range(len(features)):
         total = 0.0
@@ -55,7 +135,7 @@ def squares_of_features(features: Array, mean: Array, out: Array) -> None:
 
 
 @kernel
-def standardize_rows(
+def _standardize_rows(
     rows: Array, mean: Array, inv_std: Array, gamma: Array, beta: Array, x_hat: Array, y: Array
 ) -> None:
     """x_hat = (x - mean) inv_std     y = gamma x_hat + beta"""
@@ -66,7 +146,7 @@ def standardize_rows(
 
 
 @kernel
-def standardize_features(
+def _standardize_features(
     features: Array, mean: Array, inv_std: Array, gamma: Array, beta: Array, x_hat: Array, y: Array
 ) -> None:
     """x_hat = (x - mean) inv_std     y = gamma x_hat + beta"""
@@ -77,7 +157,7 @@ def standardize_features(
 
 
 @kernel
-def sums_of_rows(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
+def _sums_of_rows(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
     """dbeta = sum dy     dgamma = sum dy x_hat"""
     total, product = np.zeros(dy.shape[1]), np.zeros(dy.shape[1])
     for n in range(len(dy)):
@@ -89,7 +169,7 @@ def sums_of_rows(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
 
 
 @reordered
-def sums_of_features(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
+def _sums_of_features(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> None:
     """dbeta = sum dy     dgamma = sum dy x_hat"""
     for j in range(len(dy)):
         total = product = 0.0
@@ -100,7 +180,7 @@ def sums_of_features(dy: Array, x_hat: Array, dbeta: Array, dgamma: Array) -> No
 
 
 @kernel
-def dx_of_rows(dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, scale: Array, dx: Array) -> None:
+def _dx_of_rows(dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, scale: Array, dx: Array) -> None:
     """dx = scale (dy - (dbeta + x_hat dgamma)), where dbeta and dgamma are divided by m, and scale is gamma inv_std"""
     for n in range(len(dy)):
         for j in range(dy.shape[1]):
@@ -108,7 +188,7 @@ def dx_of_rows(dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, scale: Arra
 
 
 @kernel
-def dx_of_features(dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, scale: Array, dx: Array) -> None:
+def _dx_of_features(dy: Array, x_hat: Array, dgamma: Array, dbeta: Array, scale: Array, dx: Array) -> None:
     """dx = scale (dy - (dbeta + x_hat dgamma)), where dbeta and dgamma are divided by m, and scale is gamma inv_std"""
     for j in range(len(dy)):
         for n in range(dy.shape[1]):

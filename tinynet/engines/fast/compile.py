@@ -1,4 +1,4 @@
-"""The decorators that compile a kernel."""
+"""The decorators of this folder: `loop` for an operation, `kernel` for what it compiles."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -7,24 +7,37 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+LOOPS: dict[str, Callable[..., Any]] = {}
+"""The operations that have a loop, by name."""
 
-def kernel(loop: F) -> F:
+
+def loop(operation: F) -> F:
+    """Register what computes the operation of this name.
+
+    It takes what the operation's NumPy body takes. It checks the arrays, and for those that its kernel does not know it
+    returns NotImplemented, upon which the NumPy body computes.
+    """
+    LOOPS[operation.__name__] = operation
+    return operation
+
+
+def kernel(body: F) -> F:
     """Compile a loop over arrays, for each combination of dtypes that it meets; kept in the user's cache folder.
 
     As in NumPy, division by 0 gives infinity. A product and a sum may be rounded once in place of twice. Nothing is
     assumed about NaN or infinity, and no sum is reordered.
     """
-    return _compiled(loop, {"contract"})
+    return _compiled(body, {"contract"})
 
 
-def reordered(loop: F) -> F:
+def reordered(body: F) -> F:
     """Like `kernel`, but a sum may be added up in any order, as vector instructions do; for sums in float64."""
-    return _compiled(loop, {"contract", "reassoc"})
+    return _compiled(body, {"contract", "reassoc"})
 
 
-def _compiled(loop: F, flags: set[str]) -> F:
+def _compiled(body: F, flags: set[str]) -> F:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     try:
-        return cast(F, numba.njit(cache=True, **options)(loop))
+        return cast(F, numba.njit(cache=True, **options)(body))
     except RuntimeError:  # no folder can be written: each process compiles anew
-        return cast(F, numba.njit(**options)(loop))
+        return cast(F, numba.njit(**options)(body))

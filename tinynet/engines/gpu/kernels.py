@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.engines.gpu.source import BASICS, MATH, MOVES
-from tinynet.support.types import Array, Shape
+from tinynet.support.types import Array, Decay, Shape
 
 _THREADS = 256  # per block
 _BLOCKS = 1 << 16  # at most; each thread then takes several elements
@@ -242,8 +242,11 @@ class Kernels:
 
     def adam_update(
         self, params: Array, grads: Array, m: Array, v: Array, scratch: Array, step_size: Any, beta_1: float,
-        beta_2: float, epsilon: float,
+        beta_2: float, epsilon: float, decay: Decay,
     ) -> None:  # fmt: skip
+        kept, decayed = decay
+        if decayed:
+            params[:decayed] *= kept
         number = params.dtype.type
         factors = *self._scalar(step_size, number), number(beta_1), number(beta_2), number(epsilon)
         self._each("adam_update", params, params, grads, m, v, *factors, params.size)

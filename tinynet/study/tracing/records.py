@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tinynet.layers import Layer
 from tinynet.losses import Loss
 from tinynet.model.sequential import Sequential
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 from tinynet.study.tracing.statistics import Statistics, dead_units, norm, saturated, statistics
 from tinynet.support.types import Array
 

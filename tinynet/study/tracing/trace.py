@@ -17,7 +17,7 @@ from tinynet.layers import BatchNorm, Layer, Softmax
 from tinynet.layers.chain import walk, watcher
 from tinynet.losses import CrossEntropy, Loss, NegativeLogLikelihood, SoftmaxCrossEntropy
 from tinynet.model.sequential import Sequential
-from tinynet.optimizers import Optimizer
+from tinynet.optimizer import Optimizer
 from tinynet.study.tracing.events import Event, events
 from tinynet.study.tracing.page import write
 from tinynet.study.tracing.records import LayerTrace, LossTrace, ParameterTrace, Step
