@@ -242,17 +242,23 @@ def add_windows(draw):
 def max_pool(draw):
     c, n, over = places(draw, "pool")
     x = draw.normal((c, over.down.pixels, over.across.pixels, n), special=True)
-    return draw.any_layout(x), over, draw.outputs((c, *over.output_shape, n)), buffer(np.uint8)
+    return (
+        draw.any_layout(x),
+        over,
+        draw.outputs((c, *over.output_shape, n)),
+        buffer(np.uint8),
+        draw(st.booleans()),
+    )
 
 
 @case
 def max_pool_backward(draw):
-    given, over, y, _ = max_pool(draw)
+    given, over, y, _, rectified = max_pool(draw)
     x, y = given.values, y.values
     with np.errstate(all="ignore"):
-        twin_of("max_pool")(x, over, y, None)
+        twin_of("max_pool")(x, over, y, None, rectified)
     dy = draw.any_layout(draw.normal(y.shape))
-    return dy, given, On(y), over, draw.outputs(x.shape), buffer(draw.dtype)
+    return dy, given, On(y), over, draw.outputs(x.shape), buffer(draw.dtype), rectified
 
 
 def rows_of_features(draw, count):

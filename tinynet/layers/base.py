@@ -64,6 +64,7 @@ class Layer:
     capturable = False  # read only for layers from outside the library
     trainable = True
     needs_input_grad = True
+    rectified = False  # whether its last forward in training did the work of the ReLU after it; backward then does too
     freezes = 0  # how often ``trainable`` was set, of any layer: what depends on it is then found again
 
     input_shape: Shape | None = None  # both are set when the layer is built, without the batch axis

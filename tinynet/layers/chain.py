@@ -1,13 +1,14 @@
 """A sequence of layers: building it, and the two passes through it."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from tinynet.layers.activations import ReLU
 from tinynet.layers.base import Layer
 from tinynet.layers.dense import Dense
+from tinynet.layers.pooling import MaxPool2D
 from tinynet.support.types import Array, Shape
 
 
@@ -47,36 +48,48 @@ watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 def forward_through(layers: Sequence[Layer], x: Array, training: bool) -> Array:
-    """The last layer's y. The bias of a Dense layer is added by the ReLU after it, in the same pass over memory."""
+    """The last layer's y. Dense or MaxPool2D and a ReLU after it are computed together, in one pass over memory."""
     watching = watcher.get()
     if watching is not None:
         return watching.forward(layers, x, training)
-    bias: Array | None = None
+    done = False
     for layer, following in itertools.zip_longest(layers, layers[1:]):
-        if type(layer) is Dense and type(following) is ReLU and layer.use_bias:
-            x, bias = layer.forward(x, training, add_bias=False), layer.b
-        elif bias is not None:
-            assert isinstance(layer, ReLU)
-            x, bias = layer.forward(x, training, bias), None
+        if done:
+            done = False
+        elif type(following) is ReLU and type(layer) in _WITH_RELU:
+            x, done = _WITH_RELU[type(layer)](layer, following, x, training), True
         else:
             x = layer.forward(x, training)
     return x
 
 
-def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:
-    """Write every trainable parameter's gradient and return the first layer's dx.
+def _dense_and_relu(dense: Dense, relu: ReLU, x: Array, training: bool) -> Array:
+    x = dense.forward(x, training, add_bias=False)
+    return relu.forward(x, training, dense.b if dense.use_bias else None)
 
-    If dx is not needed, the result is None, and the layers below the first trainable one do nothing.
-    """
+
+def _pool_and_relu(pool: MaxPool2D, relu: ReLU, x: Array, training: bool) -> Array:
+    y = pool.forward(x, training, rectify=True)
+    if training:
+        relu._y = y  # if someone calls its backward
+    return y
+
+
+_WITH_RELU: dict[type, Callable[..., Array]] = {Dense: _dense_and_relu, MaxPool2D: _pool_and_relu}
+
+
+def backward_through(layers: Sequence[Layer], dy: Array, needs_input_grad: bool) -> Array | None:
+    """Write every trainable parameter's gradient, and return the first layer's dx, or None if it is not needed."""
     first = plan_gradients(layers, needs_input_grad)
     gradient: Array | None = dy
     watching = watcher.get()
     if watching is not None:
         gradient = watching.backward(layers[first:], dy)
     else:
-        for layer in reversed(layers[first:]):
+        for index in range(len(layers) - 1, first - 1, -1):
             assert gradient is not None
-            gradient = layer.backward(gradient)
+            if not (type(layers[index]) is ReLU and layers[index - 1].rectified):
+                gradient = layers[index].backward(gradient)
     return gradient if needs_input_grad else None
 
 

@@ -71,9 +71,10 @@ class Conv2D(KernelLayer):
         y = memory("y", (self.filters, *self.windows.output_shape, x.shape[3]))
         W_T = self.W.reshape(-1, self.filters).T  # (c_out, kh kw c_in)
         for rows, columns in self._blocks(x, memory):
-            matmul(W_T, columns, out=y[:, rows].reshape(self.filters, -1))  # (c_out, rows across n)
-        if self.use_bias:
-            y += self.b[:, None, None, None]
+            part = y[:, rows].reshape(self.filters, -1)  # (c_out, rows across n)
+            matmul(W_T, columns, out=part)
+            if self.use_bias:
+                part += self.b[:, None]
         if training:
             self._padded = x
         return channel_major(y)

@@ -52,8 +52,10 @@ class MaxPool2D(_Pool2D):
     where s is the stride. Of several equal pixels, the first in the window, row by row, counts as the largest.
     Padding never counts.
 
+    A ReLU after it can be computed in the same pass: ``forward(x, training, rectify=True)``.
+
     Shapes: x (n, h, w, c)  y (n, down, across, c)
-    Cached for backward: x, y
+    Cached for backward: x, y, whether y is rectified
     Args:
         pool_size: an int, or a pair (down, across).
         strides: likewise; None means the pool size.
@@ -67,44 +69,59 @@ class MaxPool2D(_Pool2D):
     _x: Array
     _y: Array
 
-    def forward(self, x: Array, training: bool = False) -> Array:
+    def forward(self, x: Array, training: bool = False, rectify: bool = False) -> Array:
         images = channel_major(x)  # (c, h, w, n)
         shape = (len(images), *self.windows.output_shape, images.shape[3])
         y = self.memory(x.dtype, training)("y", shape)
-        max_pool(images, self.windows, y, self.buffer if training else None)
+        max_pool(images, self.windows, y, self.buffer if training else None, rectify)
         if training:
-            self._x, self._y = images, y
+            self._x, self._y, self.rectified = images, y, rectify
         return channel_major(y)
 
     def backward(self, dy: Array) -> Array:
         x, y, dy = self._x, self._y, channel_major(dy)
         memory = self.memory(dy.dtype, training=True)
         dx = memory("dx", x.shape)
-        max_pool_backward(dy, x, y, self.windows, dx, self.buffer)
+        max_pool_backward(dy, x, y, self.windows, dx, self.buffer, self.rectified)
         return channel_major(dx)
 
 
 @operation
-def max_pool(images: Array, windows: Windows, y: Array, buffer: Callable[..., Array] | None) -> None:
+def max_pool(
+    images: Array, windows: Windows, y: Array, buffer: Callable[..., Array] | None, rectify: bool
+) -> None:
     """y = max over u, v of the images (c, h, w, n); y (c, down, across, n).
 
-    Args: buffer: for what an engine keeps for backward, in training.
+    Args: buffer: for what an engine keeps for backward, in training; rectify: y = max(y, 0).
     """
     y.fill(-np.inf)
     for _, (down, across), (rows, columns) in windows.taps():
         part = y[:, down, across]
         np.maximum(part, images[:, rows, columns], out=part)
+    if rectify:
+        np.maximum(y, 0, out=y)
 
 
 @operation
 def max_pool_backward(
-    dy: Array, x: Array, y: Array, windows: Windows, dx: Array, buffer: Callable[..., Array]
+    dy: Array,
+    x: Array,
+    y: Array,
+    windows: Windows,
+    dx: Array,
+    buffer: Callable[..., Array],
+    rectified: bool,
 ) -> None:
-    """dx = sum of dy over the windows in which the pixel is the largest, the first of equals."""
+    """dx = sum of dy over the windows in which the pixel is the largest, the first of equals.
+
+    Where ReLU has made y 0, no dy gets through.
+    """
     wins = buffer("wins", y.shape, np.bool_)
     open_ = buffer("open", y.shape, np.bool_)  # windows whose largest pixel has not been found yet
     open_.fill(True)
     product = buffer("product", y.shape, dy.dtype)
+    if rectified:
+        dy = np.multiply(dy, np.greater(y, 0, out=wins), out=buffer("let through", y.shape, dy.dtype))
     dx.fill(0)
     for _, (down, across), (rows, columns) in windows.taps():
         here = (slice(None), down, across)
@@ -235,8 +252,8 @@ class GlobalMaxPool2D(MaxPool2D):
         self.windows = windows(input_shape, image, image, "valid", "pool")  # one window: the whole image
         return input_shape[2:]
 
-    def forward(self, x: Array, training: bool = False) -> Array:
-        return super().forward(x, training)[:, 0, 0]
+    def forward(self, x: Array, training: bool = False, rectify: bool = False) -> Array:
+        return super().forward(x, training, rectify)[:, 0, 0]
 
     def backward(self, dy: Array) -> Array:
         return super().backward(dy[:, None, None])

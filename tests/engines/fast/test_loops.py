@@ -34,12 +34,15 @@ def test_a_max_pools_winners_are_kept_for_backward(data):
     x = np.where(np.isnan(images.values), 0, images.values).astype(draw.dtype).swapaxes(0, 3)
     (down, across), dy = over, draw.normal((len(x), *over.output_shape, x.shape[3]))
     padding = "same" if any((down.before, down.after, across.before, across.after)) else "valid"
+    rectify = data.draw(st.booleans())
     results = []
     for engine in ("numba", "numpy"):
         layer = tn.MaxPool2D((down.size, across.size), (down.stride, across.stride), padding)
         tn.Sequential([layer], input_shape=x.shape[1:], seed=0, dtype=x.dtype)
         with running(engine), np.errstate(invalid="ignore"):
-            results.append((layer.forward(x, training=True).copy(), layer.backward(dy).copy()))
+            results.append(
+                (layer.forward(x, training=True, rectify=rectify).copy(), layer.backward(dy).copy())
+            )
     (y, dx), (expected_y, expected_dx) = results
     np.testing.assert_array_equal(y, expected_y)
     near(dx, expected_dx, draw.dtype, 1.0, "dx")  # windows that overlap are added in another order

@@ -69,7 +69,7 @@ def _log_softmax(x: Array, y: Array) -> None:
         largest = x[n, 0]
         for j in range(1, x.shape[1]):
             largest = x[n, j] if x[n, j] > largest else largest  # a NaN makes the sum below NaN
-        total = x[n, 0] - x[n, 0]
+        total = 0.0
         for j in range(x.shape[1]):
             y[n, j] = x[n, j] - largest
             total += math.exp(y[n, j])

@@ -99,13 +99,18 @@ class Kernels:
         self._each("add_windows", padded, columns, padded, *where)
 
     def max_pool(
-        self, images: Array, windows: Windows, y: Array, buffer: Callable[..., Array] | None
+        self, images: Array, windows: Windows, y: Array, buffer: Callable[..., Array] | None, rectify: bool
     ) -> None:
         self._each("max_pool", y, images, _layout(images), _windows(windows), y)
+        if rectify:
+            self.rectify(y, None, y, None)
 
     def max_pool_backward(
-        self, dy: Array, x: Array, y: Array, windows: Windows, dx: Array, buffer: Callable[..., Array]
-    ) -> None:
+        self, dy: Array, x: Array, y: Array, windows: Windows, dx: Array, buffer: Callable[..., Array],
+        rectified: bool,
+    ) -> None:  # fmt: skip
+        if rectified:
+            dy = self.rectify_backward(dy, y, self.cp.empty_like(y), buffer)
         self._each("max_pool_backward", dx, dy, _layout(dy), x, _layout(x), y, _windows(windows), dx)
 
     def moments(self, rows: Array, centred: Array, shard: Any) -> tuple[Array, Array]:
