@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import summary
-from contenders import CONTENDERS, LIMIT, REFERENCE
+from contenders import CONTENDERS, LIMIT, OWN, REFERENCE
 from matplotlib.ticker import LogLocator, NullLocator
 from summary import Results, Spread
 
@@ -60,7 +60,7 @@ def _draw_bars(panel: Any, case: str, bars: dict[str, Spread]) -> None:
     longest = max(seconds.high for seconds in bars.values())
     for place, (name, seconds) in enumerate(bars.items()):
         colour = COLOURS[CONTENDERS[name].library]
-        strong = name in (REFERENCE, LIMIT)
+        strong = name in (*OWN, LIMIT)
         panel.barh(place, seconds.median, height=0.72, color=colour, alpha=1 if strong else 0.6)
         panel.plot([seconds.low, seconds.high], [place, place], color=style.INK, linewidth=1.2)
         panel.text(
@@ -69,11 +69,11 @@ def _draw_bars(panel: Any, case: str, bars: dict[str, Spread]) -> None:
             f" {seconds.median:.3g}",
             va="center",
             size=style.SMALL_SIZE,
-            weight="bold" if name == REFERENCE else "normal",
+            weight="bold" if name in OWN else "normal",
         )
     panel.set_yticks(range(len(bars)), [CONTENDERS[name].title for name in bars])
     for label, name in zip(panel.get_yticklabels(), bars, strict=True):
-        label.set_weight("bold" if name == REFERENCE else "normal")
+        label.set_weight("bold" if name in OWN else "normal")
         label.set_color(style.INK)
     panel.set_ylim(len(bars) - 0.4, -0.6)
     panel.set_xlim(0, longest * 1.1)
@@ -120,9 +120,9 @@ def _draw_curve(panel: Any, name: str, points: dict[int, float]) -> None:
         list(points.values()),
         color=COLOURS[contender.library],
         linestyle="--" if is_variant else "-",
-        linewidth=2.6 if name == REFERENCE else 1.5,
+        linewidth=2.6 if name in OWN else 1.5,
         marker="o",
-        markersize=5 if name == REFERENCE else 3.5,
-        zorder=3 if name == REFERENCE else 2,
+        markersize=5 if name in OWN else 3.5,
+        zorder=3 if name in OWN else 2,
         label=contender.title,
     )
