@@ -1,5 +1,6 @@
 """The plots of a report: bars with ranges for each case, and curves over width and batch size."""
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ COLOURS = {
     LIMIT: style.MUTED,
 }
 BAR = 0.27  # height of a bar in inches
+LONGEST = 5.0  # longer bars are cut: how many times as long as the median bar
 WIDTH = 9.5
 
 
@@ -44,7 +46,10 @@ def _bars(results: Results, case: str) -> dict[str, Spread]:
 
 
 def draw_epochs(results: Results, path: Path) -> None:
-    """Draw a panel per case and a bar per contender, as long as the median, with a line over the range."""
+    """Draw a panel per case and a bar per contender, as long as the median, with a line over the range.
+
+    Without a cut, one very slow contender would leave no length for the others.
+    """
     bars = {case: found for case in results["time"] if (found := _bars(results, case))}
     heights = [len(found) * BAR + 0.2 for found in bars.values()]
     with style.house_style(path):
@@ -57,16 +62,18 @@ def draw_epochs(results: Results, path: Path) -> None:
 
 
 def _draw_bars(panel: Any, case: str, bars: dict[str, Spread]) -> None:
-    longest = max(seconds.high for seconds in bars.values())
+    middle = statistics.median(seconds.median for seconds in bars.values())
+    longest = min(max(seconds.high for seconds in bars.values()), LONGEST * middle)
     for place, (name, seconds) in enumerate(bars.items()):
         colour = COLOURS[CONTENDERS[name].library]
         strong = name in (*OWN, LIMIT)
-        panel.barh(place, seconds.median, height=0.72, color=colour, alpha=1 if strong else 0.6)
-        panel.plot([seconds.low, seconds.high], [place, place], color=style.INK, linewidth=1.2)
+        median, low, high = (min(value, longest) for value in seconds)
+        panel.barh(place, median, height=0.72, color=colour, alpha=1 if strong else 0.6)
+        panel.plot([low, high], [place, place], color=style.INK, linewidth=1.2)
         panel.text(
-            seconds.high + 0.008 * longest,
+            high + 0.008 * longest,
             place,
-            f" {seconds.median:.3g}",
+            f" {seconds.median:.3g}" + (", cut" if seconds.high > longest else ""),
             va="center",
             size=style.SMALL_SIZE,
             weight="bold" if name in OWN else "normal",
