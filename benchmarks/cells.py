@@ -1,5 +1,6 @@
 """Tables and numbers in the style of the reports."""
 
+import re
 from collections.abc import Iterable
 
 from summary import Spread
@@ -38,5 +39,7 @@ def small(values: list[float], marks: list[str] | None = None) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return the last line of an error, safe inside a table."""
-    return text.strip().splitlines()[-1].replace("|", "\\|")[:200]
+    """Return the line of an error that says what is wrong, safe inside a table: the last "SomeError: ...", if any."""
+    lines = text.strip().splitlines()
+    named = (line for line in reversed(lines) if re.match(r"[\w.]+: ", line))  # advice may follow it
+    return next(named, lines[-1]).replace("|", "\\|")[:200]

@@ -1,10 +1,11 @@
 """The plots of a report: bars with ranges for each case, and curves over width and batch size."""
 
+import statistics
 from pathlib import Path
 from typing import Any
 
 import summary
-from contenders import CONTENDERS, LIMIT, REFERENCE
+from contenders import CONTENDERS, LIMIT, OWN, REFERENCE
 from matplotlib.ticker import LogLocator, NullLocator
 from summary import Results, Spread
 
@@ -21,6 +22,7 @@ COLOURS = {
     LIMIT: style.MUTED,
 }
 BAR = 0.27  # height of a bar in inches
+LONGEST = 5.0  # longer bars are cut: how many times as long as the median bar
 WIDTH = 9.5
 
 
@@ -44,7 +46,10 @@ def _bars(results: Results, case: str) -> dict[str, Spread]:
 
 
 def draw_epochs(results: Results, path: Path) -> None:
-    """Draw a panel per case and a bar per contender, as long as the median, with a line over the range."""
+    """Draw a panel per case and a bar per contender, as long as the median, with a line over the range.
+
+    Without a cut, one very slow contender would leave no length for the others.
+    """
     bars = {case: found for case in results["time"] if (found := _bars(results, case))}
     heights = [len(found) * BAR + 0.2 for found in bars.values()]
     with style.house_style(path):
@@ -57,23 +62,25 @@ def draw_epochs(results: Results, path: Path) -> None:
 
 
 def _draw_bars(panel: Any, case: str, bars: dict[str, Spread]) -> None:
-    longest = max(seconds.high for seconds in bars.values())
+    middle = statistics.median(seconds.median for seconds in bars.values())
+    longest = min(max(seconds.high for seconds in bars.values()), LONGEST * middle)
     for place, (name, seconds) in enumerate(bars.items()):
         colour = COLOURS[CONTENDERS[name].library]
-        strong = name in (REFERENCE, LIMIT)
-        panel.barh(place, seconds.median, height=0.72, color=colour, alpha=1 if strong else 0.6)
-        panel.plot([seconds.low, seconds.high], [place, place], color=style.INK, linewidth=1.2)
+        strong = name in (*OWN, LIMIT)
+        median, low, high = (min(value, longest) for value in seconds)
+        panel.barh(place, median, height=0.72, color=colour, alpha=1 if strong else 0.6)
+        panel.plot([low, high], [place, place], color=style.INK, linewidth=1.2)
         panel.text(
-            seconds.high + 0.008 * longest,
+            high + 0.008 * longest,
             place,
-            f" {seconds.median:.3g}",
+            f" {seconds.median:.3g}" + (", cut" if seconds.high > longest else ""),
             va="center",
             size=style.SMALL_SIZE,
-            weight="bold" if name == REFERENCE else "normal",
+            weight="bold" if name in OWN else "normal",
         )
     panel.set_yticks(range(len(bars)), [CONTENDERS[name].title for name in bars])
     for label, name in zip(panel.get_yticklabels(), bars, strict=True):
-        label.set_weight("bold" if name == REFERENCE else "normal")
+        label.set_weight("bold" if name in OWN else "normal")
         label.set_color(style.INK)
     panel.set_ylim(len(bars) - 0.4, -0.6)
     panel.set_xlim(0, longest * 1.1)
@@ -120,9 +127,9 @@ def _draw_curve(panel: Any, name: str, points: dict[int, float]) -> None:
         list(points.values()),
         color=COLOURS[contender.library],
         linestyle="--" if is_variant else "-",
-        linewidth=2.6 if name == REFERENCE else 1.5,
+        linewidth=2.6 if name in OWN else 1.5,
         marker="o",
-        markersize=5 if name == REFERENCE else 3.5,
-        zorder=3 if name == REFERENCE else 2,
+        markersize=5 if name in OWN else 3.5,
+        zorder=3 if name in OWN else 2,
         label=contender.title,
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,11 +23,13 @@ STEERING = (
         "TORCH",
         "ATEN_",
         "KERAS_",
+        "NUMBA_",
         "MALLOC_",
         "LD_PRELOAD",
     ),
 )
 CPU_ONLY = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+COMPILED = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # where compiled code is kept
 LAST_LINES = 8  # of the standard error of a failed process
 
 
@@ -63,21 +66,25 @@ class Children:
         return {
             key: value
             for key, value in self.environment().items()
-            if key.startswith(STEERING) and key not in CPU_ONLY
+            if key.startswith(STEERING) and key not in (*CPU_ONLY, *COMPILED)
         }
 
     def run(self, contender: str, case: str, task: str, **options: Any) -> dict[str, Any]:
         """Return the worker's result, with times from process start; or {"failed": the end of its error output}.
 
+        Compiled code belongs to the run, in a folder for each contender and case; the task "first-use" empties it.
         Args: options: the worker's, with "_" for "-"; None is left out.
         """
+        compiled = self.folder / "compiled" / contender / case
+        if task == "first-use":
+            shutil.rmtree(compiled, ignore_errors=True)
         command = [sys.executable, str(self.worker), "--contender", contender, "--case", case, "--task", task]
         command += ["--folder", str(self.folder), *_as_arguments(options)]
         started = time.monotonic()  # a system-wide clock: the worker reads the same one
         try:
             done = subprocess.run(
                 command,
-                env=self.environment(),
+                env={**self.environment(), **dict.fromkeys(COMPILED, str(compiled))},
                 capture_output=True,
                 text=True,
                 timeout=self.timeout,

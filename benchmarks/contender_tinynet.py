@@ -1,4 +1,7 @@
-"""tinynet, through `Sequential.fit` with its defaults; images stay bytes, and a Rescale layer scales each batch."""
+"""tinynet, through `Sequential.fit` with its defaults; images stay bytes, and a Rescale layer scales each batch.
+
+Options: engine ("numpy" or "numba"), which then computes all that this process trains and predicts.
+"""
 
 from typing import Any
 
@@ -16,6 +19,8 @@ class TinynetTrainer(Trainer):
 
     def __init__(self, case: Case, weights: dict[str, np.ndarray], *arguments: Any, **settings: Any) -> None:
         super().__init__(case, weights, *arguments, **settings)
+        if "engine" in self.options:
+            tn.engines.use(self.options["engine"])
         layers = [_layer(layer) for layer in case.layers]
         self.model = tn.Sequential(layers, case.input_shape, seed=self.seed, dtype=self.dtype)
         self.model.set_weights([weights[path] for path in self.model.named_weights()])
@@ -54,7 +59,8 @@ class TinynetTrainer(Trainer):
 
     def describe(self) -> dict[str, Any]:
         workers = workers_for(self.model, self.case.batch_size)
-        return {"threads": "1 worker" if workers == 1 else f"{workers} workers"}
+        threads = "1 worker" if workers == 1 else f"{workers} workers"
+        return {"engine": tn.engines.current(), "threads": threads}
 
 
 def _layer(layer: dict[str, Any]) -> tn.Layer:

@@ -1,11 +1,10 @@
 """PyTorch with a training loop in its recommended fast form; float32 images in 0..1, preloaded as one tensor.
 
 It uses a fused optimizer, channels_last for convolutions, gradients set to None, and no ``.item()`` in the loop: the
-loss is never read. Options: compile (whether forward and loss go through `torch.compile`), threads.
+loss is never read. Options: compile (whether forward and loss go through `torch.compile`) and its mode, threads.
 """
 
 import math
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,11 +30,7 @@ class TorchTrainer(Trainer):
         self.optimizer, self.steps = self._optimizer(), 0
         self.batch_loss = self._batch_loss
         if self.options.get("compile"):
-            # The cache of compiled code belongs to the run: the first process compiles, the others reuse it. The code
-            # depends on the number of threads.
-            cache = self.folder / f"torchinductor_{torch.get_num_threads()}"
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
-            self.batch_loss = torch.compile(self._batch_loss, dynamic=False)
+            self.batch_loss = torch.compile(self._batch_loss, dynamic=False, mode=self.options.get("mode"))
 
     def _layer(self, layer: dict[str, Any]) -> nn.Module:
         kind, config, in_shape = layer["kind"], layer["config"], layer["input_shape"]

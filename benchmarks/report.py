@@ -14,8 +14,8 @@ import report_losses
 import summary
 from cells import median, median_and_range, number, one_line, table
 from children import STEERING
-from contenders import CONTENDERS, LIMIT, REFERENCE
-from summary import Results, Spread
+from contenders import CONTENDERS, LIMIT, OWN
+from summary import Ratio, Results, Spread
 
 from tinynet.support import console
 
@@ -23,7 +23,8 @@ METHOD = """\
 Every measurement runs in a fresh process, and contenders take turns (A B C A B C). All start from the same weights and
 train on the same images, with the same batch size, optimizer and hyper-parameters. tinynet gets bytes and scales each
 batch, as its users do; the others get float32 images, scaled to 0..1 before the first epoch. tinynet computes the
-training accuracy during training, the others compute no metrics. All libraries run on the CPU only.
+training accuracy during training, the others compute no metrics. All libraries run on the CPU only. `tinynet` and
+`tinynet-fast` are one library with two engines: NumPy, and loops that Numba compiles.
 
 - **s/epoch**: the median over all epochs except the first of each process, and the range.
 - **CPU s**: seconds of all cores together, per epoch; the median.
@@ -34,8 +35,10 @@ training accuracy during training, the others compute no metrics. All libraries 
 - **the limit**: the case's matrix products, forward and both backward, without the first layer's dx, and nothing else,
   run back to back by NumPy with its best number of BLAS threads.
   A library that divides its batches between threads may need less: BLAS is not the only way to use two cores.
-- torch.compile's cache of compiled code is new in each run: the first process compiles, the others reuse it. JAX's
-  cache, which is off by default, stays off.
+- **first use**: Numba and torch.compile keep compiled code on disk. For each contender and case, the run begins with
+  none. One process then compiles, and its seconds from its start to the end of its first step stand below the table;
+  it counts for no other figure. All the others find the code compiled, as users do from the second time on. JAX's
+  cache, which is off by default, stays off: each process compiles, and that is part of its first step.
 - The images take 188 MB as float32 in the others' peak memory, and 47 MB as bytes in tinynet's: each library's training
   data, and 141 MB of the difference.
 """
@@ -113,7 +116,7 @@ def _environment(results: Results, name: str) -> tuple[str, str]:
     if not found:
         return "-", "-"
     last = found[-1][1]
-    kernels = [last["kernels"]] if "kernels" in last else []
+    kernels = [last[key] for key in ("engine", "kernels") if key in last]
     if (
         "kernels" not in last
     ):  # otherwise other loaded BLAS libraries, such as NumPy's, are not what it computes with
@@ -154,7 +157,7 @@ def _times(results: Results, case: str) -> str:
     for name in results["equivalence"].get(case, {}):  # contenders whose losses differ get a row that says so
         if name not in names and name in results["contenders"]:
             names.append(name)
-    ours = summary.epoch_seconds(results, case, REFERENCE)
+    own = {name: summary.epoch_seconds(results, case, name) for name in summary.engines(results)}
 
     def order(name: str) -> float:
         found = summary.epoch_seconds(results, case, name)
@@ -163,7 +166,7 @@ def _times(results: Results, case: str) -> str:
     rows = []
     for name in sorted(names, key=order):
         seconds = summary.epoch_seconds(results, case, name)
-        first = f"**`{name}`**" if name == REFERENCE else f"`{name}`"
+        first = f"**`{name}`**" if name in OWN else f"`{name}`"
         failed = summary.failure(results, case, name)
         if failed is not None:
             first += f", FAILED: {one_line(failed)}"
@@ -180,7 +183,7 @@ def _times(results: Results, case: str) -> str:
             [
                 first,
                 median_and_range(seconds),
-                number(seconds.median / ours.median if seconds and ours else None),
+                *_times_own(seconds, own),
                 number(summary.times_the_limit(results, case, name)),
                 median(summary.epoch_seconds(results, case, name, "cpu_seconds")),
                 *(
@@ -194,13 +197,40 @@ def _times(results: Results, case: str) -> str:
     found = summary.limit(results, case)
     if found is not None:
         cpu = summary.epoch_seconds(results, case, LIMIT, "cpu_seconds")
-        share = number(found[1].median / ours.median) if ours else "-"
         blank = ["", "", "", "", ""]
-        rows.append([f"the limit ({found[0]})", median_and_range(found[1]), share, "1", median(cpu), *blank])
+        multiples = _times_own(found[1], own)
+        rows.append(
+            [f"the limit ({found[0]})", median_and_range(found[1]), *multiples, "1", median(cpu), *blank]
+        )
     epochs = results["settings"]["epochs"]
-    head = ["contender", "s/epoch", "times tinynet", "times the limit", "CPU s", "first step", "first epoch"]
-    head += ["peak MB", "installed MB", f"test accuracy after {epochs} epochs"]
-    return f"### `{case}`\n\n" + table(head, rows)
+    head = [
+        "contender",
+        "s/epoch",
+        *(f"times {name}" for name in own),
+        "times the limit",
+        "CPU s",
+        "first step",
+    ]
+    head += ["first epoch", "peak MB", "installed MB", f"test accuracy after {epochs} epochs"]
+    return f"### `{case}`\n\n" + table(head, rows) + _first_uses(results, case)
+
+
+def _times_own(seconds: Spread | None, own: dict[str, Spread | None]) -> list[str]:
+    """Return seconds as multiples of those of each of tinynet's engines."""
+    return [number(seconds.median / ours.median if seconds and ours else None) for ours in own.values()]
+
+
+def _first_uses(results: Results, case: str) -> str:
+    """Return the line below the table: seconds to the first step where nothing was compiled yet."""
+    found = results.get("first_use", {}).get(case, {})
+    words = [
+        f"`{name}` {number(run['start_to_first_step'])}" for name, run in found.items() if "failed" not in run
+    ]
+    return (
+        f"\nFirst use, seconds to the first step with nothing compiled yet: {', '.join(words)}.\n"
+        if words
+        else ""
+    )
 
 
 def _accuracy_cell(spread: Spread | None) -> str:
@@ -211,32 +241,44 @@ def _accuracy_cell(spread: Spread | None) -> str:
 
 
 def _ratios(results: Results) -> str:
-    """Return the summary: the best peer's figure divided by tinynet's."""
+    """Return the summary: the best peer's figure divided by that of each of tinynet's engines."""
     columns = {
         "s/epoch": ("seconds", False),
         "first epoch, best Keras": ("start_to_first_epoch", True),
         "first step, best Keras": ("start_to_first_step", True),
         "peak memory, leanest": ("peak_memory_mb", False),
     }
-    rows = []
+    engines, rows = summary.engines(results), []
     for case in results["time"]:
-        cells = []
-        for key, keras_only in columns.values():
-            found = summary.ratio(results, case, key, keras_only)
-            cells.append("-" if found is None else f"{found.value:.2f} (`{found.peer}`)")
-        multiple = number(summary.times_the_limit(results, case, REFERENCE))
-        rows.append([f"`{case}`", *cells, multiple])
-    text = "The best peer's median over tinynet's: above 1, tinynet is ahead; below 1, it is behind.\n\n"
-    return "## Summary\n\n" + text + table(["case", *columns, "tinynet, times the limit"], rows)
+        cells = [
+            _ratio_cell([summary.ratio(results, case, key, keras_only, own) for own in engines])
+            for key, keras_only in columns.values()
+        ]
+        multiples = [number(summary.times_the_limit(results, case, own)) for own in engines]
+        rows.append([f"`{case}`", *cells, " / ".join(multiples)])
+    text = "The best peer's median over tinynet's: above 1, tinynet is ahead; below 1, it is behind."
+    if len(engines) > 1:
+        text += (
+            f" Of two figures, the first is for {' and the second for '.join(f'`{own}`' for own in engines)}."
+        )
+    return "## Summary\n\n" + text + "\n\n" + table(["case", *columns, "tinynet, times the limit"], rows)
+
+
+def _ratio_cell(ratios: list[Ratio | None]) -> str:
+    """Return the ratios of tinynet's engines side by side; all are to the same peer."""
+    peer = next((found.peer for found in ratios if found is not None), None)
+    if peer is None:
+        return "-"
+    return " / ".join("-" if found is None else f"{found.value:.2f}" for found in ratios) + f" (`{peer}`)"
 
 
 def _accuracy(results: Results) -> str:
     lines = [
         "## Time to accuracy\n",
         "Training seconds until the test accuracy first reached the target at the end of an epoch, including loading "
-        "and compiling, excluding testing and imports; the median of processes with different "
-        "seeds. For tinynet and the peer with the fastest epochs. A dash means not reached; failed processes count as "
-        "not reached.\n",
+        "and compiling what is not kept on disk, excluding testing and imports; the median of processes with different "
+        "seeds. For tinynet's engines and the peer with the fastest epochs. A dash means not reached; failed "
+        "processes count as not reached.\n",
     ]
     rows = []
     targets = results["settings"]["targets"]

@@ -10,7 +10,7 @@ from summary import Results
 
 EQUIVALENCE = """\
 Losses of steps {steps}, from the same weights on the same batches, without dropout. A contender agrees if its losses
-are within {tolerances} (relative) of tinynet's in float64, and also in float32 except for steps marked \\*. At those
+are within {tolerances} (relative) of `tinynet`'s in float64, and also in float32 except for steps marked \\*. At those
 steps, rounding alone moves float32 losses by more than a tenth of the tolerance away from the same library's in float64
 (the median over the contenders): networks with ReLU and max-pooling amplify a rounding error whenever it decides a
 comparison, so two correct programs differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in

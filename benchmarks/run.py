@@ -7,12 +7,12 @@
 There are four parts. "equivalence": the losses of steps 1, 10 and 100 from the same weights on the same batches; a
 contender whose losses differ from tinynet's is not timed. "time": seconds per epoch, seconds from process start to the
 first step and to the end of the first epoch, CPU seconds, memory and accuracy; contenders take turns, A B C A B C.
-"accuracy": training seconds until the test accuracy reaches its targets, for tinynet and the fastest peer. "scaling":
-seconds per epoch against width and batch size. results.json is written after each process, results.md and the plots
-after each part.
+"accuracy": training seconds until the test accuracy reaches its targets, for tinynet's engines and the fastest peer.
+"scaling": seconds per epoch against width and batch size. results.json is written after each process, results.md and
+the plots after each part.
 
-Contenders that are not installed are left out: pip install -e '.[bench-tensorflow]', '.[bench-jax]', '.[bench-torch]'
-and '.[bench-sklearn]' install the peers, one each.
+Contenders that are not installed are left out: pip install -e '.[fast]' installs tinynet's second engine, and
+'.[bench-tensorflow]', '.[bench-jax]', '.[bench-torch]' and '.[bench-sklearn]' the peers, one each.
 """
 
 import argparse
@@ -29,8 +29,9 @@ import cases
 import machine
 import report
 import summary
+from cells import one_line
 from children import Children
-from contenders import CONTENDERS, LIMIT, REFERENCE, Contender
+from contenders import CONTENDERS, LIMIT, OWN, REFERENCE, Contender
 
 from tinynet.datasets import fashion_mnist
 from tinynet.support import console
@@ -40,7 +41,7 @@ PARTS = ("equivalence", "time", "accuracy", "scaling")
 RESULTS = Path(__file__).with_name("results")
 
 SCALING_CONTENDERS = (
-    REFERENCE,
+    *OWN,
     "keras-tensorflow",
     "keras-jax",
     "keras-jax-fast",
@@ -118,6 +119,7 @@ class Benchmark:
             "equivalence": {},
             "time": {},
             "first_step": {},
+            "first_use": {},
             "accuracy": {},
             "scaling": {},
         }
@@ -140,7 +142,7 @@ class Benchmark:
                         f"{path} was measured with {key}={found!r}, but this run has {expected!r}; "
                         "use another --output"
                     )
-        self.results = earlier
+        self.results |= earlier
 
     def prepare(self) -> None:
         """Find the contenders, and write images, weights and batch orders for the processes."""
@@ -183,7 +185,7 @@ class Benchmark:
         """Run one measurement and print a line of progress."""
         started = time.monotonic()
         result = self.children.run(contender.name, case, task, **options)
-        state = "FAILED: " + result["failed"].splitlines()[-1] if "failed" in result else "done"
+        state = "FAILED: " + one_line(result["failed"]) if "failed" in result else "done"
         print(
             f"{task:<11}{case:<11}{contender.name:<24}{time.monotonic() - started:7.1f} s  {state}",
             flush=True,
@@ -226,13 +228,19 @@ class Benchmark:
     def time(self) -> None:
         for case in self.cases:
             able = self.able(case)
+            uses = self.results["first_use"][case] = {}
+            for contender in able:
+                if contender.compiler:
+                    uses[contender.name] = self.child(contender, case, "first-use")
+                    self.write()
+            broken = {name for name, use in uses.items() if "failed" in use}
             for task, key in (("epochs", "time"), ("first-step", "first_step")):
                 runs = self.results[key][case] = {contender.name: [] for contender in able}
                 for repeat in range(self.options.repeats):
                     for contender in able:
                         if task == "first-step" and contender.name == LIMIT:
                             continue
-                        if any("failed" in run for run in runs[contender.name]):
+                        if contender.name in broken or any("failed" in run for run in runs[contender.name]):
                             continue
                         if repeat and task == "epochs" and self.is_slow(case, contender.name):
                             continue
@@ -242,7 +250,7 @@ class Benchmark:
 
     def is_slow(self, case: str, name: str) -> bool:
         """Return whether a peer is too slow to be measured more than once."""
-        if name in (LIMIT, REFERENCE):
+        if not CONTENDERS[name].is_peer:
             return False
         fastest = summary.epoch_seconds(
             self.results, case, summary.best_peer(self.results, case) or REFERENCE
@@ -251,12 +259,12 @@ class Benchmark:
         return bool(fastest and found and found.median > self.options.patience * fastest.median)
 
     def accuracy(self) -> None:
-        """Measure tinynet and the fastest peer of this run; without times, all chosen contenders."""
+        """Measure tinynet's engines and the fastest peer of this run; without times, all chosen contenders."""
         for case in self.cases:
             able = [contender for contender in self.able(case) if contender.name != LIMIT]
             best = summary.best_peer(self.results, case)
             if best is not None:
-                able = [contender for contender in able if contender.name in (REFERENCE, best)]
+                able = [contender for contender in able if not contender.is_peer or contender.name == best]
             targets = self.results["cases"][case]["targets"]
             epochs = MOST_EPOCHS_OF_IMAGES if "Conv2D" in self.cases[case].kinds() else MOST_EPOCHS
             runs = self.results["accuracy"][case] = {contender.name: [] for contender in able}

@@ -4,7 +4,7 @@ import statistics
 from typing import Any, NamedTuple
 
 from cases import TOLERANCES
-from contenders import CONTENDERS, LIMIT, REFERENCE
+from contenders import CONTENDERS, LIMIT, OWN, REFERENCE
 
 Results = dict[str, Any]
 
@@ -89,6 +89,7 @@ def runs(results: Results, part: str, case: str, name: str) -> list[dict[str, An
 def failure(results: Results, case: str, name: str) -> str | None:
     """Return the error of the first process that failed; None if none did."""
     all_runs = [
+        results.get("first_use", {}).get(case, {}).get(name, {}),
         *results["time"].get(case, {}).get(name, []),
         *results["first_step"].get(case, {}).get(name, []),
     ]
@@ -125,6 +126,11 @@ def figure(results: Results, case: str, name: str, key: str) -> Spread | None:
     return spread([run[key] for run in runs(results, part, case, name) if key in run])
 
 
+def engines(results: Results) -> list[str]:
+    """Return tinynet's engines in this run: NumPy and, where it is installed, Numba."""
+    return [name for name in OWN if name == REFERENCE or name in results["contenders"]]
+
+
 def peers(results: Results, keras_only: bool = False) -> list[str]:
     """Return the other libraries of this run."""
     known = [CONTENDERS[name] for name in results["contenders"]]
@@ -139,13 +145,15 @@ def best_peer(results: Results, case: str) -> str | None:
 
 
 class Ratio(NamedTuple):
-    """The best peer's figure divided by tinynet's: above 1, tinynet is ahead."""
+    """The best peer's figure divided by that of one of tinynet's engines: above 1, tinynet is ahead."""
 
     value: float
     peer: str
 
 
-def ratio(results: Results, case: str, key: str, keras_only: bool = False) -> Ratio | None:
+def ratio(
+    results: Results, case: str, key: str, keras_only: bool = False, own: str = REFERENCE
+) -> Ratio | None:
     """Return the ratio of "seconds", or of a key of `figure`; None if either is missing."""
 
     def median(name: str) -> float | None:
@@ -153,7 +161,7 @@ def ratio(results: Results, case: str, key: str, keras_only: bool = False) -> Ra
         found = find(results, case, name, key)
         return None if found is None else found.median
 
-    ours = median(REFERENCE)
+    ours = median(own)
     theirs = {name: value for name in peers(results, keras_only) if (value := median(name)) is not None}
     if ours is None or not theirs:
         return None

@@ -20,7 +20,7 @@ class Trainer(ABC):
     done by the methods, and so is part of the times from process start.
 
     Args:
-        folder: holds the images, ``x_train.npy`` and so on; caches may go there too.
+        folder: holds the images, ``x_train.npy`` and so on.
         seed: for shuffling and dropout.
         images: how many training images to use; None takes all.
         dtype: "float32"; "float64" only to compare losses.

@@ -13,6 +13,7 @@ import tinynet as tn
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import cases
+import contenders
 import limit
 import machine
 import summary
@@ -122,8 +123,20 @@ class TestInstalledSize:
 
 
 class TestContenders:
-    def test_the_limit_and_tinynet_are_no_peers(self):
-        assert {name for name, contender in CONTENDERS.items() if not contender.is_peer} == {"tinynet", LIMIT}
+    def test_the_limit_and_tinynets_engines_are_no_peers(self):
+        own = {name for name, contender in CONTENDERS.items() if not contender.is_peer}
+        assert own == {"tinynet", "tinynet-fast", LIMIT}
+
+    def test_without_a_cpp_compiler_torch_compile_is_left_out_and_says_why(self, monkeypatch):
+        monkeypatch.setattr(contenders, "_is_installed", lambda name: True)
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        lacking = {name: words for name in CONTENDERS if (words := CONTENDERS[name].missing())}
+        assert set(lacking) == {
+            *("torch-compile", "torch-compile-1-thread", "torch-max-autotune", "keras-torch-compile")
+        }
+        assert set(lacking.values()) == {
+            "torch.compile needs a C++ compiler, and no-such-compiler is not installed"
+        }
 
     def test_sklearn_has_no_convolutions(self):
         able = {
@@ -136,8 +149,10 @@ class TestContenders:
         assert {contender.extra for contender in CONTENDERS.values() if contender.extra} <= offered
 
 
-@pytest.mark.parametrize("name", ["torch", "sklearn", "keras-jax", "keras-tensorflow", "keras-torch"])
-def test_peers_lose_what_tinynet_loses(name, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["tinynet-fast", "torch", "sklearn", "keras-jax", "keras-tensorflow", "keras-torch"]
+)
+def test_others_lose_what_tinynet_loses(name, tmp_path):
     """The losses of the first and the tenth step in float64, from the same weights on the same batches."""
     contender = CONTENDERS[name]
     if contender.missing():

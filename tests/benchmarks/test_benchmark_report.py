@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+import cells
 import report
 import summary
 
@@ -186,6 +187,35 @@ class TestPage:
         assert row(text, "| `mlp_sgd`, `tinynet`")[1:] == ["6.00 s (epoch 4 to 6)", "-", "", ""]
         assert "- `sklearn` was left out: scikit-learn not installed" in text
 
+    def test_both_engines_are_held_against_the_best_peer(self, results):
+        results["contenders"]["tinynet-fast"] = about("tinynet, Numba")
+        results["equivalence"]["mlp_sgd"]["tinynet-fast"] = losses(2.0, 1.5, 1.0)
+        results["time"]["mlp_sgd"]["tinynet-fast"] = [process([0.7, 0.7], 3.1, 150.0)]
+        results["first_use"] = {
+            "mlp_sgd": {"tinynet-fast": {"start_to_first_step": 8.25}, "torch-compile": {"failed": "broken"}}
+        }
+        text = report.page(results)
+        assert row(text, "| `mlp_sgd` | 2.00 / ")[1:] == [
+            *("2.00 / 3.00 (`torch`)", "3.88 / 2.00 (`keras-jax`)", "8.00 / - (`keras-jax`)"),
+            *("5.45 / 2.00 (`torch`)", "2.10 / 1.40"),
+        ]
+        assert "the first is for `tinynet` and the second for `tinynet-fast`" in text
+        assert row(text, "| **`tinynet-fast`** (1 process)")[1:5] == [
+            *("0.700 (0.700 to 0.700)", "0.67", "1.00", "1.40")
+        ]
+        assert row(text, "| the limit")[2:5] == ["0.48", "0.71", "1"]
+        assert (
+            "First use, seconds to the first step with nothing compiled yet: `tinynet-fast` 8.25.\n" in text
+        )
+
+    def test_a_second_engine_that_differs_is_not_timed(self, results):
+        results["contenders"]["tinynet-fast"] = about("tinynet, Numba")
+        results["equivalence"]["mlp_sgd"]["tinynet-fast"] = losses(2.0, 1.5, 1.1)
+        results["time"]["mlp_sgd"]["tinynet-fast"] = [process([0.7, 0.7])]
+        text = report.page(results)
+        assert row(text, "| `mlp_sgd` | 2.00 / ")[1] == "2.00 / - (`torch`)"
+        assert "**`tinynet-fast`**, not timed: its losses differ" in text
+
     def test_the_fastest_comes_first(self, results):
         text = report.page(results).partition("## Times")[2]
         assert text.index("**`tinynet`**") < text.index("`torch`") < text.index("`keras-jax`")
@@ -193,6 +223,11 @@ class TestPage:
     def test_a_failure_is_told_in_one_line(self, results):
         results["time"]["mlp_sgd"]["torch"] = [{"failed": "Traceback\n  ...\nValueError: a | b"}]
         assert "| `torch`, FAILED: ValueError: a \\| b |" in report.page(results)
+
+    def test_advice_after_an_error_is_not_the_error(self):
+        text = "Traceback\n  File x\ntorch.exc.InductorError: No compiler\n\nSet VERBOSE=1 for more, set LOGS"
+        assert cells.one_line(text) == "torch.exc.InductorError: No compiler"
+        assert cells.one_line("exit status 3") == "exit status 3"
 
     def test_a_slow_contender_that_was_measured_once_says_so(self, results):
         results["time"]["mlp_sgd"]["torch"] = [process([9.0, 9.1])]

@@ -67,6 +67,7 @@ def test_every_process_has_its_figures(finished):
         assert 20 < measured["peak_memory_mb"] < 2000
         assert 0 <= measured["accuracy"] <= 1
         assert measured["environment"]["threads"] == "1 worker"
+        assert measured["environment"]["engine"] == "numpy"  # also where Numba is installed
     for measured in results["first_step"]["mlp_adam"]["tinynet"]:
         assert 0 < measured["start_to_first_step"] < whole
     for measured in epochs["numpy-limit"]:
@@ -165,6 +166,76 @@ def test_a_contender_that_joins_later_is_compared_before_it_is_timed(tmp_path, m
     taking_turns = [("epochs", "tinynet", 0), ("epochs", "torch", 0), ("epochs", "keras-jax", 0)]
     taking_turns += [("epochs", "tinynet", 1), ("epochs", "torch", 1)]  # what failed is not tried again
     assert [call for call in Told.asked if call[0] == "epochs"] == taking_turns
+
+
+def test_what_keeps_compiled_code_is_used_once_before_it_is_timed(tmp_path):
+    class Told:
+        """Stands in for processes: one contender can't compile."""
+
+        folder, asked = tmp_path, []
+
+        def run(self, name, case, task, **options):
+            self.asked.append((task, name))
+            if name == "torch-compile":
+                return {"failed": "no compiler"}
+            return {"start_to_first_step": 5.0} if task.startswith("first") else {"seconds": [1.0]}
+
+    benchmark = run.Benchmark(run.parse(["--repeats", "1"]), tmp_path, tmp_path)
+    names = ("tinynet", "tinynet-fast", "torch-compile")
+    benchmark.cases = {"mlp_sgd": cases.make("mlp_sgd")[0]}
+    benchmark.results["contenders"] = dict.fromkeys(names)
+    benchmark.contenders = [run.CONTENDERS[name] for name in names]
+    benchmark.children = Told()
+    benchmark.time()
+    assert Told.asked == [
+        *(("first-use", "tinynet-fast"), ("first-use", "torch-compile")),
+        *(("epochs", "tinynet"), ("epochs", "tinynet-fast")),
+        *(("first-step", "tinynet"), ("first-step", "tinynet-fast")),
+    ]
+    assert benchmark.results["first_use"]["mlp_sgd"]["tinynet-fast"] == {"start_to_first_step": 5.0}
+    assert run.summary.failure(benchmark.results, "mlp_sgd", "torch-compile") == "no compiler"
+    assert run.summary.failure(benchmark.results, "mlp_sgd", "tinynet-fast") is None
+
+
+def test_compiled_code_belongs_to_the_run_and_the_first_use_finds_none(tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import json, os, pathlib\n"
+        "folders = {os.environ[name] for name in ('NUMBA_CACHE_DIR', 'TORCHINDUCTOR_CACHE_DIR')}\n"
+        "folder = pathlib.Path(folders.pop())\n"
+        "found = folder.exists()\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "print(json.dumps({'found': found, 'folder': str(folder)}))\n"
+    )
+    processes = children.Children(tmp_path, worker=worker)
+    tasks = ("losses", "first-use", "epochs", "first-step")
+    results = [processes.run("tinynet-fast", "cnn", task) for task in tasks]
+    assert [result["found"] for result in results] == [False, False, True, True]
+    assert len({result["folder"] for result in results}) == 1
+    others = (
+        processes.run("tinynet-fast", "mlp_sgd", "epochs"),
+        processes.run("torch-compile", "cnn", "epochs"),
+    )
+    assert not any(other["found"] for other in others)
+
+
+def test_once_compiled_the_engine_compiles_nothing_more(tmp_path):
+    pytest.importorskip("numba")
+    case, weights = cases.make("mlp_bn")
+    cases.save(tmp_path, case, weights)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 28, 28), dtype=np.uint8)
+    labels = rng.integers(0, 10, 200).astype(np.uint8)
+    data = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    cases.save_data(tmp_path, data, {case.batch_size})
+    processes, compiled = children.Children(tmp_path), []
+    for task in ("first-use", "first-step", "epochs"):
+        result = processes.run("tinynet-fast", "mlp_bn", task, epochs=2)
+        assert "failed" not in result, result
+        compiled.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("compiled/**/*.nb?")})
+    assert result["environment"]["engine"] == "numba"
+    assert compiled[0]
+    assert compiled[0] == compiled[1] == compiled[2]
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
