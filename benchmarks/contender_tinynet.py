@@ -1,8 +1,12 @@
 """tinynet, through `Sequential.fit` with its defaults; images stay bytes, and a Rescale layer scales each batch.
 
+SciPy, which Numba imports if it finds it, is hidden, as if only tinynet's own extra were installed; `contender_keras`
+does the same for its backends.
+
 Options: engine ("numpy" or "numba"), which then computes all that this process trains and predicts.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ class TinynetTrainer(Trainer):
 
     def __init__(self, case: Case, weights: dict[str, np.ndarray], *arguments: Any, **settings: Any) -> None:
         super().__init__(case, weights, *arguments, **settings)
+        sys.modules["scipy"] = None  # type: ignore[assignment] # makes importing it fail
         if "engine" in self.options:
             tn.engines.use(self.options["engine"])
         layers = [_layer(layer) for layer in case.layers]
