@@ -261,6 +261,65 @@ def max_pool_backward(draw):
     return dy, given, On(y), over, draw.outputs(x.shape), buffer(draw.dtype), rectified
 
 
+def depthwise_case(draw):
+    """x, W, b, dy and windows; the arrays that are read mostly lie in memory as the loops want them."""
+    c, n, over = places(draw, "kernel")
+    m = draw(st.integers(1, 3))
+    x = draw.normal((c, over.down.pixels, over.across.pixels, n), special=True)
+    W, b = draw.normal((over.down.size, over.across.size, c, m)), draw.normal(c * m)
+    return x, W, b, draw.normal((c, m, *over.output_shape, n), special=True), over
+
+
+def mostly_dense(draw, values):
+    return On(values) if draw(st.integers(0, 3)) else draw.any_layout(values)
+
+
+@case
+def depthwise(draw):
+    x, W, b, y, over = depthwise_case(draw)
+    x, b = mostly_dense(draw, x), On(b) if draw(st.booleans()) else None
+    return x, On(W), b, over, draw.outputs(y.shape), buffer(draw.dtype)
+
+
+@case
+def depthwise_dw(draw):
+    x, W, _, dy, over = depthwise_case(draw)
+    return On(dy), mostly_dense(draw, x), over, draw.outputs(W.shape)
+
+
+@case
+def depthwise_dx(draw):
+    x, W, _, dy, over = depthwise_case(draw)
+    return mostly_dense(draw, dy), On(W), over, draw.outputs(x.shape), buffer(draw.dtype)
+
+
+@case
+def average_pool(draw):
+    c, n, over = places(draw, "pool")
+    x = draw.normal((c, over.down.pixels, over.across.pixels, n), special=True)
+    return mostly_dense(draw, x), over, draw.outputs((c, *over.output_shape, n)), buffer(draw.dtype)
+
+
+@case
+def average_pool_backward(draw):
+    c, n, over = places(draw, "pool")
+    dy = draw.normal((c, *over.output_shape, n), special=True)
+    dx = draw.outputs((c, over.down.pixels, over.across.pixels, n))
+    return mostly_dense(draw, dy), over, dx, buffer(draw.dtype)
+
+
+@case
+def global_average(draw):
+    x = draw.normal(draw.shape(4), special=True)
+    return (On(x, (3, 1, 2, 0)) if draw(st.integers(0, 3)) else draw.any_layout(x),)
+
+
+@case
+def global_average_backward(draw):
+    c, h, w, n = draw.shape(4)
+    return mostly_dense(draw, draw.normal((n, c), special=True)), draw.outputs((c, h, w, n))
+
+
 def rows_of_features(draw, count):
     shape = draw.table()
     given = [draw.any_layout(draw.normal(shape)) for _ in range(count)]
@@ -438,7 +497,8 @@ EXACT = {
     "max_pool",
 }
 EXACT |= {"max_pool_backward", "rectify", "rectify_backward", "pick", "drop"}
-SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "squared_norm"}
+SUMS = {"moments", "feature_sums", "channel_products", "sum_rows", "squared_norm", "global_average"}
+SUMS |= {"depthwise", "depthwise_dw", "depthwise_dx", "average_pool", "average_pool_backward"}
 LOGARITHMS = {"log_softmax", "softmax_cross_entropy"}
 # What twins write and kernels need not.
 SPOILT = {"moments": ("centred",)} | {

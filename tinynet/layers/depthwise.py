@@ -5,9 +5,9 @@ import numpy as np
 from tinynet.engines.operation import operation, sum_rows
 from tinynet.initializers import Initializer
 from tinynet.layers.kernel import KernelLayer
-from tinynet.layers.windows.geometry import channel_major, check_padding, check_size, windows
+from tinynet.layers.windows.geometry import Windows, channel_major, check_padding, check_size, windows
 from tinynet.support.checks import check_positive_int
-from tinynet.support.types import Array, Padding, Shape
+from tinynet.support.types import Array, Memory, Padding, Shape
 
 _PIXELS = 1 << 13  # in a partial sum
 
@@ -64,20 +64,13 @@ class DepthwiseConv2D(KernelLayer):
     def forward(self, x: Array, training: bool = False) -> Array:
         if training:
             self._x = x
-        x = channel_major(x)[:, None]  # (c, 1, h, w, n)
-        memory = self.memory(x.dtype, training)
-        y = memory("y", (len(x), self.depth_multiplier, *self.windows.output_shape, x.shape[-1]))
-        product = memory("product", y.shape)
-        y[...] = self.b.reshape(y.shape[:2])[:, :, None, None, None] if self.use_bias else 0
-        for (u, v), (down, across), (rows, columns) in self.windows.taps():
-            part = product[:, :, down, across]
-            np.multiply(x[:, :, rows, columns], self.W[u, v][:, :, None, None, None], out=part)
-            y[:, :, down, across] += part
+        images, memory = channel_major(x), self.memory(x.dtype, training)  # (c, h, w, n)
+        y = memory("y", (len(images), self.depth_multiplier, *self.windows.output_shape, len(x)))
+        depthwise(images, self.W, self.b if self.use_bias else None, self.windows, y, memory)
         return channel_major(y.reshape(-1, *y.shape[2:]))
 
     def backward(self, dy: Array) -> Array | None:
-        x = channel_major(self._x)[:, None]  # (c, 1, h, w, n)
-        dy = channel_major(dy)
+        x, dy = channel_major(self._x), channel_major(dy)
         if not dy.flags.c_contiguous:
             ordered = self.buffer("dy", dy.shape, dy.dtype)
             np.copyto(ordered, dy)
@@ -87,23 +80,46 @@ class DepthwiseConv2D(KernelLayer):
         if self.trainable and self.use_bias:
             sum_rows(dy.reshape(len(self.db), -1).T, self.db)
         if self.trainable:
-            for (u, v), (down, across), (rows, columns) in self.windows.taps():
-                channel_products(x[:, :, rows, columns], dy[:, :, down, across], self.dW[u, v])
+            depthwise_dw(dy, x, self.windows, self.dW)
         if not self.needs_input_grad:
             return None
-        dx = memory("dx", (len(x), *x.shape[2:]))
-        dx.fill(0)
-        product = memory("product", dy.shape)
-        for (u, v), (down, across), (rows, columns) in self.windows.taps():
-            part = product[:, :, down, across]
-            np.multiply(dy[:, :, down, across], self.W[u, v][:, :, None, None, None], out=part)
-            for m in range(self.depth_multiplier):
-                dx[:, rows, columns] += part[:, m]
+        dx = memory("dx", x.shape)
+        depthwise_dx(dy, self.W, self.windows, dx, memory)
         return channel_major(dx)
 
     def multiply_adds(self) -> int:
         assert self.output_shape is not None
         return int(self.W.size) * self.output_shape[0] * self.output_shape[1]
+
+
+@operation
+def depthwise(x: Array, W: Array, b: Array | None, windows: Windows, y: Array, memory: Memory) -> None:
+    """y = sum over u, v of x W + b: (c, h, w, n) -> (c, m, down, across, n)."""
+    x, product = x[:, None], memory("product", y.shape)
+    y[...] = 0 if b is None else b.reshape(y.shape[:2])[:, :, None, None, None]
+    for (u, v), (down, across), (rows, columns) in windows.taps():
+        part = product[:, :, down, across]
+        np.multiply(x[:, :, rows, columns], W[u, v][:, :, None, None, None], out=part)
+        y[:, :, down, across] += part
+
+
+@operation
+def depthwise_dw(dy: Array, x: Array, windows: Windows, dW: Array) -> None:
+    """dW = sum over pixels and examples of x dy, for each u, v."""
+    for (u, v), (down, across), (rows, columns) in windows.taps():
+        channel_products(x[:, None, rows, columns], dy[:, :, down, across], dW[u, v])
+
+
+@operation
+def depthwise_dx(dy: Array, W: Array, windows: Windows, dx: Array, memory: Memory) -> None:
+    """dx = sum over u, v and m of dy W: (c, m, down, across, n) -> (c, h, w, n)."""
+    dx.fill(0)
+    product = memory("product", dy.shape)
+    for (u, v), (down, across), (rows, columns) in windows.taps():
+        part = product[:, :, down, across]
+        np.multiply(dy[:, :, down, across], W[u, v][:, :, None, None, None], out=part)
+        for m in range(dy.shape[1]):
+            dx[:, rows, columns] += part[:, m]
 
 
 @operation

@@ -17,7 +17,7 @@ from tinynet.layers.windows.geometry import (
     check_size,
     windows,
 )
-from tinynet.support.types import Array, Padding, Shape
+from tinynet.support.types import Array, Memory, Padding, Shape
 
 _RUN = 64  # pixels
 
@@ -154,32 +154,43 @@ class AveragePool2D(_Pool2D):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         images, memory = channel_major(x), self.memory(x.dtype, training)  # (c, h, w, n)
-        (c, h, _, n), (down, across) = images.shape, self.windows
-        sums = memory("sums", (c, h, across.outputs, n))  # of the windows' rows
-        sums.fill(0)
-        for offset in range(across.size):
-            places, columns = across.tap(offset)
-            sums[:, :, places] += images[:, :, columns]
-        y = memory("y", (c, down.outputs, across.outputs, n))
-        y.fill(0)
-        for offset in range(down.size):
-            places, rows = down.tap(offset)
-            y[:, places] += sums[:, rows]
-        y /= device_of(y).constant(_pixels_in_windows(self.windows))
+        y = memory("y", (len(images), *self.windows.output_shape, len(x)))
+        average_pool(images, self.windows, y, memory)
         return channel_major(y)
 
     def backward(self, dy: Array) -> Array:
         assert self.input_shape is not None
         h, w, c = self.input_shape
         memory = self.memory(dy.dtype, training=True)
-        shares = memory("shares", (c, *dy.shape[1:3], len(dy)))
-        counts = device_of(dy).constant(_pixels_in_windows(self.windows))
-        np.divide(channel_major(dy), counts, out=shares)
         dx = memory("dx", (c, h, w, len(dy)))
-        dx.fill(0)
-        for _, (down, across), (rows, columns) in self.windows.taps():
-            dx[:, rows, columns] += shares[:, down, across]
+        average_pool_backward(channel_major(dy), self.windows, dx, memory)
         return channel_major(dx)
+
+
+@operation
+def average_pool(images: Array, windows: Windows, y: Array, memory: Memory) -> None:
+    """y = 1 / k sum over u, v of the images (c, h, w, n); y (c, down, across, n)."""
+    (c, h, _, n), (down, across) = images.shape, windows
+    sums = memory("sums", (c, h, across.outputs, n))  # of the windows' rows
+    sums.fill(0)
+    for offset in range(across.size):
+        places, columns = across.tap(offset)
+        sums[:, :, places] += images[:, :, columns]
+    y.fill(0)
+    for offset in range(down.size):
+        places, rows = down.tap(offset)
+        y[:, places] += sums[:, rows]
+    y /= device_of(y).constant(_pixels_in_windows(windows))
+
+
+@operation
+def average_pool_backward(dy: Array, windows: Windows, dx: Array, memory: Memory) -> None:
+    """dx = sum of dy / k over the windows that hold the pixel."""
+    shares, counts = memory("shares", dy.shape), device_of(dy).constant(_pixels_in_windows(windows))
+    np.divide(dy, counts, out=shares)
+    dx.fill(0)
+    for _, (down, across), (rows, columns) in windows.taps():
+        dx[:, rows, columns] += shares[:, down, across]
 
 
 @functools.lru_cache(maxsize=64)
@@ -211,20 +222,30 @@ class GlobalAveragePool2D(Layer):
         return input_shape[2:]
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        total = self.device.zeros((len(x), x.shape[3]), np.float64)
-        for start in range(0, x.shape[2], _RUN):  # a running sum of float32 over all pixels would lose digits
-            total += np.add.reduce(
-                np.add.reduce(x[:, :, start : start + _RUN], axis=2), axis=1, dtype=np.float64
-            )
-        total /= math.prod(x.shape[1:3])
-        return total.astype(x.dtype)
+        return global_average(x)
 
     def backward(self, dy: Array) -> Array:
         assert self.input_shape is not None
         h, w, c = self.input_shape
         dx = self.buffer("dx", (c, h, w, len(dy)), dy.dtype)
-        np.divide(dy.T[:, None, None], h * w, out=dx)
+        global_average_backward(dy, dx)
         return channel_major(dx)
+
+
+@operation
+def global_average(x: Array) -> Array:
+    """1 / (h w) sum_{i, j} x, (n, h, w, c) -> (n, c)."""
+    total = device_of(x).zeros((len(x), x.shape[3]), np.float64)
+    for start in range(0, x.shape[2], _RUN):  # a running sum of float32 over all pixels would lose digits
+        total += np.add.reduce(np.add.reduce(x[:, :, start : start + _RUN], axis=2), axis=1, dtype=np.float64)
+    total /= math.prod(x.shape[1:3])
+    return total.astype(x.dtype)
+
+
+@operation
+def global_average_backward(dy: Array, dx: Array) -> None:
+    """dx = dy / (h w), (n, c) -> (c, h, w, n)."""
+    np.divide(dy.T[:, None, None], math.prod(dx.shape[1:3]), out=dx)
 
 
 class GlobalMaxPool2D(MaxPool2D):
