@@ -5,7 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.engines.fast import activations, batchnorm, dropout, losses, optimizers, pooling, windows  # noqa: F401
+from tinynet.engines.fast import (  # noqa: F401
+    activations,
+    batchnorm,
+    depthwise,
+    dropout,
+    losses,
+    optimizers,
+    pooling,
+    windows,
+)
 from tinynet.engines.fast.compile import LOOPS
 from tinynet.support.console import tell
 

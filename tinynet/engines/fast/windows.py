@@ -1,6 +1,9 @@
 """The pixels under windows, over images (c, h, w n), each row flat. NumPy bodies: `tinynet.layers.windows.patches`."""
 
+import functools
 from typing import Any
+
+import numpy as np
 
 from tinynet.engines.fast.arrays import dense
 from tinynet.engines.fast.compile import kernel, loop
@@ -59,3 +62,25 @@ def _move_windows(move: Any, padded: Array, windows: Any, rows: slice, columns: 
     flat = padded.reshape(channels, height, width * n)
     move(flat, n, rows.start * down.stride, down.stride, across.stride, columns.reshape(shape))
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def runs_under(across: Any) -> Array:
+    """The runs of pixels of an image's row that lie side by side in the windows too.
+
+    For each: which pixel of its windows it is, the first pixel, its window, and how many follow one another.
+    """
+    runs = []
+    for v in range(across.size):
+        places, pixels = across.tap(v)
+        first, last = places.start, places.stop
+        step = max(1, last - first) if across.stride == 1 else 1
+        starts = range(first, last, step)
+        runs += [(i, v, pixels.start + (i - first) * across.stride, step) for i in starts]
+    order = [(v, pixel, window, count) for window, v, pixel, count in sorted(runs)]
+    return np.array(order, np.intp).reshape(-1, 4)
+
+
+def flat(images: Array) -> Array:
+    """Images (..., w, n) with each row flat: (..., w n)."""
+    return images.reshape(*images.shape[:-2], images.shape[-2] * images.shape[-1])
