@@ -71,3 +71,19 @@ def test_a_gradient_of_another_shape_reads_no_foreign_memory(layer, columns):
         model.loss_and_gradients(
             np.ones((5, 2), np.float32), np.zeros((5, 4), np.float32), tn.MeanSquaredError()
         )
+
+
+@pytest.mark.parametrize("layer", [tn.DepthwiseConv2D, tn.AveragePool2D])
+@pytest.mark.parametrize("shape", [(2, 2, 1, 3), (2, 4, 4, 5), (1, 4, 4, 3)])
+def test_an_images_gradient_of_another_shape_is_left_to_numpy(layer, shape):
+    layer, dy = layer(2, strides=1), np.ones(shape, np.float32).swapaxes(0, 3)
+    tn.Sequential([tn.DepthwiseConv2D(1), layer], (5, 5, 2), seed=0)
+    results = []
+    for engine in ("numpy", "numba"):
+        with running(engine):
+            layer.forward(np.ones((2, 5, 5, 3), np.float32).swapaxes(0, 3), training=True)
+            try:
+                results.append(layer.backward(dy).tolist())
+            except ValueError as error:
+                results.append(str(error))
+    assert results[0] == results[1]

@@ -1,6 +1,6 @@
-"""Max-pooling over images (c, h, w, n), with the ReLU after it. NumPy bodies: `tinynet.layers.pooling`.
+"""Pooling over images (c, h, w, n), and the ReLU after a max-pool. NumPy bodies: `tinynet.layers.pooling`.
 
-Forward notes which pixel of each window is the largest, as a byte, so backward need not look for it.
+A max-pool's forward notes which pixel of each window is the largest, as a byte, so backward need not look for it.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from tinynet.engines.fast.arrays import alike, dense
 from tinynet.engines.fast.compile import kernel, loop
+from tinynet.engines.fast.windows import flat, runs_under
 from tinynet.support.types import Array
 
 Pair = tuple[int, int]  # down and across
@@ -121,6 +122,136 @@ def _max_pool_backward(
 def _keeps_winners(windows: Any, images: Array, y: Array) -> bool:
     """Whether `max_pool` has noted each window's winner for `max_pool_backward`."""
     return bool(windows.area < _NONE) and dense(images, y)
+
+
+@loop
+def average_pool(images: Array, windows: Any, y: Array, memory: Any) -> Any:
+    if not _are_pooled(images, windows, y):
+        return NotImplemented
+    down, across = windows
+    place = images.shape[3], down.size, down.stride, down.before, runs_under(across)
+    _average_pool(flat(images), *place, flat(y))
+    return None
+
+
+@kernel
+def _average_pool(images: Array, n: int, size: int, stride: int, before: int, runs: Array, y: Array) -> None:
+    """y = 1 / k sum over u, v of images[c, i s + u, j s + v], where k pixels of the window are not padding.
+
+    First the rows under the windows are added up, all of their length.
+    """
+    row, columns = np.empty_like(images[0, 0]), _columns(runs, n, y[0, 0])
+    for c in range(len(y)):
+        for i in range(y.shape[1]):
+            first, last = max(0, i * stride - before), min(images.shape[1], i * stride - before + size)
+            row[:] = 0
+            for p in range(first, last):
+                pixels = images[c, p]
+                for k in range(len(row)):
+                    row[k] += pixels[k]
+            mean, rows = y[c, i], y.dtype.type(last - first)
+            mean[:] = 0
+            for r in range(len(runs)):
+                pixels, part = row[runs[r, 1] * n :], mean[runs[r, 2] * n :]
+                for k in range(runs[r, 3] * n):
+                    part[k] += pixels[k]
+            for k in range(len(mean)):
+                mean[k] /= rows * columns[k]
+
+
+@loop
+def average_pool_backward(dy: Array, windows: Any, dx: Array, memory: Any) -> Any:
+    if not _are_pooled(dx, windows, dy):
+        return NotImplemented
+    down, across = windows
+    place = dx.shape[3], down.size, down.stride, down.before, runs_under(across)
+    _average_pool_backward(flat(dy), *place, flat(dx))
+    return None
+
+
+@kernel
+def _average_pool_backward(
+    dy: Array, n: int, size: int, stride: int, before: int, runs: Array, dx: Array
+) -> None:
+    """dx = sum of dy / k over the windows that hold the pixel: the steps of `_average_pool`, from last to first."""
+    row, share, columns = np.empty_like(dx[0, 0]), np.empty_like(dy[0, 0]), _columns(runs, n, dy[0, 0])
+    for c in range(len(dx)):
+        dx[c] = 0
+        for i in range(dy.shape[1]):
+            first, last = max(0, i * stride - before), min(dx.shape[1], i * stride - before + size)
+            gradient, rows = dy[c, i], dy.dtype.type(last - first)
+            for k in range(len(share)):
+                share[k] = gradient[k] / (rows * columns[k])
+            row[:] = 0
+            for r in range(len(runs)):
+                pixels, part = row[runs[r, 1] * n :], share[runs[r, 2] * n :]
+                for k in range(runs[r, 3] * n):
+                    pixels[k] += part[k]
+            for p in range(first, last):
+                pixels = dx[c, p]
+                for k in range(len(row)):
+                    pixels[k] += row[k]
+
+
+@kernel
+def _columns(runs: Array, n: int, like: Array) -> Array:
+    """For each number of a row of windows, how many columns of pixels its window has, not counting the padding."""
+    columns = np.zeros_like(like)
+    for r in range(len(runs)):
+        columns[runs[r, 2] * n : (runs[r, 2] + runs[r, 3]) * n] += 1
+    return columns
+
+
+def _are_pooled(images: Array, windows: Any, y: Array) -> bool:
+    (down, across), (c, n) = windows, (len(images), images.shape[3])
+    return (
+        images.size > 0
+        and images.shape == (c, down.pixels, across.pixels, n)
+        and y.shape == (c, down.outputs, across.outputs, n)
+        and dense(images, y)
+    )
+
+
+@loop
+def global_average(x: Array) -> Any:
+    images = x.swapaxes(0, 3)
+    if not images.size or not dense(images):
+        return NotImplemented
+    y = np.empty((len(x), len(images)), x.dtype)
+    _global_average(images.reshape(len(images), -1, len(x)), y)
+    return y
+
+
+@kernel
+def _global_average(images: Array, y: Array) -> None:
+    """y = sum over pixels of images (c, pixels, n) / pixels, in float64"""
+    total = np.empty(len(y))
+    for c in range(len(images)):
+        total[:] = 0
+        for p in range(images.shape[1]):
+            for n in range(len(total)):
+                total[n] += images[c, p, n]
+        for n in range(len(total)):
+            y[n, c] = total[n] / images.shape[1]
+
+
+@loop
+def global_average_backward(dy: Array, dx: Array) -> Any:
+    if dy.shape != (dx.shape[3], len(dx)) or not dx.size or not dense(dx, dy):
+        return NotImplemented
+    _global_average_backward(dy, dx.reshape(len(dx), -1, len(dy)))
+    return None
+
+
+@kernel
+def _global_average_backward(dy: Array, dx: Array) -> None:
+    share = np.empty(len(dy), dy.dtype)
+    for c in range(len(dx)):
+        for n in range(len(share)):
+            share[n] = dy[n, c] / dx.shape[1]
+        for p in range(dx.shape[1]):
+            for n in range(len(share)):
+                dx[c, p, n] = share[n]
 
 
 def _axes(windows: Any) -> tuple[Pair, Pair, Pair]:
