@@ -139,26 +139,6 @@ class TestWithNumba:
         with pytest.raises(ValueError, match="not initialized"):
             numba.threading_layer()
 
-    @pytest.mark.parametrize("name", ["mlp_sgd", "mlp_adam", "mlp_bn", "cnn"])
-    def test_a_run_has_the_losses_of_numpy(self, name):
-        rng = np.random.default_rng(0)
-        x, y = rng.integers(0, 256, (320, 28, 28), dtype=np.uint8), rng.integers(0, 10, 320)
-        losses = {}
-        for engine in ("numpy", "numba"):
-            recipe = tn.recipes.make(name, seed=0, batch_size=16, epochs=1, training_examples=320)
-            seen = losses[engine] = []
-
-            class Losses(tn.Callback):
-                def on_batch_end(self, run, seen=seen):
-                    seen.append(run.batch_loss)
-
-            with tn.engines.use(engine):
-                recipe.model.copy(dtype="float64").fit(
-                    x, y, **recipe.fit_arguments() | {"callbacks": [Losses()], "verbose": 0}
-                )
-        assert len(losses["numpy"]) == 20
-        np.testing.assert_allclose(losses["numba"], losses["numpy"], rtol=1e-10)
-
     def test_an_overflow_is_found(self):
         params, optimizer = np.ones(3, np.float32), tn.Adam()
         with (
