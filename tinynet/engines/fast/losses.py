@@ -42,7 +42,9 @@ def _softmax_cross_entropy(
             average += z[k] - largest
         for k in range(classes):
             p[k] /= total
-        target = (1 - smoothing) * (z[labels[n]] - largest) + smoothing * (average / classes)
+        target = z[labels[n]] - largest
+        if smoothing != 0:  # otherwise a score of minus infinity does not count
+            target = (1 - smoothing) * target + smoothing * (average / classes)
         losses[n] = math.log(total) - target
     return True
 
