@@ -81,6 +81,41 @@ def test_losses_of_bad_scores(name, value, place):
         np.testing.assert_allclose(numba, numpy, rtol=1e-12)
 
 
+OPTIMIZERS = {
+    "SGD": tn.SGD,
+    "momentum": lambda: tn.SGD(momentum=0.9),
+    "Nesterov": lambda: tn.SGD(momentum=0.9, nesterov=True),
+    "RMSprop": tn.RMSprop,
+    "Adam": tn.Adam,
+    "AdamW": lambda: tn.AdamW(weight_decay=0.1),
+}
+
+
+def updated(engine, make, grads):
+    """The parameters after a step, the optimizer's slots, and the error if there is one."""
+    params, optimizer, error = np.ones(4, np.float32), make(), None
+    try:
+        with running(engine), np.errstate(invalid="ignore"):
+            optimizer.step(params, grads.copy(), decay_size=2)
+    except tn.NonFiniteError as caught:
+        error = str(caught)
+    return error, {"params": params, **optimizer.slots}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("value", [*BAD, 3e38, -3e38])
+def test_updates_with_a_bad_gradient(name, value):
+    """NaN and infinity go into the parameters, where fit finds them; what overflows is refused at once."""
+    grads = np.array([1, value, 1, 1], np.float32)
+    (error, numpy), (found, numba) = (
+        updated(engine, OPTIMIZERS[name], grads) for engine in ("numpy", "numba")
+    )
+    assert (found is None) == (error is None), (found, error)
+    if error is None:
+        for key, expected in numpy.items():
+            np.testing.assert_array_equal(np.isfinite(numba[key]), np.isfinite(expected), key)
+
+
 def dense(dtype):
     return tn.Sequential(
         [tn.Dense(6), tn.BatchNorm(), tn.ReLU(), tn.Dropout(0.2), tn.Dense(3), tn.LogSoftmax()],

@@ -1,6 +1,7 @@
 """Optimizers' updates, each in one pass over the parameters, with weight decay. NumPy bodies: `tinynet.optimizers`.
 
-Of a kernel's parameters, the first ``decayed`` shrink by the factor ``kept``. It returns how many numbers overflowed.
+Of a kernel's parameters, the first ``decayed`` shrink by the factor ``kept``. It returns how many numbers overflowed; a gradient
+that is infinite itself does not count.
 """
 
 import math
@@ -27,7 +28,7 @@ def _sgd_update(params: Array, grads: Array, decayed: int, step_size: float, kep
     for i in range(params.size):
         p = kept * params[i] if i < decayed else params[i]
         params[i] = p - step_size * grads[i]
-        overflowed += abs(params[i]) == math.inf
+        overflowed += abs(params[i]) == math.inf and abs(grads[i]) < math.inf
     return overflowed
 
 
@@ -68,7 +69,7 @@ def _momentum_update(
         velocity[i] = momentum * velocity[i] - step
         p = kept * params[i] if i < decayed else params[i]
         params[i] = p + (momentum * velocity[i] - step if nesterov else velocity[i])
-        overflowed += abs(velocity[i]) == math.inf
+        overflowed += abs(velocity[i]) == math.inf and abs(grads[i]) < math.inf
     return overflowed
 
 
