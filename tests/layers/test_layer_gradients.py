@@ -55,7 +55,7 @@ def test_buffers_hold_nothing_that_a_later_batch_needs(name, data):
         x_before, dy_before = x.copy(), dy.copy()
         for _, inner in walk([layer]):
             for buffer in inner._buffers.values():
-                buffer.fill(True if buffer.dtype == bool else np.nan)
+                buffer.fill(np.nan if buffer.dtype.kind == "f" else 1)
         for array in arrays(layer, "param_specs", "d").values():
             array.fill(np.nan)  # backward overwrites, so NaN must not survive
         for key, array in arrays(layer, "state_names").items():
