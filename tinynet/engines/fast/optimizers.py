@@ -1,7 +1,7 @@
 """Optimizers' updates, each in one pass over the parameters, with weight decay. NumPy bodies: `tinynet.optimizers`.
 
-Of a kernel's parameters, the first ``decayed`` shrink by the factor ``kept``. It returns how many numbers overflowed; a gradient
-that is infinite itself does not count.
+Of a kernel's parameters, the first ``decayed`` shrink by the factor ``kept``. It returns how many numbers overflowed;
+a gradient that is infinite itself does not count.
 """
 
 import math
