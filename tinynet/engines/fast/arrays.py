@@ -1,4 +1,7 @@
-"""What a loop may be given: it has no bounds checks, and is compiled once for each dtype and layout that it meets."""
+"""What a loop may be given: it has no bounds checks, and is compiled once for each kind of array that it meets.
+
+So it gets one kind for each dtype, which NumPy calls "carray": in C order, aligned, and not read-only.
+"""
 
 import numpy as np
 
@@ -9,12 +12,12 @@ _INDICES = np.dtype(np.intp)
 
 
 def dense(first: Array, *others: Array) -> bool:
-    """Whether all are NumPy's own arrays, dense, in C order, and of one dtype: the machine's float32 or float64."""
+    """Whether all are NumPy's own arrays, "carray", and of one dtype: the machine's float32 or float64."""
     dtype = first.dtype
-    if dtype not in FLOATS or type(first) is not np.ndarray or not first.flags.c_contiguous:
+    if dtype not in FLOATS or type(first) is not np.ndarray or not first.flags.carray:
         return False
     for x in others:  # noqa: SIM110 (a generator takes twice as long, and this is called in every step)
-        if type(x) is not np.ndarray or x.dtype != dtype or not x.flags.c_contiguous:
+        if type(x) is not np.ndarray or x.dtype != dtype or not x.flags.carray:
             return False
     return True
 
@@ -44,5 +47,5 @@ def labels_of(labels: Array, rows: Array) -> bool:
         and labels.shape == rows.shape[:1]
         and labels.dtype == _INDICES
         and type(labels) is np.ndarray
-        and labels.flags.c_contiguous
+        and labels.flags.carray
     )
