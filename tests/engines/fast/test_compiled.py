@@ -65,6 +65,32 @@ def test_how_many_kernels_a_recipe_compiles(name, found):
     assert "tinynet.engines.fast.losses._count_right" in found[name]
 
 
+@pytest.mark.parametrize("files", ["*.nbi", "*.nbc"], ids=["index", "code"])
+def test_a_damaged_cache_is_made_anew(files, tmp_path):
+    """As a power failure may leave it."""
+    kernels = run("mlp_sgd", NUMBA_CACHE_DIR=str(tmp_path))["mlp_sgd"]
+    for path in (damaged := list(tmp_path.rglob(files))):
+        path.write_bytes(b"")
+    assert run("mlp_sgd", NUMBA_CACHE_DIR=str(tmp_path))["mlp_sgd"] == kernels
+    assert all(path.stat().st_size for path in damaged)
+
+
+FULL_DISK = """
+from tests.support.engine_runs import train
+from tests.support.faults import full_disk
+with full_disk(100):
+    train("numba", "mlp_sgd", 2, batch_size=8)
+"""
+
+
+def test_a_full_disk_costs_no_run(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    program = [sys.executable, "-c", FULL_DISK]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not any(path.stat().st_size for path in tmp_path.rglob("*.nbc"))
+
+
 def test_an_empty_cache_gets_one_file_for_each_and_is_enough_for_the_next_process(tmp_path):
     kernels = run("mlp_adam", NUMBA_CACHE_DIR=str(tmp_path))["mlp_adam"]
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}

@@ -1,6 +1,7 @@
 """The decorators of this folder: `loop` for an operation, `kernel` for what it compiles."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
@@ -38,6 +39,29 @@ def reordered(body: F) -> F:
 def _compiled(body: F, flags: set[str]) -> F:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     try:
-        return cast(F, numba.njit(cache=True, **options)(body))
+        compiled: Any = numba.njit(cache=True, **options)(body)
     except RuntimeError:  # no folder can be written: each process compiles anew
         return cast(F, numba.njit(**options)(body))
+    if cache := cache_of(compiled):
+        cache.load_overload = _or_nothing(cache.load_overload, cache.flush)
+        cache.save_overload = _or_nothing(cache.save_overload)
+    return cast(F, compiled)
+
+
+def cache_of(kernel: Any) -> Any:
+    """Where Numba keeps what it has compiled for a kernel; None with NUMBA_DISABLE_JIT=1, as Python runs it then."""
+    return getattr(kernel, "_cache", None)
+
+
+def _or_nothing(step: Callable[..., Any], otherwise: Callable[[], Any] = lambda: None) -> Callable[..., Any]:
+    """A step that does nothing where it fails: a full disk or a damaged file costs the time to compile, and no run."""
+
+    def attempt(*arguments: Any) -> Any:
+        try:
+            return step(*arguments)
+        except Exception:
+            with suppress(OSError):
+                otherwise()
+            return None
+
+    return attempt

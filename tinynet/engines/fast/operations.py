@@ -1,5 +1,6 @@
 """All operations that have a loop."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tinynet.engines.fast import (  # noqa: F401
     pooling,
     windows,
 )
-from tinynet.engines.fast.compile import LOOPS
+from tinynet.engines.fast.compile import LOOPS, cache_of
 from tinynet.support.console import tell
 
 __all__ = ["LOOPS", "try_out"]
@@ -24,8 +25,8 @@ __all__ = ["LOOPS", "try_out"]
 def try_out() -> None:
     """Run one kernel, to see whether Numba works here."""
     kernel: Any = activations._rectify
-    folder = Path(kernel._cache.cache_path or "")
-    if not any(folder.glob("activations._rectify-*.nbi")):
+    cache = cache_of(kernel)
+    if cache and not any(Path(cache.cache_path or os.devnull).glob("activations._rectify-*.nbi")):
         tell("tinynet: Numba compiles the loops that this run needs, once; that takes some seconds")
     x = np.zeros(1, np.float32)
     kernel(x, x)
