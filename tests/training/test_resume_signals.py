@@ -18,6 +18,8 @@ import json, os, random, signal, sys, time, warnings
 import tinynet as tn
 from tests.support.runs import digest, start
 
+tn.engines.current()  # loads Numba, if it is chosen
+
 folder, kill = sys.argv[1], sys.argv[2] == "SIGKILL"
 chance = random.Random(int(sys.argv[3]))
 
@@ -88,11 +90,11 @@ print(json.dumps({case: digest(*start(case)) for case in ("dense", "two_workers"
 """
 
 
-def python(program, *arguments):
+def python(program, engine, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TINYNET_ENGINE": engine},
         capture_output=True,
         text=True,
         timeout=1200,
@@ -102,17 +104,24 @@ def python(program, *arguments):
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module", params=["numpy", "numba"])
+def engine(request):
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def expected():
+def expected(engine):
     """The digest of each case's end in a process that is never stopped."""
-    return python(undisturbed)
+    return python(undisturbed, engine)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forking a process that computes is safe on Linux only")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
-def test_twenty_runs_end_bit_for_bit_as_if_nothing_had_stopped_them(name, expected, tmp_path):
+def test_twenty_runs_end_bit_for_bit_as_if_nothing_had_stopped_them(name, engine, expected, tmp_path):
     seed = 20
-    rounds = python(SERVER, tmp_path, name, seed, 20)
+    rounds = python(SERVER, engine, tmp_path, name, seed, 20)
     assert len(rounds) == 20
     for number, one in enumerate(rounds):
         assert one["digest"] == expected[one["case"]], (number, one)
