@@ -682,7 +682,8 @@ class TestNonFiniteLoss:
 
         x, y = classes_data(30)
         x[20:] = 3e38
-        model = tn.Sequential([Locked(), tn.BatchNorm(), tn.Dense(3), tn.Softmax()], input_shape=(2,), seed=0)
+        layers = [Locked(), tn.Rescale(10), tn.BatchNorm(), tn.Dense(3), tn.Softmax()]
+        model = tn.Sequential(layers, input_shape=(2,), seed=0)
         message = "batch 3: the loss is nan; the first bad array is not known, as the layers can't be copied"
         with pytest.raises(tn.NonFiniteError, match=message):
             fit(model, x, y, batch_size=10, shuffle=False, workers=1)
