@@ -45,8 +45,8 @@ def trace(
 ) -> Trace:
     """Do one training step on the batch and keep every array.
 
-    Afterwards the model and the optimizer are, bit for bit, as ``fit(..., workers=1)`` leaves them after one step on
-    this batch. If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
+    Afterwards the model and the optimizer are, bit for bit, as ``fit(..., workers=1)`` with the engine "numpy" leaves
+    them after one step on this batch. If the loss is NaN or infinite, nothing is updated, and ``updated`` is False.
 
     Args:
         x (n, *input_shape), y (n, ...): the whole batch, as `Sequential.fit` takes them.
