@@ -23,7 +23,7 @@ def max_pool(images: Array, windows: Any, y: Array, buffer: Any, rectify: bool) 
         return NotImplemented
     winners = np.empty(y.shape, np.uint8) if buffer is None else buffer("winners", y.shape, np.uint8)
     size, strides, before = _axes(windows)
-    if size == strides == (2, 2) and before == (0, 0):
+    if size == strides == (2, 2) and not any(axis.before or axis.after for axis in windows):
         _max_pool_2x2(images, rectify, y, winners)
     else:
         _max_pool(images, size, strides, before, rectify, y, winners)
