@@ -5,7 +5,6 @@ The kernels run as plain Python, so that nothing is compiled; see `tests.test_mu
 
 import functools
 import importlib
-import inspect
 
 import hypothesis.strategies as st
 import numpy as np
