@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("numba")
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="forking a process that computes is safe on Linux only"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="forking a process that computes is safe on Linux only"
+    ),
+    pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled"),
+]
 
 ROOT = Path(__file__).parents[3]
 

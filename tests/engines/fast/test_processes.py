@@ -121,6 +121,7 @@ print(json.dumps([tn.__file__, train("numpy"), train("numba")]))
 
 
 @posix
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
 def test_without_a_folder_to_write_each_process_compiles_anew(reachable_folder):
     """The package and the user's home are read-only."""
     nothing_of_before = shutil.ignore_patterns("__pycache__")
