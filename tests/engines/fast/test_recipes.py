@@ -30,16 +30,16 @@ def test_a_hundred_steps_in_float64_have_the_losses_of_numpy(name):
 def test_steps_in_float32_have_the_losses_of_numpy_to_its_precision(name):
     """With the batches and learning rates of the recipe.
 
-    Rounding errors grow from step to step. In cnn_best, those of NumPy with one worker are the largest: after ten steps
-    its loss is 2e-4 from the exact one, and all others' are within 2e-5 of it. So two workers are compared there.
+    In cnn_best, a pixel that wins its pool by less than a rounding error is another one with another order of sums, and
+    what follows grows tenfold in three steps: with one worker or two, NumPy differs from itself by 1e-5 in the first
+    six steps, and by up to 3e-4 after ten, depending on the seed.
     """
     steps = 100 if name in ("mlp_sgd", "mlp_adam") else 10
-    workers = 2 if name == "cnn_best" else None
-    numpy, numba = (
-        train(engine, name, steps, real_or_made_up, workers=workers)[1] for engine in ("numpy", "numba")
-    )
+    numpy, numba = (train(engine, name, steps, real_or_made_up)[1] for engine in ("numpy", "numba"))
+    alike = 6 if name == "cnn_best" else steps
     np.testing.assert_allclose(numba[0], numpy[0], rtol=1e-5)
-    np.testing.assert_allclose(numba, numpy, rtol=1e-4)
+    np.testing.assert_allclose(numba[:alike], numpy[:alike], rtol=1e-4)
+    np.testing.assert_allclose(numba, numpy, rtol=1e-3)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
