@@ -21,9 +21,13 @@ def test_a_hundred_steps_in_float64_have_the_losses_of_numpy(name):
     """The schedules' whole course, so that the learning rates are as large as they get."""
     batch_size = SMALL[name]
     settings = {"batch_size": batch_size, "epochs": 1, "training_examples": 100 * batch_size}
-    losses = [train(engine, name, 100, dtype="float64", **settings)[1] for engine in ("numpy", "numba")]
-    assert len(set(losses[0])) == 100
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+    (model, numpy), (other, numba) = (
+        train(engine, name, 100, dtype="float64", **settings) for engine in ("numpy", "numba")
+    )
+    assert len(set(numpy)) == 100
+    np.testing.assert_allclose(numba, numpy, rtol=1e-10)
+    for key, array in model.named_state().items():
+        np.testing.assert_allclose(other.named_state()[key], array, rtol=1e-8, atol=1e-8, err_msg=key)
 
 
 @pytest.mark.parametrize("name", SMALL)
