@@ -16,7 +16,7 @@ from tests.test_mutants import changed_functions
 
 numba = pytest.importorskip("numba")
 
-FILES = ("activations", "batchnorm", "dropout", "losses", "optimizers", "pooling", "windows")
+FILES = ("activations", "batchnorm", "depthwise", "dropout", "losses", "optimizers", "pooling", "windows")
 
 
 few = settings(max_examples=100, derandomize=True, phases=[Phase.generate], print_blob=False)
@@ -91,6 +91,14 @@ MUTANTS = [
     ("batchnorm_dx", "batchnorm", "(dbeta[j] + x_hat[n, j] *", "(dbeta[j] - x_hat[n, j] *"),
     ("batchnorm_dx", "batchnorm", "(dy[j, n] - (dbeta[j] +", "(dy[j, n] - (0 +"),
     ("batchnorm_dx", "batchnorm", "dy.dtype.type(m)", "dy.dtype.type(len(dy))"),
+    ("depthwise", "depthwise", "sums[:] = b[c, m]", "sums[:] = 0"),
+    ("depthwise", "depthwise", "part[k] += w * pixels[k]", "part[k] = w * pixels[k]"),
+    ("depthwise_dw", "depthwise", "product += pixels[k] * part[k]", "product += pixels[k]"),
+    ("depthwise_dx", "depthwise", "pixels[k] += w * part[k]", "pixels[k] -= w * part[k]"),
+    ("average_pool", "pooling", "mean[k] /= rows * columns[k]", "mean[k] /= rows * columns[0]"),
+    ("average_pool_backward", "pooling", "gradient[k] / (rows * columns[k])", "gradient[k] / rows"),
+    ("global_average", "pooling", "total[n] / images.shape[1]", "total[n]"),
+    ("global_average_backward", "pooling", "share[n] = dy[n, c] / dx", "share[n] = dy[n, 0] / dx"),
     ("drop", "dropout", "= x[n, j] * mask[n, j]", "= x[n, j] * (mask[n, j] > 0)"),
     ("threshold", "dropout", ">= threshold", "> threshold"),
     ("softmax_cross_entropy", "losses", "math.log(total) - target", "math.log(total) + target"),
