@@ -10,10 +10,11 @@ from summary import Results
 
 EQUIVALENCE = """\
 Losses of steps {steps}, from the same weights on the same batches, without dropout. A contender agrees if its losses
-are within {tolerances} (relative) of `tinynet`'s in float64, and also in float32 except for steps marked \\*. At those
-steps, rounding alone moves float32 losses by more than a tenth of the tolerance away from the same library's in float64
-(the median over the contenders): networks with ReLU and max-pooling amplify a rounding error whenever it decides a
-comparison, so two correct programs differ there, and float64 decides. PyTorch's Adam adds epsilon at another place in
+are within {tolerances} (relative) of `tinynet`'s in float64 and in float32; at steps marked \\*, one of the two is
+enough. At those steps, rounding alone moves float32 losses by more than a tenth of the tolerance away from the same
+library's in float64 (the median over the contenders): networks with ReLU and max-pooling amplify a rounding error
+whenever it decides a comparison, so two correct programs differ there. In most libraries float64 then agrees to the
+last digits; Keras on JAX has some constants in float32 even then. PyTorch's Adam adds epsilon at another place in
 the formula, so it is given the equivalent epsilon in the comparison{timed}.
 """
 

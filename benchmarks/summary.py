@@ -51,8 +51,8 @@ def rounding(results: Results, case: str) -> list[float] | None:
 def compare(results: Results, case: str, name: str) -> dict[str, Any]:
     """Compare a contender's losses with tinynet's: the differences in both dtypes, and whether they agree.
 
-    The float64 losses must be within the tolerances. So must the float32 losses, except at steps where float32 rounding
-    is too large to judge by. NaN agrees with nothing.
+    The losses of both dtypes must be within the tolerances; at steps where float32 rounding is too large to judge by,
+    those of one dtype suffice. NaN agrees with nothing.
     """
     found, reference = results["equivalence"][case][name], results["equivalence"][case].get(REFERENCE, {})
     noise = rounding(results, case)
@@ -62,7 +62,7 @@ def compare(results: Results, case: str, name: str) -> dict[str, Any]:
     tolerances = TOLERANCES[: len(noise)]  # a short run has fewer steps
     noisy = [level > ROUNDING_SHARE * tolerance for level, tolerance in zip(noise, tolerances, strict=True)]
     agrees = all(
-        by_dtype["float64"][step] <= tolerance and (noisy[step] or by_dtype["float32"][step] <= tolerance)
+        (any if noisy[step] else all)(gaps[step] <= tolerance for gaps in by_dtype.values())
         for step, tolerance in enumerate(tolerances)
     )
     return {"differences": by_dtype, "decided_by_float64": noisy, "agrees": agrees}

@@ -126,6 +126,14 @@ class TestEquivalence:
         compared["torch"]["float64"][2] = 1.005
         assert not summary.compare(results, "mlp_sgd", "torch")["agrees"]
 
+    def test_float32_suffices_there_too(self, results):
+        compared = results["equivalence"]["mlp_sgd"]
+        compared["keras-jax"]["float32"][2] = 1.002
+        compared["torch"]["float32"][2], compared["torch"]["float64"][2] = 1.0001, 1.005
+        found = summary.compare(results, "mlp_sgd", "torch")
+        assert found["decided_by_float64"] == [False, False, True]
+        assert found["agrees"]
+
     def test_one_library_with_inexact_float32_is_not_excused(self, results):
         compared = results["equivalence"]["mlp_sgd"]
         compared["torch"]["float32"][2] = 1.005
