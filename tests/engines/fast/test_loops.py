@@ -141,3 +141,27 @@ def test_an_images_gradient_of_another_shape_is_left_to_numpy(layer, shape):
             except ValueError as error:
                 results.append(str(error))
     assert results[0] == results[1]
+
+
+class Smaller(tn.Layer):
+    """Its images are smaller than its build says."""
+
+    def forward(self, x, training=False):
+        return np.ascontiguousarray(x.swapaxes(0, 3)[:, :3, :3]).swapaxes(0, 3)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: tn.MaxPool2D(),
+        lambda: tn.MaxPool2D(3, 1),
+        lambda: tn.AveragePool2D(),
+        lambda: tn.Conv2D(2, 3),
+        lambda: tn.DepthwiseConv2D(3),
+    ],
+    ids=["MaxPool2D 2x2", "MaxPool2D 3x3", "AveragePool2D", "Conv2D", "DepthwiseConv2D"],
+)
+def test_images_of_another_size_read_no_foreign_memory(layer):
+    model = tn.Sequential([Smaller(), layer()], (8, 8, 2), seed=0)
+    with running("numba"), pytest.raises((ValueError, TypeError), match="shape|broadcast|small|buffer"):
+        model.forward(np.ones((4, 8, 8, 2), np.float32), training=True)

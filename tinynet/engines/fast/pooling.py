@@ -121,7 +121,7 @@ def _max_pool_backward(
 
 def _keeps_winners(windows: Any, images: Array, y: Array) -> bool:
     """Whether `max_pool` has noted each window's winner for `max_pool_backward`."""
-    return bool(windows.area < _NONE) and dense(images, y)
+    return windows.area < _NONE and _are_pooled(images, windows, y)
 
 
 @loop
@@ -203,6 +203,7 @@ def _columns(runs: Array, n: int, like: Array) -> Array:
 
 
 def _are_pooled(images: Array, windows: Any, y: Array) -> bool:
+    """Whether images and outputs have the windows' shapes: a layer from outside may give images of another size."""
     (down, across), (c, n) = windows, (len(images), images.shape[3])
     return (
         images.size > 0

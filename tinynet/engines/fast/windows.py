@@ -55,12 +55,12 @@ def _add_windows(padded: Array, n: int, top: int, down: int, across: int, column
 
 
 def _move_windows(move: Any, padded: Array, windows: Any, rows: slice, columns: Array) -> Any:
-    if not padded.size or not dense(padded, columns):
-        return NotImplemented
     (down, across), (channels, height, width, n) = windows, padded.shape
+    needed = tuple(axis.before + axis.pixels + axis.after for axis in windows)
+    if (height, width) != needed or not padded.size or not dense(padded, columns):
+        return NotImplemented
     shape = down.size, across.size, channels, rows.stop - rows.start, across.outputs * n
-    flat = padded.reshape(channels, height, width * n)
-    move(flat, n, rows.start * down.stride, down.stride, across.stride, columns.reshape(shape))
+    move(flat(padded), n, rows.start * down.stride, down.stride, across.stride, columns.reshape(shape))
     return None
 
 
